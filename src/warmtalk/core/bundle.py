@@ -1,0 +1,226 @@
+"""An avatar on the shared volume: `avatars/<avatar_id>/`.
+
+    avatar.json           what it is and how it was made (AvatarInfo)
+    frames/00000.mp4 ...  the source frames once, SEGMENT_FRAMES a file, so that any frame is found without seeking
+    faces.safetensors     boxes [n,4] int32, crop_boxes [n,4] int32, landmarks [n,468,2] float32, usable [n] uint8
+    masks/00000000.png    blend mask of each usable row, S x S uint8, S the side of its crop box
+    report.json           per frame: faces found, verdict and reason, for people
+
+Written to a folder beside it and renamed into place, so a reader never sees half of one. No pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file, save_file
+
+from warmtalk.core.errors import Damaged
+from warmtalk.core.types import Box, Image, Mask, Points
+
+SCHEMA = 1
+SEGMENT_FRAMES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class AvatarInfo:
+    """avatar.json. `fps` is a fraction as text ("25", "30000/1001")."""
+
+    avatar_id: str
+    source_name: str
+    source_sha256: str
+    fps: str
+    width: int
+    height: int
+    frames: int
+    renderers: tuple[str, ...]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Every parameter of the build (bbox_shift, extra_margin, mask ...), as given to it."""
+    tools: Mapping[str, str] = field(default_factory=dict)
+    """Versions of what built it."""
+    created: str = ""
+    """RFC 3339, UTC."""
+    usable_frames: int = 0
+    schema: int = SCHEMA
+
+    @property
+    def rate(self) -> Fraction:
+        return Fraction(self.fps)
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """faces.safetensors: one row per source frame; rows that are not usable hold zeros."""
+
+    boxes: npt.NDArray[np.int32]
+    """[n, 4] face box: what a renderer's square face is stretched over."""
+    crop_boxes: npt.NDArray[np.int32]
+    """[n, 4] square box around it: what the mask covers; may leave the frame on any side."""
+    landmarks: npt.NDArray[np.float32]
+    """[n, 468, 2] face mesh in frame pixels."""
+    usable: npt.NDArray[np.uint8]
+    """[n] 1 where the row has a face to draw on."""
+
+    def __post_init__(self) -> None:
+        n = len(self.usable)
+        shapes = (self.boxes.shape, self.crop_boxes.shape, self.landmarks.shape)
+        if shapes != ((n, 4), (n, 4), (n, 468, 2)):
+            raise ValueError(f"faces do not fit together: {shapes} for {n} rows")
+
+
+class Bundle:
+    """A finished avatar, opened for reading. Thread-safe.
+
+    Raises Damaged when a file is missing, unreadable or does not fit the others.
+    """
+
+    def __init__(self, path: Path, *, cache_bytes: int = 512 << 20) -> None:
+        self.path = path
+        self.info = read_info(path)
+        self.faces = read_faces(path)
+        if len(self.faces.usable) != self.info.frames:
+            raise _damaged(path, f"{len(self.faces.usable)} faces for {self.info.frames} frames")
+        self._frames = _SegmentCache(path, self.info.frames, cache_bytes)
+
+    def __len__(self) -> int:
+        return self.info.frames
+
+    def frame(self, row: int) -> Image:
+        """Source frame of this row. Shared with other callers: do not write into it."""
+        return self._frames.frame(row)
+
+    def usable(self, row: int) -> bool:
+        return bool(self.faces.usable[row])
+
+    def box(self, row: int) -> Box:
+        return Box(*(int(v) for v in self.faces.boxes[row]))
+
+    def crop_box(self, row: int) -> Box:
+        return Box(*(int(v) for v in self.faces.crop_boxes[row]))
+
+    def landmarks(self, row: int) -> Points:
+        points: Points = self.faces.landmarks[row]
+        return points
+
+    def mask(self, row: int) -> Mask:
+        """Feathered blend mask over the row's crop box, [S, S] uint8."""
+        path = self.path / "masks" / f"{row:08d}.png"
+        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        side = self.crop_box(row).width
+        if mask is None or mask.shape != (side, side):
+            raise _damaged(self.path, f"mask of row {row} is missing or not {side} x {side}")
+        return np.asarray(mask, np.uint8)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held now, for a cache that is bounded by bytes."""
+        return self._frames.nbytes + self.faces.landmarks.nbytes
+
+
+class _SegmentCache:
+    """Decoded segments, least recently used out first. At least one segment is always kept."""
+
+    def __init__(self, path: Path, frames: int, limit_bytes: int) -> None:
+        self._path = path
+        self._count = frames
+        self._limit = limit_bytes
+        self._lock = threading.Lock()
+        self._segments: OrderedDict[int, list[Image]] = OrderedDict()
+        self.nbytes = 0
+
+    def frame(self, row: int) -> Image:
+        if not 0 <= row < self._count:
+            raise IndexError(f"row {row} of {self._count}")
+        number, offset = divmod(row, SEGMENT_FRAMES)
+        with self._lock:
+            if number not in self._segments:
+                self._load(number)
+            self._segments.move_to_end(number)
+            return self._segments[number][offset]
+
+    def _load(self, number: int) -> None:
+        expected = min(SEGMENT_FRAMES, self._count - number * SEGMENT_FRAMES)
+        images = read_segment(self._path / "frames" / f"{number:05d}.mp4", expected)
+        self._segments[number] = images
+        self.nbytes += sum(image.nbytes for image in images)
+        while self.nbytes > self._limit and len(self._segments) > 1:
+            _, old = self._segments.popitem(last=False)
+            self.nbytes -= sum(image.nbytes for image in old)
+
+
+def read_segment(path: Path, expected: int) -> list[Image]:
+    """All frames of one segment file. Raises Damaged unless there are exactly `expected`."""
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    images: list[Image] = []
+    try:
+        while len(images) <= expected:
+            ok, image = capture.read()
+            if not ok:
+                break
+            images.append(np.asarray(image, np.uint8))
+    finally:
+        capture.release()
+    if len(images) != expected:
+        raise _damaged(path.parent.parent, f"{path.name} holds {len(images)} frames, not {expected}")
+    return images
+
+
+def read_info(path: Path) -> AvatarInfo:
+    try:
+        raw = json.loads((path / "avatar.json").read_text("utf-8"))
+        if raw["schema"] != SCHEMA:
+            raise _damaged(path, f"it has schema {raw['schema']}, this version reads {SCHEMA}")
+        return AvatarInfo(**{**raw, "renderers": tuple(raw["renderers"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, f"avatar.json cannot be read ({error})") from error
+
+
+def read_faces(path: Path) -> Faces:
+    try:
+        return Faces(**load_file(path / "faces.safetensors"))
+    except Exception as error:  # safetensors raises its own type, OSError or ValueError by cause
+        raise _damaged(path, f"faces.safetensors cannot be read ({error})") from error
+
+
+def write_info(path: Path, info: AvatarInfo) -> None:
+    write_json(path / "avatar.json", asdict(info))
+
+
+def write_faces(path: Path, faces: Faces) -> None:
+    arrays = {name: np.ascontiguousarray(getattr(faces, name)) for name in Faces.__slots__}
+    save_file(arrays, path / "faces.safetensors")
+
+
+def write_mask(path: Path, row: int, mask: Mask) -> None:
+    """`path` is the bundle; its `masks` folder must be there."""
+    name = path / "masks" / f"{row:08d}.png"
+    if not cv2.imwrite(str(name), mask):
+        raise OSError(f"could not write {name}")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Atomic: a reader sees the old file or the new one, also after a power cut."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(value, file, ensure_ascii=False, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _damaged(path: Path, why: str) -> Damaged:
+    return Damaged(
+        f"avatar {path.name!r} is damaged: {why}",
+        f"Build it again: warmtalk avatar delete {path.name}, then warmtalk avatar create {path.name} SOURCE",
+    )

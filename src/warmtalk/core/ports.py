@@ -1,0 +1,64 @@
+"""What the pipeline needs from models and voices. Adapters live in models/ and voices/."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.types import Features, FrameClock, Image, Samples
+
+
+Prepared = TypeVar("Prepared")
+"""What a renderer keeps of one avatar."""
+
+
+class SpeechStream(Protocol):
+    """One utterance, heard piece by piece. Not thread-safe; owns all state of the utterance."""
+
+    def accept(self, samples: Samples) -> Features:
+        """Takes the next 16 kHz samples, any number; returns the frames whose window is now complete."""
+        ...
+
+    def finish(self) -> Features:
+        """The rest: after it, exactly clock.frames_for(all samples) frames were returned. Call once."""
+        ...
+
+
+class SpeechEncoder(Protocol):
+    """Sound to one feature row per video frame. The same sound gives the same rows in pieces of any size."""
+
+    def start_stream(self, clock: FrameClock) -> SpeechStream: ...
+
+
+class FaceRenderer(Protocol[Prepared]):
+    """Feature rows and source rows to faces. `prepare` and `render` run on the one thread that owns the device."""
+
+    name: str
+
+    def prepare(self, bundle: Bundle) -> Prepared:
+        """What rendering this avatar needs, kept warm between utterances. May read the bundle's files."""
+        ...
+
+    def render(self, avatar: Prepared, rows: Sequence[int], features: Features) -> list[Image]:
+        """One [256, 256, 3] face per row, to be stretched over the row's face box. All rows are usable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """A piece of synthesised speech at the voice's own rate."""
+
+    samples: Samples
+    rate_hz: int
+
+
+class Voice(Protocol):
+    """Text to speech."""
+
+    def speak(self, sentence: str) -> AsyncIterator[Speech]:
+        """Yields the sentence's sound in order, in one or more pieces. Raises Unreachable or NotReady."""
+        ...
+
+    async def close(self) -> None: ...
