@@ -9,7 +9,6 @@ from typing import Protocol, TypeVar
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.types import Features, FrameClock, Image, Samples
 
-
 Prepared = TypeVar("Prepared")
 """What a renderer keeps of one avatar."""
 

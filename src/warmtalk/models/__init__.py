@@ -1,0 +1,1 @@
+"""Networks and renderers behind the ports of the core."""

@@ -1,0 +1,1 @@
+"""What every gRPC server and client here shares: errors, options, life cycle, conversion."""

@@ -1,0 +1,1 @@
+"""Text to PCM, behind the Voice port of the core."""

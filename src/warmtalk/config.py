@@ -1,0 +1,163 @@
+"""One YAML file, every key with a default and a WARMTALK_* variable. Built once, in `__main__`; read nowhere else.
+
+A key of a section has the section in its variable: session.voice is WARMTALK_SESSION_VOICE. Variables win over the
+file, the file over the defaults. The first six keys are those of the warm server's realtime_live.yaml.
+"""
+
+from __future__ import annotations
+
+import os
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from warmtalk.core.errors import InvalidInput
+
+T = TypeVar("T")
+
+
+def _key(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, slots=True)
+class PrepConfig:
+    listen: str = _key("127.0.0.1:50051", "Address to serve on: host:port, or unix:PATH.")
+    extra_margin: int = _key(10, "Room under the chin, in pixels.")
+    still_seconds: float = _key(4.0, "Seconds of idle motion made from a still image.")
+    max_upload_mb: int = _key(512, "Largest source file, in MiB.")
+    max_source_s: float = _key(600.0, "Longest source video, in seconds.")
+    max_source_pixels: int = _key(4096 * 2304, "Largest source frame, width times height.")
+    max_queue: int = _key(16, "Builds that may wait; one runs at a time.")
+
+
+@dataclass(frozen=True, slots=True)
+class InferConfig:
+    listen: str = _key("127.0.0.1:50052", "Address to serve on: host:port, or unix:PATH.")
+    renderer: str = _key("mesh", "Renderer when a request names none.")
+    max_streams: int = _key(8, "Utterances rendered at once.")
+    cache_mb: int = _key(2048, "Memory for warm avatars, in MiB.")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    listen: str = _key("127.0.0.1:50053", "Address to serve on: host:port, or unix:PATH.")
+    infer: str = _key("127.0.0.1:50052", "Address of the infer service.")
+    voice: str = _key("piper", "Voice: piper (embedded) or openai (any server with /v1/audio/speech).")
+    openai_url: str = _key("http://127.0.0.1:8880/v1", "Base URL of the speech server, up to and with /v1.")
+    openai_key: str = _key("", "Its API key, if it wants one.")
+    openai_model: str = _key("tts-1", "Its model.")
+    openai_voice: str = _key("alloy", "Its voice.")
+    max_text_chars: int = _key(5000, "Longest text of one Speak.")
+    max_clip_s: float = _key(900.0, "Longest sound of one Speak, in seconds.")
+    max_queue: int = _key(8, "Speaks of one session that may wait.")
+    cache_mb: int = _key(1024, "Memory for decoded source frames, in MiB.")
+    x264_preset: str = _key("veryfast", "x264 preset of the clips: ultrafast to medium.")
+    x264_crf: int = _key(18, "x264 quality of the clips: 0 (lossless) to 51.")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    avatar_id: str = _key("", "Avatar of a session that names none.")
+    video_path: str = _key("", "Source of avatar_id; with preparation it is built at start when it is missing.")
+    bbox_shift: int = _key(0, "Moves the boundary of the drawn half of the face, in pixels; positive opens more.")
+    batch_size: int = _key(4, "Most frames of one batch, 1 to 8.")
+    preparation: bool = _key(False, "Build avatar_id from video_path at start.")
+    fps: Fraction = _key(Fraction(25), "Frames per second of new avatars: 25, or 30000/1001.")
+    data_dir: Path = _key(Path("data"), "Folder of the shared volumes: avatars/ and sessions/ lie in it.")
+    log_level: str = _key("info", "debug, info, warning or error.")
+    prep: PrepConfig = field(default_factory=PrepConfig)
+    infer: InferConfig = field(default_factory=InferConfig)
+    session: SessionConfig = field(default_factory=SessionConfig)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.batch_size <= 8:
+            raise InvalidInput(f"batch_size is {self.batch_size}", "Use 1 to 8", field="batch_size")
+        if not 1 <= self.fps <= 60:
+            raise InvalidInput(f"fps is {self.fps}", "Use 1 to 60", field="fps")
+
+    @property
+    def avatars_dir(self) -> Path:
+        return self.data_dir / "avatars"
+
+    @property
+    def sessions_dir(self) -> Path:
+        return self.data_dir / "sessions"
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
+    """Raises InvalidInput that names the file or variable, the key and what it should be."""
+    raw: Any = {}
+    if path is not None:
+        try:
+            raw = yaml.safe_load(path.read_text("utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InvalidInput(f"the configuration {path} cannot be read: {error}", "Correct the file") from error
+        if not isinstance(raw, dict):
+            raise InvalidInput(f"the configuration {path} is not a mapping of keys", "See docs/configuration.md")
+    return _build(Config, raw, environ, "")
+
+
+def describe(kind: type = Config, prefix: str = "") -> list[tuple[str, str, str, str]]:
+    """(key, variable, default, help) of every key, for the documentation and --help."""
+    rows: list[tuple[str, str, str, str]] = []
+    hints = typing.get_type_hints(kind)
+    for one in fields(kind):
+        if is_dataclass(hints[one.name]):
+            rows += describe(hints[one.name], f"{prefix}{one.name}.")
+        else:
+            key = f"{prefix}{one.name}"
+            rows.append((key, _variable(key), str(one.default), one.metadata["help"]))
+    return rows
+
+
+def _variable(key: str) -> str:
+    return "WARMTALK_" + key.replace(".", "_").upper()
+
+
+def _build(kind: type[T], raw: Mapping[str, Any], environ: Mapping[str, str], prefix: str) -> T:
+    known = {one.name: one for one in fields(kind)}  # type: ignore[arg-type]
+    for name in raw:
+        if name not in known:
+            raise InvalidInput(
+                f"the configuration has an unknown key {prefix}{name}",
+                f"Known here: {', '.join(known)}",
+                field=str(name),
+            )
+    hints = typing.get_type_hints(kind)
+    values = {name: _value(one, hints[name], raw, environ, f"{prefix}{name}") for name, one in known.items()}
+    return kind(**values)
+
+
+def _value(one: Field[Any], hint: Any, raw: Mapping[str, Any], environ: Mapping[str, str], key: str) -> Any:
+    if is_dataclass(hint):
+        section = raw.get(one.name) or {}
+        if not isinstance(section, dict):
+            raise InvalidInput(f"the configuration key {key} is not a section", f"Write keys under {key}:", field=key)
+        return _build(typing.cast(type[Any], hint), section, environ, f"{key}.")
+    if _variable(key) in environ:
+        return _parsed(environ[_variable(key)], hint, _variable(key))
+    if raw.get(one.name) is not None:
+        return _parsed(raw[one.name], hint, key)
+    return one.default if one.default is not MISSING else None
+
+
+def _parsed(value: Any, hint: Any, key: str) -> Any:
+    try:
+        if hint is bool:
+            if isinstance(value, bool):
+                return value
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[str(value).lower()]
+        if isinstance(hint, types.UnionType):
+            raise TypeError("optional keys are not supported")
+        return hint(str(value))
+    except (ValueError, KeyError, ZeroDivisionError) as error:
+        raise InvalidInput(
+            f"{key} is {value!r}, which is not a {getattr(hint, '__name__', hint)}", "Correct it", field=key
+        ) from error

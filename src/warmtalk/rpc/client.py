@@ -1,0 +1,45 @@
+"""Channels to our servers, and waiting until one is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from warmtalk.core.errors import Unreachable
+
+_OPTIONS = [
+    ("grpc.max_receive_message_length", 8 << 20),
+    ("grpc.max_send_message_length", 64 << 20),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.enable_retries", 1),
+]
+
+
+def channel(address: str) -> grpc.aio.Channel:
+    """`address` is host:port or unix:PATH. Connects on first use and again after a loss. Belongs to its event loop."""
+    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+
+
+async def wait_ready(address: str, service: str, timeout_s: float) -> None:
+    """Returns when the server says SERVING. Raises Unreachable after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    async with channel(address) as link:
+        stub = health_pb2_grpc.HealthStub(link)
+        while True:
+            try:
+                answer = await stub.Check(  # type: ignore[attr-defined]  # its stubs miss it
+                    health_pb2.HealthCheckRequest(service=service), timeout=2.0
+                )
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+            except grpc.aio.AioRpcError:
+                pass
+            if time.monotonic() > deadline:
+                raise Unreachable(f"{service} on {address} was not ready after {timeout_s:.0f} s", "Its log says why")
+            await asyncio.sleep(0.1)

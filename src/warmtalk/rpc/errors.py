@@ -1,0 +1,138 @@
+"""Errors of the core as gRPC status and back, with google.rpc details. One interceptor for every handler."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from warmtalk.core import errors
+
+log = logging.getLogger(__name__)
+
+DOMAIN = "warmtalk"
+
+_CODES: dict[type[errors.WarmtalkError], int] = {
+    errors.InvalidInput: code_pb2.INVALID_ARGUMENT,
+    errors.BadMedia: code_pb2.INVALID_ARGUMENT,
+    errors.NotFound: code_pb2.NOT_FOUND,
+    errors.AlreadyExists: code_pb2.ALREADY_EXISTS,
+    errors.NotReady: code_pb2.FAILED_PRECONDITION,
+    errors.Busy: code_pb2.RESOURCE_EXHAUSTED,
+    errors.StorageFull: code_pb2.RESOURCE_EXHAUSTED,
+    errors.Interrupted: code_pb2.ABORTED,
+    errors.Damaged: code_pb2.DATA_LOSS,
+    errors.Unreachable: code_pb2.UNAVAILABLE,
+}
+_BY_REASON = {kind.reason: kind for kind in _CODES}
+
+
+def to_status(error: errors.WarmtalkError) -> status_pb2.Status:
+    """google.rpc.Status with ErrorInfo, and BadRequest or RetryInfo where they fit."""
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
+    info.metadata.update({"message": error.message, "hint": error.hint})
+    details: list[Any] = [info]
+    if isinstance(error, errors.InvalidInput) and error.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=str(error))
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if isinstance(error, errors.Busy):
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(int(error.retry_after_s * 1000))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    status = status_pb2.Status(code=_CODES[type(error)], message=str(error))
+    for detail in details:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+def from_rpc(error: grpc.RpcError, service: str) -> errors.WarmtalkError:
+    """The error that a server of ours raised, as a client sees it; `service` names it in messages ("infer")."""
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an AioRpcError is a Call too
+    for detail in status.details if status else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info) and info.domain == DOMAIN and info.reason in _BY_REASON:
+            kind = _BY_REASON[info.reason]
+            return kind(info.metadata["message"], info.metadata["hint"])
+    code = error.code() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
+    text = error.details() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else str(error)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return errors.InvalidInput(f"the {service} service refused the message: {text}", "Send less at once")
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return errors.Unreachable(
+            f"the {service} service does not answer ({text})", "Is it running? Start all with: warmtalk up"
+        )
+    return errors.WarmtalkError(f"the {service} service failed: {text}", "Its log says more")
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Core errors become their status; anything else becomes INTERNAL with an id, and its text stays in the log.
+
+    Handlers are coroutines (unary answers) or async generators (streamed answers), never write-style.
+    """
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        handler = await continuation(handler_call_details)
+        if handler is None or not handler_call_details.method.startswith("/warmtalk."):
+            return handler
+        codec = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.stream_stream:
+            return grpc.stream_stream_rpc_method_handler(_stream(handler.stream_stream), **codec)
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(_stream(handler.unary_stream), **codec)
+        if handler.stream_unary:
+            return grpc.stream_unary_rpc_method_handler(_unary(handler.stream_unary), **codec)
+        return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary), **codec)
+
+
+def _unary(inner: Any) -> Any:
+    async def handler(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            return await inner(request, context)
+        except Exception as error:  # noqa: BLE001 - the one place where every error ends
+            await _abort(error, context)
+
+    return handler
+
+
+def _stream(inner: Any) -> Any:
+    async def handler(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        answers = inner(request, context)
+        try:
+            async for answer in answers:
+                yield answer
+        except Exception as error:  # noqa: BLE001 - the one place where every error ends
+            await _abort(error, context)
+        finally:
+            await answers.aclose()
+
+    return handler
+
+
+async def _abort(error: Exception, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    if isinstance(error, grpc.aio.AbortError | grpc.aio.UsageError | asyncio.CancelledError):
+        raise error
+    if type(error) in _CODES:
+        assert isinstance(error, errors.WarmtalkError)
+        log.info("refused: %s", error)
+        await context.abort_with_status(rpc_status.to_status(to_status(error)))
+    incident = uuid.uuid4().hex[:12]
+    log.error("incident %s", incident, exc_info=error)
+    await context.abort(
+        grpc.StatusCode.INTERNAL, f"something went wrong in the service; its log has the cause under {incident}"
+    )

@@ -1,0 +1,74 @@
+"""Where things lie on the shared volumes. The only place where an id becomes a path."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.errors import InvalidInput, NotFound, NotReady
+
+_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+def checked_id(value: str, field: str) -> str:
+    """The id itself. Raises InvalidInput unless it is 1 to 63 of a-z, 0-9, _ and -, not starting with _ or -."""
+    if not _ID.fullmatch(value):
+        shown = repr(value[:80]) if value else "nothing"
+        raise InvalidInput(
+            f"{field} is {shown}", "Use 1 to 63 of a-z, 0-9, '_' and '-', starting with a letter or digit", field=field
+        )
+    return value
+
+
+class AvatarStore:
+    """`avatars/<id>/` are finished bundles; `avatars/.building/<id>/` are builds under way or failed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.building = root / ".building"
+
+    def path(self, avatar_id: str) -> Path:
+        return self.root / checked_id(avatar_id, "avatar_id")
+
+    def building_path(self, avatar_id: str) -> Path:
+        return self.building / checked_id(avatar_id, "avatar_id")
+
+    def ids(self) -> list[str]:
+        if not self.root.is_dir():
+            return []
+        return sorted(p.name for p in self.root.iterdir() if _ID.fullmatch(p.name) and (p / "avatar.json").is_file())
+
+    def find(self, avatar_id: str) -> Path:
+        """Folder of a finished avatar. Raises InvalidInput, NotFound, or NotReady while it is being built."""
+        path = self.path(avatar_id)
+        if path.is_dir():
+            return path
+        if self.building_path(avatar_id).is_dir():
+            raise NotReady(
+                f"avatar {avatar_id!r} is still being built", f"Wait for it: warmtalk avatar show {avatar_id} --watch"
+            )
+        known = ", ".join(self.ids()[:5]) or "none yet"
+        raise NotFound(
+            f"there is no avatar {avatar_id!r} (there are: {known})",
+            f"Make it: warmtalk avatar create {avatar_id} SOURCE",
+        )
+
+    def open(self, avatar_id: str, *, cache_bytes: int = 512 << 20) -> Bundle:
+        """Also raises Damaged."""
+        return Bundle(self.find(avatar_id), cache_bytes=cache_bytes)
+
+
+class SessionStore:
+    """`sessions/<id>/`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, session_id: str) -> Path:
+        return self.root / checked_id(session_id, "session_id")
+
+    def ids(self) -> list[str]:
+        if not self.root.is_dir():
+            return []
+        return sorted(p.name for p in self.root.iterdir() if _ID.fullmatch(p.name) and (p / "session.json").is_file())
