@@ -9,8 +9,17 @@ from typing import Protocol, TypeVar
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.types import Features, FrameClock, Image, Samples
 
-Prepared = TypeVar("Prepared")
-"""What a renderer keeps of one avatar."""
+
+class PreparedAvatar(Protocol):
+    """What a renderer keeps of one avatar between utterances."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held now."""
+        ...
+
+
+Prepared = TypeVar("Prepared", bound=PreparedAvatar)
 
 
 class SpeechStream(Protocol):

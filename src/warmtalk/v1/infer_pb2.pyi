@@ -332,7 +332,7 @@ class GetCapacityResponse(_message.Message):
     max_streams: _builtins.int
     """Utterances that it takes at once."""
     faces_per_second: _builtins.float
-    """Faces per second, measured at start with the default renderer, alone on the machine."""
+    """Faces per second of the render thread, median of the last batches; 0 before the first."""
     warm_bytes: _builtins.int
     """Memory that they hold. Bytes."""
     @_builtins.property

@@ -1,0 +1,41 @@
+"""Builds the service out of its parts."""
+
+from __future__ import annotations
+
+from services.infer.avatars import AvatarCache
+from services.infer.engine import Engine
+from services.infer.servicer import InferServicer
+from warmtalk.config import Config
+from warmtalk.core.pipeline import Model
+from warmtalk.models.mesh import MeshRenderer
+from warmtalk.models.mouth_dsp import MouthFromSound
+from warmtalk.rpc.server import Server, serve
+from warmtalk.store import AvatarStore
+from warmtalk.v1 import infer_pb2_grpc
+
+SERVICE = "warmtalk.v1.InferService"
+
+
+def models() -> dict[str, Model]:
+    """Renderers of this server by name, the default first."""
+    return {"mesh": Model(MouthFromSound(), MeshRenderer())}
+
+
+def build(config: Config) -> tuple[Server, Engine]:
+    """A server that is not started yet, and its engine, which is to be closed after it."""
+    cache = AvatarCache(AvatarStore(config.avatars_dir), config.infer.cache_mb << 20)
+    engine = Engine(models(), cache, max_streams=config.infer.max_streams)
+    server = Server(config.infer.listen, SERVICE)
+    servicer = InferServicer(engine, batch_frames=config.batch_size)
+    infer_pb2_grpc.add_InferServiceServicer_to_server(servicer, server.grpc)
+    return server, engine
+
+
+async def run(config: Config) -> None:
+    server, engine = build(config)
+
+    async def warm_up() -> None:
+        if config.avatar_id in AvatarStore(config.avatars_dir).ids():
+            await engine.warm(config.avatar_id)
+
+    await serve(server, warm_up=warm_up, close=[engine.close])

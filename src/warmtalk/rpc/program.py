@@ -1,0 +1,43 @@
+"""What every `python -m services.X` does before and after its service runs."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from warmtalk import config as configuration
+from warmtalk.core.errors import WarmtalkError
+
+
+def main(name: str, usage: str, run: Callable[[configuration.Config], Awaitable[None]]) -> int:
+    """Reads --config, sets up logging, runs until told to stop. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog=f"python -m services.{name}", description=f"The {name} service. {usage}")
+    parser.add_argument("--config", type=Path, help="YAML file; see docs/configuration.md")
+    args = parser.parse_args()
+    try:
+        config = configuration.load(args.config)
+        set_up_logging(config.log_level, name)
+        asyncio.run(_run(run, config))
+    except (WarmtalkError, OSError) as error:
+        print(f"{name}: {error}", file=sys.stderr)  # noqa: T201 - logging may not be set up yet
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+async def _run(run: Callable[[configuration.Config], Awaitable[None]], config: configuration.Config) -> None:
+    await run(config)
+
+
+def set_up_logging(level: str, name: str) -> None:
+    logging.basicConfig(
+        level=level.upper(),
+        format=f"%(asctime)s {name} %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
