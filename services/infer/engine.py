@@ -40,7 +40,7 @@ class StreamConfig:
 
 
 class RenderStream:
-    """One utterance as its handler sees it. For the event loop alone, but `close`: from anywhere, any number of times."""
+    """One utterance as its handler sees it. For the event loop; `close` is for anywhere, any number of times."""
 
     def __init__(self, engine: Engine, avatar: WarmAvatar, renderer: str, utterance: Utterance) -> None:
         self.avatar = avatar
