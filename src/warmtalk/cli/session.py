@@ -1,0 +1,155 @@
+"""warmtalk speak | reset | sessions"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from tqdm import tqdm
+
+from warmtalk.cli import calls
+from warmtalk.config import Config
+from warmtalk.core.errors import InvalidInput, NotFound, WarmtalkError
+from warmtalk.v1 import session_pb2
+from warmtalk.v1.session_pb2_grpc import SessionServiceAsyncStub
+
+_AUDIO_BYTES = 30 << 20
+
+
+def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    speak = verbs.add_parser("speak", help="say a text or a sound; the clip joins the conversation")
+    speak.add_argument("--session", required=True, metavar="ID", help="made when it is new")
+    speak.add_argument("--avatar", default="", metavar="ID", help="for a new session (default: the configured one)")
+    what = speak.add_mutually_exclusive_group(required=True)
+    what.add_argument("--text", help="what to say; '-' reads standard input")
+    what.add_argument("--audio", type=Path, metavar="FILE", help="wav, mp3, flac or ogg")
+    speak.add_argument("--out", type=Path, metavar="FILE", help="copy of the clip")
+    speak.set_defaults(run=_speak)
+    reset = verbs.add_parser("reset", help="close the conversation and start the next")
+    reset.add_argument("--session", required=True, metavar="ID")
+    reset.add_argument("--delete", action="store_true", help="delete the conversation instead of keeping it")
+    reset.set_defaults(run=_reset)
+    sessions = verbs.add_parser("sessions", help="all sessions, or one with its clips; --delete removes it")
+    sessions.add_argument("id", nargs="?", default="")
+    sessions.add_argument("--delete", action="store_true", help="remove the session and its videos")
+    sessions.set_defaults(run=_sessions)
+
+
+async def _speak(args: argparse.Namespace, config: Config) -> int:
+    request = session_pb2.SpeakRequest(session_id=args.session)
+    if args.audio:
+        request.audio = _audio(args.audio)
+    else:
+        request.text = Path("/dev/stdin").read_text("utf-8") if args.text == "-" else args.text
+    async with calls.session(config.session.listen) as stub:
+        await ensure_session(stub, args.session, args.avatar)
+        events = await speak(stub, request)
+    clip = events["clip_ready"].clip_ready.clip
+    updated = events["conversation_updated"].conversation_updated
+    print(f"clip          {to_path(clip.uri)}")
+    print(f"conversation  {to_path(updated.uri)}  ({updated.clip_count} clips, {updated.duration.ToTimedelta()})")
+    if args.out:
+        shutil.copyfile(to_path(clip.uri), args.out)
+        print(f"copy          {args.out}")
+    return 0
+
+
+async def ensure_session(stub: SessionServiceAsyncStub, session_id: str, avatar_id: str) -> None:
+    """Makes the session unless it is there."""
+    try:
+        with calls.our_errors("session"):
+            found = await stub.GetSession(session_pb2.GetSessionRequest(session_id=session_id))
+        if avatar_id and found.session.avatar_id != avatar_id:
+            raise InvalidInput(
+                f"session {session_id!r} speaks with avatar {found.session.avatar_id!r}, not {avatar_id!r}",
+                f"Use another --session, or: warmtalk sessions {session_id} --delete",
+            )
+    except NotFound:
+        await stub.CreateSession(session_pb2.CreateSessionRequest(session_id=session_id, avatar_id=avatar_id))
+
+
+async def speak(
+    stub: SessionServiceAsyncStub, request: session_pb2.SpeakRequest
+) -> dict[str, session_pb2.SpeakResponse]:
+    """The last event of each kind, with a progress bar on stderr while it speaks."""
+    events: dict[str, session_pb2.SpeakResponse] = {}
+    with tqdm(unit="frame", desc="waiting", leave=False) as bar:
+        async for event in stub.Speak(request):
+            kind = event.WhichOneof("event") or ""
+            events[kind] = event
+            if kind == "progress":
+                bar.set_description("speaking", refresh=False)
+                bar.total = event.progress.frames_known
+                bar.update(max(0, event.progress.frames_done - bar.n))
+    if "finished" not in events:
+        raise WarmtalkError("the session service ended the stream without a result", "Its log says why")
+    return events
+
+
+async def _reset(args: argparse.Namespace, config: Config) -> int:
+    async with calls.session(config.session.listen) as stub:
+        answer = await stub.Reset(session_pb2.ResetRequest(session_id=args.session, delete_conversation=args.delete))
+    if answer.HasField("closed"):
+        print(f"closed  {to_path(answer.closed.uri)}  ({len(answer.closed.clips)} clips)")
+    print(f"session {args.session} starts conversation {answer.session.conversation.number}")
+    return 0
+
+
+async def _sessions(args: argparse.Namespace, config: Config) -> int:
+    async with calls.session(config.session.listen) as stub:
+        if args.delete:
+            await stub.DeleteSession(session_pb2.DeleteSessionRequest(session_id=args.id))
+            print(f"session {args.id} is gone")
+        elif args.id:
+            answer = await stub.GetSession(session_pb2.GetSessionRequest(session_id=args.id))
+            _print_session(answer.session)
+        else:
+            await _list(stub)
+    return 0
+
+
+async def _list(stub: SessionServiceAsyncStub) -> None:
+    request = session_pb2.ListSessionsRequest()
+    found = 0
+    while True:
+        page = await stub.ListSessions(request)
+        for session in page.sessions:
+            talk = session.conversation
+            state = session_pb2.Session.State.Name(session.state).removeprefix("STATE_").lower()
+            length = talk.duration.ToTimedelta()
+            print(f"{session.session_id:24} {session.avatar_id:16} {state:9} {len(talk.clips)} clips, {length}")
+        found += len(page.sessions)
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    if not found:
+        print("no sessions yet; start one: warmtalk speak --session ID --avatar ID --text TEXT")
+
+
+def _print_session(session: session_pb2.Session) -> None:
+    print(f"{session.session_id}, avatar {session.avatar_id}")
+    for talk in [*session.archived, session.conversation]:
+        print(f"conversation {talk.number}: {to_path(talk.uri) if talk.uri else 'empty so far'}")
+        for clip in talk.clips:
+            print(f"  {clip.number:3}  {clip.frames:6} frames  {clip.text or '(sound)'}")
+        for lost in talk.lost:
+            print(f"  lost: {lost.text or '(sound)'} ({lost.reason})")
+
+
+def to_path(uri: str) -> Path:
+    """The file behind a file:// URI of the sessions volume."""
+    return Path(unquote(urlparse(uri).path))
+
+
+def _audio(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > _AUDIO_BYTES:
+            raise InvalidInput(
+                f"{path} has {path.stat().st_size >> 20} MiB, more than {_AUDIO_BYTES >> 20}",
+                f"Make it smaller: ffmpeg -i {path} -ac 1 smaller.flac",
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read ({error.strerror})", "Check the path") from error

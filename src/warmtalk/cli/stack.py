@@ -1,0 +1,136 @@
+"""The three services as child processes of this one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from warmtalk.config import Config
+from warmtalk.core.errors import Unreachable, WarmtalkError
+from warmtalk.rpc.client import wait_ready
+
+_READY_S = 60.0
+_STOP_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    name: str
+    service: str
+    address: str
+
+
+def programs(config: Config) -> list[Program]:
+    """In the order of their start; they stop in the reverse order."""
+    return [
+        Program("prep", "warmtalk.v1.PrepService", config.prep.listen),
+        Program("infer", "warmtalk.v1.InferService", config.infer.listen),
+        Program("session", "warmtalk.v1.SessionService", config.session.listen),
+    ]
+
+
+class Stack:
+    """Starts all, waits until all are ready, stops all."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        config_path: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        logs: Path | None = None,
+    ) -> None:
+        """`environ` is added to ours for the children; `logs` gets a file a service (default: our stderr)."""
+        self._programs = programs(config)
+        self._args = ["--config", str(config_path)] if config_path else []
+        self._environ = {**os.environ, **(environ or {})}
+        self._logs = logs
+        self._children: dict[str, Process] = {}
+
+    async def __aenter__(self) -> Stack:
+        try:
+            for program in self._programs:
+                self._check_free(program)
+                self._children[program.name] = await self._spawn(program)
+            await asyncio.gather(*(self._ready(program) for program in self._programs))
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for name in reversed(list(self._children)):
+            await _stop(self._children.pop(name))
+
+    async def wait(self) -> str:
+        """Name of the first service that ends by itself."""
+        waits = {asyncio.create_task(child.wait()): name for name, child in self._children.items()}
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return waits[done.pop()]
+        finally:
+            for task in waits:
+                task.cancel()
+
+    async def _spawn(self, program: Program) -> Process:
+        log = open(self._logs / f"{program.name}.log", "wb") if self._logs else None
+        try:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", f"services.{program.name}", *self._args),
+                env=self._environ,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        finally:
+            if log:
+                log.close()
+
+    async def _ready(self, program: Program) -> None:
+        ready = asyncio.create_task(wait_ready(program.address, program.service, _READY_S))
+        ended = asyncio.create_task(self._children[program.name].wait())
+        await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if ended.done() and not ready.done():
+            ready.cancel()
+            raise WarmtalkError(f"the {program.name} service ended at once{self._last_words(program)}")
+        ended.cancel()
+        await ready
+
+    def _last_words(self, program: Program) -> str:
+        if not self._logs:
+            return "; see its message above"
+        lines = (self._logs / f"{program.name}.log").read_text("utf-8", "replace").strip().splitlines()
+        return ": " + " / ".join(lines[-3:])
+
+    def _check_free(self, program: Program) -> None:
+        host, _, port = program.address.rpartition(":")
+        if program.address.startswith("unix:"):
+            return
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host.strip("[]"), int(port)))
+            except OSError as error:
+                raise Unreachable(
+                    f"the {program.name} service cannot listen on {program.address} ({error.strerror})",
+                    f"Is warmtalk up already? Else choose another address: WARMTALK_{program.name.upper()}_LISTEN",
+                ) from error
+
+
+async def _stop(child: Process) -> None:
+    if child.returncode is not None:
+        return
+    child.send_signal(signal.SIGTERM)
+    try:
+        await asyncio.wait_for(child.wait(), _STOP_S)
+    except TimeoutError:
+        child.kill()
+        await child.wait()
