@@ -55,8 +55,6 @@ def _report(name: str, check: Callable[[], str]) -> bool:
 
 
 def _python() -> str:
-    if sys.version_info < (3, 11):
-        raise WarmtalkError(f"Python is {sys.version.split()[0]}", "Install 3.11 or newer")
     return sys.version.split()[0]
 
 

@@ -9,6 +9,7 @@ import socket
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,8 +81,7 @@ class Stack:
                 task.cancel()
 
     async def _spawn(self, program: Program) -> Process:
-        log = open(self._logs / f"{program.name}.log", "wb") if self._logs else None
-        try:
+        with open(self._logs / f"{program.name}.log", "wb") if self._logs else nullcontext() as log:
             return await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", f"services.{program.name}", *self._args),
                 env=self._environ,
@@ -90,9 +90,6 @@ class Stack:
                 stderr=log,
                 start_new_session=True,
             )
-        finally:
-            if log:
-                log.close()
 
     async def _ready(self, program: Program) -> None:
         ready = asyncio.create_task(wait_ready(program.address, program.service, _READY_S))

@@ -30,6 +30,11 @@ class BlendRegion:
         # The half that does not change between faces, with the 128 that makes the division round.
         self._source = frame[box.y1 : box.y2, box.x1 : box.x2] * (255 - self._alpha) + np.uint16(128)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return self._alpha.nbytes + self._source.nbytes
+
     def blend(self, face: Image) -> tuple[Box, Image]:
         """[256, 256, 3] face to the changed box of the frame and its new pixels.
 
