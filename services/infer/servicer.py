@@ -31,7 +31,7 @@ class InferServicer(infer_pb2_grpc.InferServiceServicer):
         if first.WhichOneof("message") != "config":
             raise InvalidInput("the first message of Render is not a config", "Send RenderConfig first", field="config")
         stream = await self._engine.open(self._stream_config(first.config))
-        context.add_done_callback(lambda _: stream.close())
+        context.add_done_callback(lambda _: stream.close())  # type: ignore[arg-type]  # the stubs mean a callable
         reader = asyncio.create_task(_read(requests, stream))
         try:
             yield infer_pb2.RenderResponse(started=_started(stream))

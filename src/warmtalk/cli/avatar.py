@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Never
 
 from tqdm import tqdm
 
@@ -72,7 +73,7 @@ def _size(source: Path) -> int:
         raise InvalidInput(f"{source} cannot be read ({error.strerror})", "Check the path") from error
 
 
-async def _pieces(source: Path, bar: tqdm[None]) -> AsyncIterator[prep_pb2.UploadSourceRequest]:
+async def _pieces(source: Path, bar: tqdm[Never]) -> AsyncIterator[prep_pb2.UploadSourceRequest]:
     header = prep_pb2.UploadHeader(file_name=source.name, size_bytes=_size(source))
     yield prep_pb2.UploadSourceRequest(header=header)
     with open(source, "rb") as file:

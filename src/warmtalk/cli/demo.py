@@ -17,6 +17,7 @@ from warmtalk.cli.stack import Stack
 from warmtalk.config import Config
 from warmtalk.core.errors import NotReady
 from warmtalk.v1 import prep_pb2, session_pb2
+from warmtalk.v1.session_pb2_grpc import SessionServiceAsyncStub
 
 _SENTENCES = (
     "Hello! I am a photograph that learned to speak, and all of me runs on your own processor.",
@@ -119,7 +120,7 @@ async def _talk(config: Config) -> dict[str, float]:
     }
 
 
-async def _say(stub: calls.SessionServiceAsyncStub, sentence: str) -> float:
+async def _say(stub: SessionServiceAsyncStub, sentence: str) -> float:
     """Milliseconds to the first frame."""
     print(f"  “{sentence}”", flush=True)
     events = await speak(stub, session_pb2.SpeakRequest(session_id=_SESSION, text=sentence))
