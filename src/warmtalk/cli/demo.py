@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import importlib.util
 import json
 import shutil
-import socket
 import time
 from pathlib import Path
 
 from warmtalk.cli import avatar, calls
 from warmtalk.cli.session import ensure_session, speak, to_path
-from warmtalk.cli.stack import Stack
+from warmtalk.cli.stack import Stack, own_place
 from warmtalk.config import Config
 from warmtalk.core.errors import NotReady
 from warmtalk.v1 import prep_pb2, session_pb2
@@ -39,7 +37,7 @@ async def _demo(args: argparse.Namespace, config: Config) -> int:
     shutil.rmtree(out, ignore_errors=True)
     (out / "logs").mkdir(parents=True)
     photo = args.photo or _portrait(out)
-    config, environ = _own_ports(config, out)
+    config, environ = own_place(config, out / "data")
     print("starting prep, infer and session ...", flush=True)
     begin = time.perf_counter()
     async with Stack(config, environ=environ, logs=out / "logs"):
@@ -58,34 +56,6 @@ def _portrait(out: Path) -> Path:
     photo = out / "eileen.png"
     shutil.copyfile(Path(spec.origin).parent / "data" / "astronaut.png", photo)
     return photo
-
-
-def _own_ports(config: Config, out: Path) -> tuple[Config, dict[str, str]]:
-    """Free ports and a folder of its own, so that a running warmtalk is not disturbed."""
-    prep, infer, session = (f"127.0.0.1:{port}" for port in _free_ports(3))
-    changed = dataclasses.replace(
-        config,
-        data_dir=out / "data",
-        prep=dataclasses.replace(config.prep, listen=prep),
-        infer=dataclasses.replace(config.infer, listen=infer),
-        session=dataclasses.replace(config.session, listen=session, infer=infer),
-    )
-    environ = {
-        "WARMTALK_DATA_DIR": str(changed.data_dir),
-        "WARMTALK_PREP_LISTEN": prep,
-        "WARMTALK_INFER_LISTEN": infer,
-        "WARMTALK_SESSION_LISTEN": session,
-        "WARMTALK_SESSION_INFER": infer,
-    }
-    return changed, environ
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 async def _build(config: Config, photo: Path) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 import socket
@@ -131,3 +132,31 @@ async def _stop(child: Process) -> None:
     except TimeoutError:
         child.kill()
         await child.wait()
+
+
+def own_place(config: Config, data_dir: Path) -> tuple[Config, dict[str, str]]:
+    """The same with free ports and this folder, and the variables that tell the children so."""
+    prep, infer, session = (f"127.0.0.1:{port}" for port in _free_ports(3))
+    changed = dataclasses.replace(
+        config,
+        data_dir=data_dir,
+        prep=dataclasses.replace(config.prep, listen=prep),
+        infer=dataclasses.replace(config.infer, listen=infer),
+        session=dataclasses.replace(config.session, listen=session, infer=infer),
+    )
+    environ = {
+        "WARMTALK_DATA_DIR": str(changed.data_dir),
+        "WARMTALK_PREP_LISTEN": prep,
+        "WARMTALK_INFER_LISTEN": infer,
+        "WARMTALK_SESSION_LISTEN": session,
+        "WARMTALK_SESSION_INFER": infer,
+    }
+    return changed, environ
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports

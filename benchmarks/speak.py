@@ -1,0 +1,118 @@
+"""python -m benchmarks.speak: real services on loopback, from request to joined conversation, at 720p.
+
+Measured from the outside, as a client sees it: the time to the first frame, the speed of a whole Speak, and whether
+picture and sound of a 20-clip conversation stay together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import statistics
+import tempfile
+import time
+import wave
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import skimage
+
+from benchmarks import card
+from warmtalk.cli import avatar, calls
+from warmtalk.cli.session import ensure_session, speak, to_path
+from warmtalk.cli.stack import Stack, own_place
+from warmtalk.config import load
+from warmtalk.v1 import prep_pb2, session_pb2
+from warmtalk.v1.session_pb2_grpc import SessionServiceAsyncStub
+
+_RUNS = 5
+_CLIPS = 20
+_TEXT = "Good morning, how are you today?"
+
+
+def measure() -> list[tuple[str, float, str]]:
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(_measure(Path(folder)))
+
+
+async def _measure(folder: Path) -> list[tuple[str, float, str]]:
+    photo = _photo(folder)
+    config, environ = own_place(load(), folder / "data")
+    async with Stack(config, environ=environ, logs=folder):
+        await avatar.create(config.prep.listen, "bench", photo, prep_pb2.AvatarParams())
+        async with calls.session(config.session.listen) as stub:
+            await ensure_session(stub, "bench", "bench")
+            for _ in range(3):  # warm: the avatar's rows, the voice, the encoder's file cache
+                await _first_frame_ms(stub, session_pb2.SpeakRequest(text=_TEXT))
+            text = [await _first_frame_ms(stub, session_pb2.SpeakRequest(text=_TEXT)) for _ in range(_RUNS)]
+            short = session_pb2.SpeakRequest(audio=_speech(2.0))
+            audio = [await _first_frame_ms(stub, short) for _ in range(_RUNS)]
+            speed = [await _x_realtime(stub, 10.0) for _ in range(_RUNS)]
+            drift, bad = await _joins(stub)
+    return [
+        ("speak_x_realtime", statistics.median(speed), "times real time, 10 s of sound at 720p (target 4)"),
+        ("first_batch_ms_audio", statistics.median(audio), "ms from Speak with sound to the first frame (target 150)"),
+        ("first_batch_ms_text", statistics.median(text), "ms from Speak with text to the first frame (target 700)"),
+        ("join_drift_samples", drift, f"samples between the ends of picture and sound after {_CLIPS} clips (target 1)"),
+        ("join_bad_timestamps", bad, f"frames of {_CLIPS} joined clips not one frame after the last (target 0)"),
+    ]
+
+
+def _photo(folder: Path) -> Path:
+    """Eileen Collins (NASA, public domain) at 720p on a blurred ground."""
+    portrait = cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2BGR)
+    ground = cv2.GaussianBlur(cv2.resize(portrait, (1280, 720)), (0, 0), 30)
+    ground[:, 280:1000] = cv2.resize(portrait, (720, 720), interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(folder / "photo.png"), ground)
+    return folder / "photo.png"
+
+
+def _speech(seconds: float) -> bytes:
+    """Syllables: a buzz of 120 Hz with formants, loud and quiet three times a second, as a WAV file."""
+    t = np.arange(int(16_000 * seconds)) / 16_000
+    buzz = sum(np.sin(2 * np.pi * 120 * k * t) / k for k in range(1, 25))
+    sound = buzz * np.clip(np.sin(2 * np.pi * 3 * t), 0, None) * 0.2
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setparams((1, 2, 16_000, 0, "NONE", ""))
+        out.writeframes((sound * 32767).astype("<i2").tobytes())
+    return file.getvalue()
+
+
+async def _first_frame_ms(stub: SessionServiceAsyncStub, request: session_pb2.SpeakRequest) -> float:
+    request.session_id = "bench"
+    begin = time.perf_counter()
+    first = 0.0
+    async for event in stub.Speak(request):
+        if event.WhichOneof("event") == "started":
+            first = time.perf_counter() - begin
+    return first * 1000
+
+
+async def _x_realtime(stub: SessionServiceAsyncStub, seconds: float) -> float:
+    request = session_pb2.SpeakRequest(session_id="bench", audio=_speech(seconds))
+    begin = time.perf_counter()
+    await speak(stub, request)
+    return seconds / (time.perf_counter() - begin)
+
+
+async def _joins(stub: SessionServiceAsyncStub) -> tuple[float, float]:
+    """(samples between the ends of picture and sound, frames that are not one frame after the last)."""
+    await stub.Reset(session_pb2.ResetRequest(session_id="bench"))
+    for number in range(_CLIPS):
+        await speak(stub, session_pb2.SpeakRequest(session_id="bench", audio=_speech(0.3 + 0.037 * number)))
+    answer = await stub.GetSession(session_pb2.GetSessionRequest(session_id="bench"))
+    with av.open(str(to_path(answer.session.conversation.uri))) as file:
+        rate = Fraction(answer.session.frame_rate.numerator, answer.session.frame_rate.denominator or 1)
+        times = [packet.pts * packet.time_base for packet in file.demux(video=0) if packet.pts is not None]
+    with av.open(str(to_path(answer.session.conversation.uri))) as file:
+        samples = sum(frame.samples for frame in file.decode(audio=0))
+    bad = sum(later - earlier != 1 / rate for earlier, later in zip(times, times[1:], strict=False))
+    return float(abs(samples - len(times) * 48_000 / rate)), float(bad)
+
+
+if __name__ == "__main__":
+    card.show("speak", measure())
