@@ -20,7 +20,8 @@ def machine() -> str:
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.processor(),
     )
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, OpenCV {cv2.__version__}, numpy {np.__version__}"
+    versions = f"Python {platform.python_version()}, OpenCV {cv2.__version__}, numpy {np.__version__}"
+    return f"{model}, {os.cpu_count()} cores, {versions}"
 
 
 def show(title: str, rows: list[tuple[str, float, str]]) -> None:

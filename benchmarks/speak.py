@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import statistics
 import tempfile
 import time
@@ -110,7 +111,7 @@ async def _joins(stub: SessionServiceAsyncStub) -> tuple[float, float]:
         times = [packet.pts * packet.time_base for packet in file.demux(video=0) if packet.pts is not None]
     with av.open(str(to_path(answer.session.conversation.uri))) as file:
         samples = sum(frame.samples for frame in file.decode(audio=0))
-    bad = sum(later - earlier != 1 / rate for earlier, later in zip(times, times[1:], strict=False))
+    bad = sum(later - earlier != 1 / rate for earlier, later in itertools.pairwise(times))
     return float(abs(samples - len(times) * 48_000 / rate)), float(bad)
 
 
