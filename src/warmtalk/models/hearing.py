@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import log10
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +23,8 @@ WINDOW = 512
 """Samples in the analysis window, centred on the row: 32 ms holds three periods of a deep voice."""
 BANDS = 32
 """Mel bands from 80 to 7600 Hz."""
-SILENCE_DB = -70.0
-"""Level below which nothing is told apart; 0 dB is a full-scale sine."""
+SILENCE_DB = -100.0
+"""Level below which nothing is told apart, about that of 16-bit rounding; 0 dB is a full-scale sine."""
 
 _FFT = 2 * WINDOW
 _PITCH_LAGS = slice(SPEECH_RATE_HZ // 400, SPEECH_RATE_HZ // 75)
@@ -45,12 +46,14 @@ class Heard:
 
 def mel_bank(bands: int = BANDS, low_hz: float = 80.0, high_hz: float = 7600.0) -> Floats:
     """[bands, _FFT // 2 + 1] triangles on the mel scale m = 2595 log10(1 + f / 700) (O'Shaughnessy)."""
-    edges_mel = np.linspace(*(2595.0 * np.log10(1.0 + np.array([low_hz, high_hz]) / 700.0)), bands + 2)
+    low_mel, high_mel = (2595.0 * log10(1.0 + hz / 700.0) for hz in (low_hz, high_hz))
+    edges_mel = np.linspace(low_mel, high_mel, bands + 2)
     edges_hz = 700.0 * (10.0 ** (edges_mel / 2595.0) - 1.0)
     bins_hz = np.fft.rfftfreq(_FFT, 1.0 / SPEECH_RATE_HZ)
     left, middle, right = (edges_hz[i : i + bands, None] for i in range(3))
     rising, falling = (bins_hz - left) / (middle - left), (right - bins_hz) / (right - middle)
-    return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+    bank: Floats = np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+    return bank
 
 
 class Ear:
@@ -77,10 +80,11 @@ _UNSAG = (_SAG[0] / _SAG[_PITCH_LAGS]).astype(np.float32)
 
 def _hear(window: Floats) -> Heard:
     spectrum = np.fft.rfft(window * _TAPER, _FFT)
-    power = (spectrum.real**2 + spectrum.imag**2) * _SCALE
-    bands = _BANK @ power
-    level = 10.0 * float(np.log10(bands.sum() + _QUIETEST))
-    return Heard(10.0 * np.log10(bands + _QUIETEST), level, _voicing(power))
+    power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32) * _SCALE
+    bands: Floats = _BANK @ power
+    level = 10.0 * log10(bands.sum() + _QUIETEST)
+    bands_db: Floats = np.float32(10.0) * np.log10(bands + _QUIETEST)
+    return Heard(bands_db, level, _voicing(power))
 
 
 def _voicing(power: Floats) -> float:
@@ -94,3 +98,42 @@ def _voicing(power: Floats) -> float:
     flat[_VOICE_BINS] = np.sqrt(power[_VOICE_BINS])
     curve = np.fft.irfft(flat)
     return float((curve[_PITCH_LAGS] * _UNSAG).max() / (curve[0] + 1e-9))
+
+
+class Loudness:
+    """How loud this voice is: a running level of its voiced rows, and the noise below it. One stream.
+
+    It needs no calibration: the first voiced row sets the level, later ones move it quickly up and slowly
+    down, so that a whisperer's vowels and a shouter's come out alike.
+    """
+
+    def __init__(self) -> None:
+        self.voice_db = _FIRST_VOICE_DB
+        self._noise_db = _LOUDEST_FIRST_NOISE_DB
+        self._voiced_rows = 0
+
+    def hear(self, row: Heard) -> bool:
+        """Learns from the next row; True when it is this voice, not noise and not something far behind it."""
+        pitched = row.voicing > _PITCHED and row.level_db > self._noise_db + _ABOVE_NOISE_DB
+        self._follow_noise(row.level_db, pitched)
+        if pitched:
+            self._follow_voice(row.level_db)
+        return pitched and row.level_db > self.voice_db - _BELOW_VOICE_DB
+
+    def _follow_noise(self, level_db: float, pitched: bool) -> None:
+        rise_db = 0.01 if pitched else 0.1
+        self._noise_db += min(0.2 * (max(level_db, _LEAST_NOISE_DB) - self._noise_db), rise_db)
+
+    def _follow_voice(self, level_db: float) -> None:
+        self._voiced_rows += 1
+        slow = max(1.0 / self._voiced_rows, 0.005)
+        rate = max(slow, 0.2) if level_db > self.voice_db else slow
+        self.voice_db += rate * (level_db - self.voice_db)
+
+
+_PITCHED = 0.4
+_FIRST_VOICE_DB = -40.0
+_LOUDEST_FIRST_NOISE_DB = -50.0
+_LEAST_NOISE_DB = -70.0
+_ABOVE_NOISE_DB = 8.0
+_BELOW_VOICE_DB = 25.0

@@ -1,0 +1,122 @@
+"""Clips of real speech with tracked mouths, as sound and mouth targets.
+
+A corpus folder holds `clips.tsv` (clip, corpus, speaker, lag_25fps, ...), `landmark_ids.json` (which
+MediaPipe face-mesh points were kept) and per clip `<clip>.flac` (16 kHz mono) and `<clip>.npz`
+(`lm` [T, points, 3] pixels at 25 fps, `ok` [T]), optionally `<clip>.align` (word times).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+Floats = npt.NDArray[np.float32]
+
+FPS = 25
+ALIGN_UNITS_PER_S = 25_000.0
+TYPICAL_OPENING = 0.085
+"""Root mean square of the opening that every speaker is scaled to: what a sound says about the mouth is
+how far this speaker opens it against his habit, the habit itself cannot be heard."""
+TYPICAL_WIDTH = 0.06
+"""Standard deviation of the width that every speaker is scaled to. Twice what the tracker reports, which
+shrinks rounded lips towards the mean face."""
+
+_LIP_PAIRS = ((13, 14), (82, 87), (312, 317))
+_EYES = ((33, 133), (263, 362))
+_CORNERS = (61, 291)
+_REST_QUANTILE = 0.05
+_CLOSED = 0.15
+"""Share of the typical opening under which lips that speak count as pressed."""
+
+
+@dataclass(slots=True)
+class Clip:
+    """One clip. Row i of the targets belongs to the middle of video frame i."""
+
+    name: str
+    corpus: str
+    speaker: str
+    samples: Floats
+    ok: npt.NDArray[np.bool_]
+    opening: Floats
+    """[T] inner-lip gap over the eye distance, above the speaker's rest, scaled to TYPICAL_OPENING."""
+    width: Floats
+    """[T] relative change of the distance of the mouth corners, scaled to TYPICAL_WIDTH."""
+    words: list[tuple[float, float, str]]
+    """Start and end in seconds and the word; empty where the corpus has no word times."""
+
+
+def load_corpus(folder: Path) -> list[Clip]:
+    """All clips, in the order of clips.tsv."""
+    ids = {mesh: row for row, mesh in enumerate(json.loads((folder / "landmark_ids.json").read_text()))}
+    with (folder / "clips.tsv").open(newline="") as table:
+        clips = [_load(folder, line, ids) for line in csv.DictReader(table, delimiter="\t")]
+    for speaker in by_speaker(clips).values():
+        _scale(speaker)
+    return clips
+
+
+def by_speaker(clips: Iterable[Clip]) -> dict[str, list[Clip]]:
+    grouped: dict[str, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        grouped[clip.speaker].append(clip)
+    return dict(grouped)
+
+
+def _load(folder: Path, line: dict[str, str], ids: dict[int, int]) -> Clip:
+    samples, _ = soundfile.read(folder / f"{line['clip']}.flac", dtype="float32")
+    with np.load(folder / f"{line['clip']}.npz") as data:
+        lag = int(line["lag_25fps"])
+        points, ok = data["lm"][lag:].astype(np.float64), data["ok"][lag:].astype(bool)
+    opening, width = measure(points, ids)
+    words = _words(folder / f"{line['clip']}.align")
+    return Clip(line["clip"], line["corpus"], line["speaker"], samples, ok, opening, width, words)
+
+
+def measure(points: npt.NDArray[np.float64], ids: dict[int, int]) -> tuple[Floats, Floats]:
+    """[T] gap of the inner lips and [T] distance of the mouth corners, both over the distance of the eyes.
+
+    The eyes and corners are measured in space, so that a turned head does not narrow the mouth.
+    """
+
+    def between(a: int, b: int, axes: int = 3) -> npt.NDArray[np.float64]:
+        return np.linalg.norm((points[:, ids[a]] - points[:, ids[b]])[:, :axes], axis=1)
+
+    left, right = (points[:, [ids[a], ids[b]]].mean(axis=1) for a, b in _EYES)
+    eyes = np.linalg.norm(left - right, axis=1)
+    gap = np.mean([between(a, b, axes=2) for a, b in _LIP_PAIRS], axis=0)
+    return (gap / eyes).astype(np.float32), (between(*_CORNERS) / eyes).astype(np.float32)
+
+
+def _words(path: Path) -> list[tuple[float, float, str]]:
+    if not path.exists():
+        return []
+    lines = (line.split() for line in path.read_text().splitlines() if line.strip())
+    return [(int(a) / ALIGN_UNITS_PER_S, int(b) / ALIGN_UNITS_PER_S, word) for a, b, word in lines]
+
+
+def _scale(clips: list[Clip]) -> None:
+    """Takes the speaker's rest away and scales to the typical speaker."""
+    ok = np.concatenate([clip.ok for clip in clips])
+    gaps = np.concatenate([clip.opening for clip in clips])[ok]
+    widths = np.concatenate([clip.width for clip in clips])[ok]
+    rest_gap = np.quantile(gaps, _REST_QUANTILE)
+    rest_width = np.median(widths[gaps <= np.quantile(gaps, 0.4)])
+    reach = np.sqrt(np.mean(np.maximum(gaps - rest_gap, 0.0) ** 2))
+    spread = np.std(widths / rest_width)
+    for clip in clips:
+        clip.opening = (np.maximum(clip.opening - rest_gap, 0.0) * (TYPICAL_OPENING / reach)).astype(np.float32)
+        clip.width = ((clip.width / rest_width - 1.0) * (TYPICAL_WIDTH / spread)).astype(np.float32)
+
+
+def pressed(clip: Clip) -> Floats:
+    """[T] 1 where the lips are shut, falling to 0 at twice the threshold."""
+    return np.clip(2.0 - clip.opening / (_CLOSED * TYPICAL_OPENING), 0.0, 1.0).astype(np.float32)

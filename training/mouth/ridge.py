@@ -1,0 +1,53 @@
+"""Fits the linear map of the signal-processing mouth: log-mel context to opening and width.
+
+python -m training.mouth.ridge CORPUS_FOLDER src/warmtalk/models/data/mouth_ridge.npz
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from training.mouth.corpus import FPS, Clip, Floats, load_corpus
+from warmtalk.models.hearing import HOP
+from warmtalk.models.mouth_dsp import contexts
+
+CLIP_WEIGHT = {"grid_s1": 0.15, "grid_multi": 2.0, "lrwar_arabic": 0.1}
+"""Many clips of one speaker transfer worse than few of many; the broadcast clips pull a linear map away
+from everything it knows about clean speech."""
+PENALTY = 100.0
+
+
+def frame_contexts(clip: Clip) -> Floats:
+    """[T, context] of the rows next to the middle of every video frame."""
+    rows = contexts(clip.samples)
+    middles = ((np.arange(len(clip.opening)) + 0.5) * 16_000 / FPS / HOP).astype(int)
+    return rows[middles[middles < len(rows)]]
+
+
+def targets(clip: Clip) -> Floats:
+    return np.stack([clip.opening, clip.width], axis=1)
+
+
+def fit(pairs: list[tuple[Floats, Floats, float]]) -> npt.NDArray[np.float64]:
+    """[context + 1, 2] weights, the last row the bias, of weighted (contexts, targets) pairs."""
+    size = pairs[0][0].shape[1] + 1
+    square, product = PENALTY * np.eye(size), np.zeros((size, 2))
+    square[-1, -1] = 0.0
+    for rows, wanted, weight in pairs:
+        heard = np.c_[rows, np.ones(len(rows))].astype(np.float64)
+        square += weight * heard.T @ heard
+        product += weight * heard.T @ wanted[: len(rows)]
+    return np.linalg.solve(square, product)
+
+
+def fit_clips(clips: list[Clip]) -> npt.NDArray[np.float64]:
+    return fit([(frame_contexts(c), targets(c), CLIP_WEIGHT.get(c.corpus, 1.0)) for c in clips])
+
+
+if __name__ == "__main__":
+    weights = fit_clips(load_corpus(Path(sys.argv[1]))).astype(np.float32)
+    np.savez(sys.argv[2], weight=weights[:-1], bias=weights[-1])
