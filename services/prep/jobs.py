@@ -1,0 +1,272 @@
+"""Builds in the order they were asked for, one at a time in one thread, and the state of every avatar."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+from services.prep.builder import ORDER_NOTE, Builder, BuildParams, Order, Progress, note_of, trash
+from services.prep.uploads import UploadStore
+from warmtalk.core.bundle import AvatarInfo, read_info, write_json
+from warmtalk.core.errors import AlreadyExists, Busy, Damaged, WarmtalkError
+from warmtalk.media.ffmpeg import ffmpeg
+from warmtalk.store import AvatarStore
+
+log = logging.getLogger(__name__)
+
+STOP_S = 30.0
+"""How long a delete or the end of the service waits for the builder to let go."""
+_CUT_OFF = "the build was cut off when the service stopped. Ask for it again: it goes on from where it was"
+_FAILED = ".failed.json"
+
+
+QUEUED = Progress()
+
+
+class State(Enum):
+    CREATING = 1
+    READY = 2
+    FAILED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """An order and where it stands. Replaced as a whole, never changed."""
+
+    order: Order
+    state: State
+    asked: float
+    """Seconds since the epoch."""
+    progress: Progress = QUEUED
+    error: str = ""
+
+
+class _Stopped(Exception):
+    """Raised inside a build that is to end."""
+
+
+class Jobs:
+    """Thread-safe. Calls do not block, but for `delete` and `close`, which wait until the builder lets go.
+
+    A finished build is forgotten: the bundle speaks for itself. A failed one is kept, also over a restart, until
+    the avatar is asked for again or deleted.
+    """
+
+    def __init__(
+        self, store: AvatarStore, uploads: UploadStore, make_builder: Callable[[], Builder], most: int
+    ) -> None:
+        """`make_builder` is called in the worker thread. At most `most` builds wait."""
+        self._store = store
+        self._uploads = uploads
+        self._make_builder = make_builder
+        self._most = most
+        self._changed = threading.Condition()
+        self._builds: dict[str, Build] = {}
+        """Under way and failed, by avatar, in the order they were asked for. Guarded by `_changed`, as the next two."""
+        self._running: Order | None = None
+        self._closed = False
+        self._worker = threading.Thread(target=self._run, name="builds", daemon=True)
+
+    def start(self) -> None:
+        """Clears what a crash left, then takes orders."""
+        for path in self._store.building.glob(".trash-*"):
+            shutil.rmtree(path, ignore_errors=True)
+        self._worker.start()
+
+    def close(self) -> None:
+        """The build under way stops after its current frame; what it finished is used when it is asked for again."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._worker.is_alive():
+            self._worker.join(STOP_S)
+
+    def submit(self, order: Order, *, replace_other: bool = False) -> Build | AvatarInfo:
+        """The finished avatar when it is the same, the build under way when it is the same, else a new build.
+
+        Raises AlreadyExists, Busy, or NotReady when there is no ffmpeg.
+        """
+        with self._changed:
+            running = self._builds.get(order.avatar_id)
+            if running is not None and running.state is State.CREATING:
+                if note_of(running.order) == note_of(order):
+                    return running
+                raise _taken(order.avatar_id, "is being built from something else")
+            finished = self._finished(order.avatar_id)
+            if finished is not None and _made_by(finished, order):
+                self._builds.pop(order.avatar_id, None)
+                return finished
+            if self._store.path(order.avatar_id).is_dir() and not replace_other:
+                raise _taken(order.avatar_id, "was built from something else, or with other parameters")
+            ffmpeg()
+            return self._enqueue(order)
+
+    def find(self, avatar_id: str) -> Build | AvatarInfo:
+        """A build under way or failed before a finished avatar. Raises InvalidInput, NotFound, Damaged."""
+        path = self._store.path(avatar_id)
+        with self._changed:
+            build = self._builds.get(avatar_id)
+        if build is not None:
+            return build
+        if path.is_dir():
+            return read_info(path)
+        return self._left(avatar_id) or read_info(self._store.find(avatar_id))
+
+    def ids(self) -> list[str]:
+        """All avatars, in order: finished, under way, failed and cut off."""
+        with self._changed:
+            known = set(self._builds)
+        known |= {path.parent.name for path in self._store.building.glob(f"*/{ORDER_NOTE}")}
+        known |= {path.name.removesuffix(_FAILED) for path in self._store.building.glob(f"*{_FAILED}")}
+        return sorted(known | set(self._store.ids()))
+
+    def sources(self) -> set[Path]:
+        """Files that builds under way still need."""
+        with self._changed:
+            return {build.order.source for build in self._creating()}
+
+    def delete(self, avatar_id: str) -> None:
+        """Stops its build and removes the avatar and all that a build left. Raises InvalidInput, NotFound."""
+        self._find_any(avatar_id)
+        with self._changed:
+            # The worker looks for its order here after every frame, and stops when it is gone.
+            build = self._builds.pop(avatar_id, None)
+            if build is not None:
+                self._changed.wait_for(lambda: self._running is not build.order, STOP_S)
+        self._failed_note(avatar_id).unlink(missing_ok=True)
+        for folder in (self._store.path(avatar_id), self._store.building_path(avatar_id)):
+            self._remove(folder)
+
+    def _find_any(self, avatar_id: str) -> None:
+        """Raises NotFound unless there is something, be it damaged."""
+        path = self._store.path(avatar_id)
+        with self._changed:
+            if avatar_id in self._builds:
+                return
+        if not path.is_dir() and self._left(avatar_id) is None:
+            self._store.find(avatar_id)
+
+    def _remove(self, folder: Path) -> None:
+        """Out of sight in one step, so that no reader meets half an avatar."""
+        if folder.is_dir():
+            self._store.building.mkdir(exist_ok=True)
+            old = trash(self._store.building)
+            folder.rename(old)
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _enqueue(self, order: Order) -> Build:
+        waiting = sum(build.order is not self._running for build in self._creating())
+        if waiting >= self._most:
+            raise Busy(f"{waiting} builds are waiting already", "Try again later", retry_after_s=10.0)
+        self._builds.pop(order.avatar_id, None)
+        build = self._builds[order.avatar_id] = Build(order, State.CREATING, time.time())
+        self._failed_note(order.avatar_id).unlink(missing_ok=True)
+        self._changed.notify_all()
+        return build
+
+    def _creating(self) -> list[Build]:
+        return [build for build in self._builds.values() if build.state is State.CREATING]
+
+    def _finished(self, avatar_id: str) -> AvatarInfo | None:
+        """The avatar on the volume; None when there is none, or a damaged one."""
+        path = self._store.path(avatar_id)
+        try:
+            return read_info(path) if path.is_dir() else None
+        except Damaged:
+            return None
+
+    def _left(self, avatar_id: str) -> Build | None:
+        """A build that failed, or ended with its process, before this one started."""
+        work = self._store.building_path(avatar_id)
+        for note in (self._failed_note(avatar_id), work / ORDER_NOTE):
+            try:
+                raw = json.loads(note.read_text("utf-8"))
+                params = BuildParams.from_record(raw["params"])
+                order = Order(avatar_id, work, raw["source_name"], raw["source_sha256"], params)
+                return Build(order, State.FAILED, note.stat().st_mtime, error=raw.get("error", _CUT_OFF))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return None
+
+    def _failed_note(self, avatar_id: str) -> Path:
+        return self._store.building / f"{avatar_id}{_FAILED}"
+
+    def _run(self) -> None:
+        builder = None
+        while (order := self._next()) is not None:
+            try:
+                builder = builder or self._make_builder()
+                builder.build(order, lambda progress, order=order: self._tell(order, progress))  # type: ignore[misc]
+            except _Stopped:
+                log.info("building %s was stopped", order.avatar_id)
+            except WarmtalkError as error:
+                log.info("building %s failed: %s", order.avatar_id, error)
+                self._fail(order, str(error))
+            except Exception:  # the thread must outlive every build
+                log.exception("building %s failed", order.avatar_id)
+                self._fail(order, "something went wrong in the service; its log has the cause")
+            else:
+                self._uploads.used(order.source)
+                self._end(order, None)
+            finally:
+                self._let_go()
+
+    def _next(self) -> Order | None:
+        """The build that waits longest, as soon as there is one; None when the service ends."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._creating())
+            self._running = None if self._closed else self._creating()[0].order
+            return self._running
+
+    def _tell(self, order: Order, progress: Progress) -> None:
+        with self._changed:
+            build = self._builds.get(order.avatar_id)
+            if self._closed or build is None or build.order is not order:
+                raise _Stopped
+            self._builds[order.avatar_id] = replace(build, progress=progress)
+
+    def _fail(self, order: Order, error: str) -> None:
+        """Frees the volume, and keeps the reason where a restarted service finds it."""
+        shutil.rmtree(self._store.building_path(order.avatar_id), ignore_errors=True)
+        if self._store.path(order.avatar_id).is_dir():
+            error += ". The avatar made before is still there"
+        else:
+            self._note_failure(order, error)
+        self._end(order, error)
+
+    def _note_failure(self, order: Order, error: str) -> None:
+        try:
+            self._store.building.mkdir(parents=True, exist_ok=True)
+            write_json(self._failed_note(order.avatar_id), {**note_of(order), "error": error})
+        except OSError as reason:
+            log.warning("the failure of %s cannot be noted: %s", order.avatar_id, reason)
+
+    def _end(self, order: Order, error: str | None) -> None:
+        with self._changed:
+            build = self._builds.get(order.avatar_id)
+            if build is None or build.order is not order:
+                return
+            if error is None:
+                del self._builds[order.avatar_id]
+            else:
+                self._builds[order.avatar_id] = replace(build, state=State.FAILED, error=error)
+
+    def _let_go(self) -> None:
+        with self._changed:
+            self._running = None
+            self._changed.notify_all()
+
+
+def _made_by(info: AvatarInfo, order: Order) -> bool:
+    return (info.source_sha256, dict(info.params)) == (order.source_sha256, order.params.record())
+
+
+def _taken(avatar_id: str, why: str) -> AlreadyExists:
+    return AlreadyExists(f"avatar {avatar_id!r} {why}", "Use another id, or ask for it with replace")

@@ -1,0 +1,148 @@
+"""Files that were sent to become avatars: `.uploads/<id>` and a note beside each, kept for an hour."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from warmtalk.core.bundle import write_json
+from warmtalk.core.errors import BadMedia, InvalidInput, NotFound
+from warmtalk.media.decode import video_kind
+from warmtalk.media.ffmpeg import sniff_file
+from warmtalk.media.process import storage
+from warmtalk.media.still import STILL_KINDS
+
+KEPT_S = 3600.0
+_ID = re.compile(r"[0-9a-f]{32}")
+_SNIFFED_BYTES = 16
+_NAME_CHARS = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A complete file."""
+
+    upload_id: str
+    path: Path
+    file_name: str
+    sha256: str
+    size_bytes: int
+
+
+class UploadStore:
+    """Thread-safe: every upload is a file of its own."""
+
+    def __init__(self, root: Path, max_bytes: int) -> None:
+        self._root = root
+        self._max_bytes = max_bytes
+
+    def begin(self, file_name: str, size_bytes: int) -> Incoming:
+        """`size_bytes` is what the sender promises, 0 when unknown. Raises InvalidInput, StorageFull."""
+        if not 1 <= len(file_name) <= _NAME_CHARS:
+            raise InvalidInput(
+                f"file_name has {len(file_name)} characters", f"Use 1 to {_NAME_CHARS}", field="header.file_name"
+            )
+        # The name is for people: what would garble a terminal or a log has no place in it.
+        shown = "".join(c if c.isprintable() else "?" for c in file_name)
+        self._root.mkdir(parents=True, exist_ok=True)
+        return Incoming(self._root / uuid.uuid4().hex, shown, size_bytes, self._max_bytes)
+
+    def find(self, upload_id: str) -> Upload:
+        """Also finds one whose file was used up already. Raises NotFound."""
+        note = self._root / f"{upload_id}.json"
+        try:
+            if not _ID.fullmatch(upload_id):
+                raise FileNotFoundError
+            raw = json.loads(note.read_text("utf-8"))
+            return Upload(upload_id, self._root / upload_id, **raw)
+        except (OSError, ValueError, TypeError) as error:
+            raise NotFound(
+                f"there is no upload {upload_id[:40]!r}", "Uploads live for an hour; send the file again"
+            ) from error
+
+    def used(self, source: Path) -> None:
+        """Removes the file of an upload that became an avatar; its note stays for an hour. Other files are left."""
+        if source.parent == self._root:
+            source.unlink(missing_ok=True)
+
+    def sweep(self, keep: set[Path]) -> None:
+        """Removes what is older than an hour, but for the files in `keep`."""
+        if not self._root.is_dir():
+            return
+        for path in self._root.iterdir():
+            if path not in keep and time.time() - path.stat().st_mtime > KEPT_S:
+                path.unlink(missing_ok=True)
+
+
+class Incoming:
+    """An upload under way. Leaving by an exception, or without `finish`, leaves nothing. One thread at a time."""
+
+    def __init__(self, path: Path, name: str, promised: int, max_bytes: int) -> None:
+        self._path = path
+        self._name = name
+        self._promised = promised
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._digest = hashlib.sha256()
+        self._sniffed = False
+        self._finished = False
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Incoming:
+        self._check_size(self._promised)
+        self._file = self._path.open("wb")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+        if not self._finished:
+            self._path.unlink(missing_ok=True)
+
+    def write(self, data: bytes) -> None:
+        """Raises BadMedia as soon as the size or the first bytes are wrong, StorageFull."""
+        assert self._file is not None
+        self._check_size(self._size + len(data))
+        with storage(f"taking {self._name}"):
+            self._file.write(data)
+            self._size += len(data)
+            if not self._sniffed and self._size >= _SNIFFED_BYTES:
+                self._file.flush()
+                self._sniff()
+        self._digest.update(data)
+
+    def finish(self) -> Upload:
+        """Raises BadMedia for an empty file, or less or more than was promised; StorageFull."""
+        assert self._file is not None
+        if not self._size:
+            raise BadMedia(f"{self._name} is empty", "Upload it again")
+        if self._promised and self._promised != self._size:
+            raise BadMedia(f"{self._name} arrived with {self._size} of {self._promised} bytes", "Upload it again")
+        upload = Upload(self._path.name, self._path, self._name, self._digest.hexdigest(), self._size)
+        note = {"file_name": upload.file_name, "sha256": upload.sha256, "size_bytes": upload.size_bytes}
+        with storage(f"taking {self._name}"):
+            self._file.close()
+            self._sniff()
+            write_json(self._path.with_suffix(".json"), note)
+        self._finished = True
+        return upload
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise BadMedia(
+                f"{self._name} is larger than {self._max_bytes >> 20} MiB", "Cut it or scale it down, then try again"
+            )
+
+    def _sniff(self) -> None:
+        if sniff_file(self._path) not in STILL_KINDS:
+            video_kind(self._path, self._name)
+        self._sniffed = True

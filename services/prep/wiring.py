@@ -1,0 +1,65 @@
+"""Builds the service out of its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from pathlib import Path
+
+from services.prep.builder import Builder, BuildParams, Order
+from services.prep.jobs import Jobs
+from services.prep.servicer import PrepServicer
+from services.prep.uploads import UploadStore
+from warmtalk.config import Config
+from warmtalk.core.errors import WarmtalkError
+from warmtalk.media.decode import Limits
+from warmtalk.media.ffmpeg import sniff_file
+from warmtalk.rpc.server import Server, serve
+from warmtalk.store import AvatarStore, checked_id
+from warmtalk.v1 import prep_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+SERVICE = "warmtalk.v1.PrepService"
+
+
+def build(config: Config) -> tuple[Server, Jobs]:
+    """A server that is not started yet, and its jobs, to be started before it and closed after it."""
+    store = AvatarStore(config.avatars_dir)
+    uploads = UploadStore(config.avatars_dir / ".uploads", config.prep.max_upload_mb << 20)
+    limits = Limits(config.prep.max_source_s, config.prep.max_source_pixels)
+    jobs = Jobs(store, uploads, lambda: Builder(store, limits), config.prep.max_queue)
+    server = Server(config.prep.listen, SERVICE)
+    prep_pb2_grpc.add_PrepServiceServicer_to_server(PrepServicer(config, store, uploads, jobs), server.grpc)
+    return server, jobs
+
+
+async def run(config: Config) -> None:
+    server, jobs = build(config)
+    jobs.start()
+
+    async def warm_up() -> None:
+        if config.preparation and config.avatar_id and config.video_path:
+            await asyncio.to_thread(prepare, config, jobs)
+
+    async def close() -> None:
+        await asyncio.to_thread(jobs.close)
+
+    await serve(server, warm_up=warm_up, close=[close])
+
+
+def prepare(config: Config, jobs: Jobs) -> None:
+    """Asks for the avatar of the configuration unless it is there. A failure is logged; the service runs all the same.
+
+    An avatar of that id made from something else is left alone: it may be in use.
+    """
+    source = Path(config.video_path)
+    try:
+        sniff_file(source)
+        with open(source, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        params = BuildParams(config.bbox_shift, config.prep.extra_margin, config.fps, config.prep.still_seconds)
+        jobs.submit(Order(checked_id(config.avatar_id, "avatar_id"), source, source.name, digest, params))
+    except WarmtalkError as error:
+        log.error("%s is not prepared: %s", config.avatar_id, error)
