@@ -15,6 +15,7 @@ import time
 import wave
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import cv2
@@ -27,7 +28,9 @@ from warmtalk.cli.session import ensure_session, speak, to_path
 from warmtalk.cli.stack import Stack, own_place
 from warmtalk.config import load
 from warmtalk.v1 import prep_pb2, session_pb2
-from warmtalk.v1.session_pb2_grpc import SessionServiceAsyncStub
+
+if TYPE_CHECKING:  # these classes exist for the type checker alone
+    from warmtalk.v1.session_pb2_grpc import SessionServiceAsyncStub
 
 _RUNS = 5
 _CLIPS = 20

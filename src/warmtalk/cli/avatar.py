@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Never
+from typing import TYPE_CHECKING, Never
 
 from tqdm import tqdm
 
@@ -14,7 +14,9 @@ from warmtalk.config import Config
 from warmtalk.core.errors import InvalidInput, WarmtalkError
 from warmtalk.rpc.convert import frame_rate_message
 from warmtalk.v1 import prep_pb2
-from warmtalk.v1.prep_pb2_grpc import PrepServiceAsyncStub
+
+if TYPE_CHECKING:  # these classes exist for the type checker alone
+    from warmtalk.v1.prep_pb2_grpc import PrepServiceAsyncStub
 
 _CHUNK = 1 << 20
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
 
 import grpc
 
 from warmtalk.rpc.client import channel
 from warmtalk.rpc.errors import from_rpc
-from warmtalk.v1.prep_pb2_grpc import PrepServiceAsyncStub, PrepServiceStub
-from warmtalk.v1.session_pb2_grpc import SessionServiceAsyncStub, SessionServiceStub
+from warmtalk.v1.prep_pb2_grpc import PrepServiceStub
+from warmtalk.v1.session_pb2_grpc import SessionServiceStub
+
+if TYPE_CHECKING:  # these classes exist for the type checker alone
+    from warmtalk.v1.prep_pb2_grpc import PrepServiceAsyncStub
+    from warmtalk.v1.session_pb2_grpc import SessionServiceAsyncStub
 
 
 @asynccontextmanager

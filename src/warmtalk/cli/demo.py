@@ -8,6 +8,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from warmtalk.cli import avatar, calls
 from warmtalk.cli.session import ensure_session, speak, to_path
@@ -15,7 +16,9 @@ from warmtalk.cli.stack import Stack, own_place
 from warmtalk.config import Config
 from warmtalk.core.errors import NotReady
 from warmtalk.v1 import prep_pb2, session_pb2
-from warmtalk.v1.session_pb2_grpc import SessionServiceAsyncStub
+
+if TYPE_CHECKING:  # these classes exist for the type checker alone
+    from warmtalk.v1.session_pb2_grpc import SessionServiceAsyncStub
 
 _SENTENCES = (
     "Hello! I am a photograph that learned to speak, and all of me runs on your own processor.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
 from tqdm import tqdm
@@ -13,7 +14,9 @@ from warmtalk.cli import calls
 from warmtalk.config import Config
 from warmtalk.core.errors import InvalidInput, NotFound, WarmtalkError
 from warmtalk.v1 import session_pb2
-from warmtalk.v1.session_pb2_grpc import SessionServiceAsyncStub
+
+if TYPE_CHECKING:  # these classes exist for the type checker alone
+    from warmtalk.v1.session_pb2_grpc import SessionServiceAsyncStub
 
 _AUDIO_BYTES = 30 << 20
 

@@ -1,0 +1,44 @@
+"""Real avatars for real servers, built once a run."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import skimage
+
+from services.prep.builder import Builder, BuildParams, Order
+from tests.sounds import SPEECH
+from warmtalk.core.types import Samples
+from warmtalk.media.decode import Limits
+from warmtalk.store import AvatarStore
+
+
+@pytest.fixture(scope="session")
+def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eileen Collins (NASA, public domain), 512 x 512."""
+    path = tmp_path_factory.mktemp("portrait") / "eileen.png"
+    cv2.imwrite(str(path), cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2BGR))
+    return path
+
+
+@pytest.fixture(scope="session")
+def avatars(portrait: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An avatars folder with `eileen`: 25 frames of 512 x 512. Not to be changed: copy what you break."""
+    root = tmp_path_factory.mktemp("avatars")
+    digest = hashlib.sha256(portrait.read_bytes()).hexdigest()
+    order = Order("eileen", portrait, portrait.name, digest, BuildParams(still_seconds=1.0))
+    Builder(AvatarStore(root), Limits()).build(order, lambda progress: None)
+    return root
+
+
+@pytest.fixture(scope="session")
+def speech() -> Samples:
+    """Two seconds at 16 kHz: syllables, then 0.6 s of silence."""
+    sound = SPEECH.copy()
+    sound[-9_600:] = 0
+    assert np.abs(sound).max() > 0.1
+    return sound
