@@ -6,6 +6,7 @@ into pieces, not even in its last bit.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import log10
@@ -23,6 +24,10 @@ WINDOW = 512
 """Samples in the analysis window, centred on the row: 32 ms holds three periods of a deep voice."""
 BANDS = 32
 """Mel bands from 80 to 7600 Hz."""
+FEATURES = BANDS + 1
+"""Numbers in a row of RelativeSound: the bands and the voicing."""
+SETTLE = 6
+"""Rows that the loudness may learn before a row is measured against it."""
 SILENCE_DB = -100.0
 """Level below which nothing is told apart, about that of 16-bit rounding; 0 dB is a full-scale sine."""
 
@@ -137,3 +142,31 @@ _LOUDEST_FIRST_NOISE_DB = -50.0
 _LEAST_NOISE_DB = -70.0
 _ABOVE_NOISE_DB = 8.0
 _BELOW_VOICE_DB = 25.0
+
+
+class RelativeSound:
+    """Rows with the loudness of the voice taken out. One stream.
+
+    A row answers SETTLE rows late: at the start of a voice the loudness needs them to find its level.
+    """
+
+    RANGE_DB = (-50.0, 20.0)
+    """Band levels against the voice that are told apart."""
+    UNIT_DB = 20.0
+    QUIET = np.append(np.full(BANDS, RANGE_DB[0] / UNIT_DB), 0.0).astype(np.float32)
+    """[FEATURES] the row of silence."""
+
+    def __init__(self) -> None:
+        self._loudness = Loudness()
+        self._unsettled: deque[Heard] = deque(maxlen=SETTLE + 1)
+
+    def hear(self, row: Heard) -> tuple[bool, Floats]:
+        """Whether this row is voice, and [FEATURES] float32 of the row SETTLE before it: bands in UNIT_DB
+        against the voice, then voicing."""
+        voiced = self._loudness.hear(row)
+        self._unsettled.append(row)
+        if len(self._unsettled) <= SETTLE:
+            return voiced, self.QUIET
+        settled = self._unsettled[0]
+        relative_db = np.clip(settled.bands_db - np.float32(self._loudness.voice_db), *self.RANGE_DB)
+        return voiced, np.append(relative_db / np.float32(self.UNIT_DB), np.float32(settled.voicing))

@@ -14,19 +14,14 @@ import numpy as np
 
 from warmtalk.core.mouth import LEAST, MOST
 from warmtalk.core.types import FrameClock, Samples
-from warmtalk.models.hearing import BANDS, HOP, WINDOW, Ear, Floats, Heard, Loudness
+from warmtalk.models.hearing import BANDS, FEATURES, HOP, WINDOW, Ear, Floats, Heard, RelativeSound
 from warmtalk.models.mouth_stream import LOOKAHEAD, MouthStream
 from warmtalk.models.voice_gate import VoiceGate
 
-RANGE_DB = (-50.0, 20.0)
-"""Band levels against the voice's loudness that are told apart."""
-
-_SETTLE = 6
-"""Rows that the loudness may learn before a row is measured against it."""
 _POOLED = 4
 """Rows averaged into one cell of the context: 40 ms."""
 _CELLS = 9
-"""Cells of the context, the last ending LOOKAHEAD - _SETTLE rows after the frame."""
+"""Cells of the context, the last ending LOOKAHEAD - SETTLE rows after the frame."""
 _BLOCKED = np.zeros(BANDS, np.float32)
 """Weights of the bands that shut lips and a blocked mouth take away, nasals included: 700 to 4000 Hz, and
 600 to 1500 Hz again, where a nasal is weak and an "ee", weak there too, is told from it by the rest."""
@@ -50,23 +45,19 @@ class Context:
     """The loudness-free sound around a row. One utterance."""
 
     def __init__(self) -> None:
-        self.loudness = Loudness()
-        self._unsettled: deque[Heard] = deque(maxlen=_SETTLE + 1)
-        self._rows = np.full((_CELLS * _POOLED, BANDS + 1), RANGE_DB[0] / 20, np.float32)
+        self._relative = RelativeSound()
+        self._rows = np.tile(RelativeSound.QUIET, (_CELLS * _POOLED, 1))
 
     def hear(self, row: Heard) -> bool:
         """Takes the next row; True when it is voice."""
-        voiced = self.loudness.hear(row)
-        self._unsettled.append(row)
-        settled = self._unsettled[0]
+        voiced, settled = self._relative.hear(row)
         self._rows[:-1] = self._rows[1:]
-        self._rows[-1, :-1] = np.clip(settled.bands_db - np.float32(self.loudness.voice_db), *RANGE_DB) / 20
-        self._rows[-1, -1] = settled.voicing
+        self._rows[-1] = settled
         return voiced
 
     def cells(self) -> Floats:
-        """[_CELLS * (BANDS + 1)] around the row LOOKAHEAD before the last one heard."""
-        cells: Floats = self._rows.reshape(_CELLS, _POOLED, BANDS + 1).mean(axis=1)
+        """[_CELLS * FEATURES] around the row LOOKAHEAD before the last one heard."""
+        cells: Floats = self._rows.reshape(_CELLS, _POOLED, FEATURES).mean(axis=1)
         return cells.ravel()
 
 
