@@ -1,0 +1,103 @@
+"""warmtalk render: offline, in this process, the same frames as the live path."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from services.infer.wiring import models
+from warmtalk.config import Config
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.errors import InvalidInput, NotReady
+from warmtalk.core.pipeline import Model, WarmAvatar, render
+from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Image, Patch, Samples
+from warmtalk.media.encode import X264, ClipWriter
+from warmtalk.media.sound import Resampler, SoundReader
+from warmtalk.store import AvatarStore
+
+_LONGEST_S = 4 * 3600.0
+
+
+def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    offline = verbs.add_parser("render", help="a video of a sound, without the services")
+    offline.add_argument("--avatar", required=True, metavar="ID", help="in the avatars folder of data_dir")
+    offline.add_argument("--audio", type=Path, required=True, metavar="FILE", help="wav, mp3, flac or ogg")
+    offline.add_argument("--out", type=Path, required=True, metavar="FILE", help="MP4 with H.264 and FLAC")
+    offline.add_argument("--renderer", default="", help="default: the first that the avatar is prepared for")
+    offline.set_defaults(run=_render)
+
+
+async def _render(args: argparse.Namespace, config: Config) -> int:
+    bundle = AvatarStore(config.avatars_dir).open(args.avatar)
+    model = _model(bundle, args.renderer)
+    await asyncio.to_thread(_write, bundle, model, _read(args.audio), args.out, config)
+    print(args.out)
+    return 0
+
+
+def _model(bundle: Bundle, wanted: str) -> Model:
+    here = models()
+    name = wanted or next((one for one in bundle.info.renderers if one in here), "")
+    if name not in here or name not in bundle.info.renderers:
+        raise NotReady(
+            f"avatar {bundle.info.avatar_id!r} is prepared for {', '.join(bundle.info.renderers)};"
+            f" this machine renders {', '.join(here)}",
+            "Choose one with --renderer, or build the avatar again",
+        )
+    return here[name]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read ({error.strerror})", "Check the path") from error
+
+
+def _write(bundle: Bundle, model: Model, data: bytes, out: Path, config: Config) -> None:
+    clock = FrameClock(bundle.info.rate)
+    quality = X264(config.session.x264_preset, config.session.x264_crf)
+    writer = ClipWriter(out, bundle.info.width, bundle.info.height, clock, x264=quality)
+    try:
+        with tqdm(unit="frame", desc="rendering", leave=False) as bar:
+            sound = _sound(data, writer, clock)
+            for patch in render(WarmAvatar(bundle, model.renderer), model.encoder, sound, clock):
+                writer.write_bgr(_pasted(bundle, patch))
+                bar.update()
+        writer.finish()
+    except BaseException:
+        writer.abort()
+        raise
+
+
+def _pasted(bundle: Bundle, patch: Patch) -> Image:
+    frame = bundle.frame(patch.row)
+    if patch.box.empty:
+        return frame
+    frame = frame.copy()
+    frame[patch.box.y1 : patch.box.y2, patch.box.x1 : patch.box.x2] = patch.pixels
+    return frame
+
+
+def _sound(data: bytes, writer: ClipWriter, clock: FrameClock) -> Iterator[Samples]:
+    """16 kHz pieces; the 48 kHz ones go to the clip on the way. Padded to whole frames of the clock."""
+    heard = said = 0
+    with closing(SoundReader(data, max_s=_LONGEST_S)) as reader:
+        speech, clip = (Resampler(reader.rate_hz, rate) for rate in (SPEECH_RATE_HZ, CLIP_RATE_HZ))
+        for piece in reader.pieces():
+            high, low = clip.accept(piece), speech.accept(piece)
+            writer.write_sound(high)
+            heard, said = heard + len(low), said + len(high)
+            yield low
+        rest = clip.finish()
+        writer.write_sound(rest)
+        frames = clock.frames_for(said + len(rest), CLIP_RATE_HZ)
+        missing = clock.samples_at(frames, SPEECH_RATE_HZ) - heard
+        last = speech.finish()[:missing]
+        yield np.pad(last, (0, missing - len(last)))
