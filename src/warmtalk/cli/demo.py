@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
+
 from warmtalk.cli import avatar, calls
 from warmtalk.cli.session import ensure_session, speak, to_path
 from warmtalk.cli.stack import Stack, own_place
@@ -52,12 +54,14 @@ async def _demo(args: argparse.Namespace, config: Config) -> int:
 
 
 def _portrait(out: Path) -> Path:
-    """Eileen Collins, NASA, public domain; scikit-image ships the file."""
+    """Head and shoulders of Eileen Collins, 720 x 720. NASA, public domain; scikit-image ships the file."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
         raise NotReady("the demo's portrait is not installed", "Run: pip install scikit-image, or give --photo FILE")
     photo = out / "eileen.png"
-    shutil.copyfile(Path(spec.origin).parent / "data" / "astronaut.png", photo)
+    whole = cv2.imread(str(Path(spec.origin).parent / "data" / "astronaut.png"))
+    assert whole is not None
+    cv2.imwrite(str(photo), cv2.resize(whole[0:320, 64:384], (720, 720), interpolation=cv2.INTER_CUBIC))
     return photo
 
 
