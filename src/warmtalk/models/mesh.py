@@ -1,0 +1,143 @@
+"""The embedded renderer: moves the source's own mouth by the face mesh. CPU only, no weights at run time."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.errors import NotReady
+from warmtalk.core.mouth import LEAST, MOST
+from warmtalk.core.types import FACE_SIZE, Box, Features, Image
+from warmtalk.models.mesh_mouth import InnerMouth, fill_mouth, prepare_mouth
+from warmtalk.models.mesh_shape import FaceShape, eye_distance, face_pixels, lip_gap, mouth_width, prepare_shape
+from warmtalk.models.mesh_warp import warp
+
+ROWS_KEPT = 192
+"""Rows of an avatar that stay prepared, about 0.3 MB each."""
+SMOOTH_ROWS = 4
+"""Landmarks are smoothed over this many rows to either side."""
+_ROW_BYTES = 1 << 20
+"""Of one prepared row: the face, its fields and its inner mouth."""
+JUMP = 0.25
+"""Eye distances. A face that moves further between two rows is another shot, not a motion."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Row:
+    picture: Image
+    """[256, 256, 3] the source."""
+    face: FaceShape
+    mouth: InnerMouth
+
+
+@dataclass(slots=True, eq=False)
+class MeshAvatar:
+    """One avatar, prepared. Rows are made on first use and the least recently used dropped. Not thread-safe."""
+
+    bundle: Bundle
+    landmarks: npt.NDArray[np.float32]
+    """[n, 468, 2] of the bundle, steadied."""
+    rest_width: float
+    own_teeth: float
+    """0..1: whether the source always shows its teeth, so that they can be kept."""
+    rows: OrderedDict[int, _Row] = field(default_factory=OrderedDict)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held now, about."""
+        return self.landmarks.nbytes + len(self.rows) * _ROW_BYTES
+
+
+class MeshRenderer:
+    """core.ports.FaceRenderer. Holds no state; an avatar belongs to the one thread that renders it."""
+
+    name = "mesh"
+
+    def prepare(self, bundle: Bundle) -> MeshAvatar:
+        """Reads no pictures yet. Raises NotReady when the avatar has no usable row."""
+        usable = bundle.faces.usable.astype(bool)
+        if not usable.any():
+            raise NotReady(f"avatar {bundle.info.avatar_id!r} shows no face", "Use a source with a face in it")
+        landmarks = steady(bundle.faces.landmarks, usable)
+        gap = float(np.percentile(lip_gap(landmarks[usable]), 10))
+        return MeshAvatar(
+            bundle=bundle,
+            landmarks=landmarks,
+            rest_width=float(np.median(mouth_width(landmarks[usable]))),
+            own_teeth=float(np.clip((gap - 0.04) / 0.03, 0, 1)),
+        )
+
+    def render(self, avatar: MeshAvatar, rows: Sequence[int], features: Features) -> list[Image]:
+        """One [256, 256, 3] uint8 BGR face per row; `features` is float32 [len(rows), 4], see core.mouth."""
+        shapes = np.clip(features, LEAST, MOST)
+        return [_draw(_row(avatar, row), shape) for row, shape in zip(rows, shapes, strict=True)]
+
+
+def steady(landmarks: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """[n, 468, 2] with the trembling of the face mesh taken out: a local quadratic fit over time (Savitzky-Golay),
+    which keeps real motion. Unusable rows and jumps to another shot end a stretch."""
+    result = landmarks.copy()
+    for start, stop in _stretches(landmarks, usable):
+        reach = min(SMOOTH_ROWS, (stop - start - 1) // 2)
+        if reach < 2:
+            continue
+        for row in range(start, stop):
+            low = min(max(row - reach, start), stop - 2 * reach - 1)
+            times = np.arange(low - row, low - row + 2 * reach + 1)
+            weights = np.linalg.pinv(np.stack([times**0, times, times**2], 1))[0]
+            result[row] = np.tensordot(weights, landmarks[low : low + 2 * reach + 1], 1)
+    return result
+
+
+def _stretches(landmarks: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Half-open ranges of usable rows without a jump in between."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        steps = np.abs(np.diff(landmarks, axis=0)).mean((1, 2)) / eye_distance(landmarks[1:])
+    joined = usable[1:] & usable[:-1] & (steps < JUMP)
+    breaks = [0, *(np.flatnonzero(~joined) + 1).tolist(), len(usable)]
+    return [(a, b) for a, b in pairwise(breaks) if usable[a:b].all()]
+
+
+def _row(avatar: MeshAvatar, row: int) -> _Row:
+    if row not in avatar.rows:
+        avatar.rows[row] = _prepare_row(avatar, row)
+        while len(avatar.rows) > ROWS_KEPT:
+            avatar.rows.popitem(last=False)
+    avatar.rows.move_to_end(row)
+    return avatar.rows[row]
+
+
+def _prepare_row(avatar: MeshAvatar, row: int) -> _Row:
+    box, landmarks = avatar.bundle.box(row), avatar.landmarks[row]
+    picture = cut_face(avatar.bundle.frame(row), box)
+    face = prepare_shape(picture, landmarks, box, avatar.rest_width)
+    return _Row(picture, face, prepare_mouth(picture, face_pixels(landmarks, box), face, avatar.own_teeth))
+
+
+def cut_face(frame: Image, box: Box) -> Image:
+    """The box as a 256 x 256 face; outside the frame its border goes on."""
+    height, width = frame.shape[:2]
+    inside = box.clipped(width, height)
+    part: Image = frame[inside.y1 : inside.y2, inside.x1 : inside.x2]
+    if inside != box:
+        margins = (inside.y1 - box.y1, box.y2 - inside.y2, inside.x1 - box.x1, box.x2 - inside.x2)
+        part = np.asarray(cv2.copyMakeBorder(part, *margins, cv2.BORDER_REPLICATE), np.uint8)
+    shrinks = max(box.width, box.height) > FACE_SIZE
+    size = (FACE_SIZE, FACE_SIZE)
+    return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC), np.uint8)
+
+
+def _draw(row: _Row, want: npt.NDArray[np.float32]) -> Image:
+    picture = row.picture.copy()
+    warped = warp(row.face, want)
+    lower = picture[row.face.top :]
+    cv2.remap(row.picture, warped.map_x, warped.map_y, cv2.INTER_LINEAR, dst=lower, borderMode=cv2.BORDER_REPLICATE)
+    fill_mouth(picture, row.picture, row.face, row.mouth, warped, want)
+    return picture

@@ -1,0 +1,206 @@
+"""What shows between the lips: teeth, tongue and the dark behind them.
+
+The upper teeth are fixed to the head, the lower teeth and the tongue go with the jaw. Both are laid into the opening
+by one `cv2.remap` each, at sub-pixel places. A source that always shows its own teeth keeps them: what its open mouth
+shows is laid over the drawn teeth, where it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from warmtalk.core.mouth import OPENING, PRESS, PROTRUSION
+from warmtalk.core.types import FACE_SIZE, Image
+from warmtalk.models.mesh_shape import LENS, LOWER, TABLE_REACH, TABLE_SIZE, UPPER, FaceShape, Field
+from warmtalk.models.mesh_teeth import PICTURE_PX, REACH_X, REACH_Y, TOOTH, teeth_picture
+from warmtalk.models.mesh_warp import Warped
+
+CHEEKS = (50, 101, 36, 205, 280, 330, 266, 425)
+"""Mesh points on the cheeks, free of beard: their colour tells the light."""
+LIT_CHEEK = 165.0
+"""Brightness of a cheek in good light."""
+CHEEK_TINT = np.array([0.75, 0.94, 1.24], np.float32)
+"""BGR of skin in white light, for brightness 1."""
+CAVITY = np.array([22, 20, 42], np.float32)
+"""BGR of the depth of the mouth in good light."""
+SHADE_TINT = np.array([1.45, 1.25, 0.8], np.float32)
+"""Shadow in a mouth is lit by red flesh: per channel the exponent of the shade."""
+LIP_SHADOW = 0.014
+"""Width in mouth units of the shadow on the lips' inner edges."""
+LIP_SHADOW_TINT = np.array([0.95, 1.0, 0.8], np.float32)
+BITE, BITE_BEND = 0.03, -0.16
+"""The upper teeth's edge where the source does not show it: below the lip line, up at the sides."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InnerMouth:
+    """What the inside of one source row's mouth looks like; made once by `prepare_mouth`, then only read."""
+
+    light: Field
+    """[3] gain of each colour channel against good light."""
+    bite: float
+    """The upper teeth's edge is at y = bite + bend * (x - middle)^2."""
+    bend: float
+    blur: int
+    """Softness of the drawn pictures that suits the source, in their pixels."""
+    own: npt.NDArray[np.uint8] | None
+    """[256 - top, 256] 255 where the source's own teeth show; None where it has none to keep."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Opening:
+    """The part of a frame that fill_mouth changes, and what it wants there."""
+
+    rows: slice
+    """Of the fields of Warped; face rows are `top` further down."""
+    columns: slice
+    below: Field
+    """Pixels below the upper lip's edge; `above` the lower lip's."""
+    above: Field
+    lens: Field
+    opening: float
+    round_: float
+    press: float
+
+
+def prepare_mouth(picture: Image, pixels: Field, face: FaceShape, own_share: float) -> InnerMouth:
+    """`picture` is the 256 x 256 source, `pixels` its landmarks; `own_share` 0..1 how much of its own teeth to keep."""
+    places = np.clip(np.round(pixels[list(CHEEKS)]).astype(np.int32), 1, FACE_SIZE - 2)
+    cheek = np.median([picture[y - 1 : y + 2, x - 1 : x + 2].mean((0, 1)) for x, y in places], axis=0)
+    light = _light(cheek.astype(np.float32))
+    blur = round(0.5 * face.blur_px * PICTURE_PX / face.frame.down_px)
+    if own_share == 0:
+        return InnerMouth(light, BITE, BITE_BEND, blur, None)
+    own = _own_teeth(face, own_share)
+    bite, bend = _own_bite(face)
+    return InnerMouth(_own_light(picture[face.top :], own, light), bite, bend, blur, own)
+
+
+def fill_mouth(picture: Image, source: Image, face: FaceShape, inner: InnerMouth, warped: Warped, want: Field) -> None:
+    """Draws the opening and the lips' inner shadow into `picture` in place.
+
+    `source` is the face before the warp, `want` the features row that `warped` was made for.
+    """
+    part = _opening(face, warped, want)
+    if part is None:
+        return
+    place = slice(face.top + part.rows.start, face.top + part.rows.stop), part.columns
+    lips = picture[place] * (1 - _lip_shadow(face, part)[..., None] * LIP_SHADOW_TINT)
+    inside = _inside(face, inner, part, source[place], warped.jaw)
+    edge = 1.4 * face.blur_px
+    cover = np.clip(part.below / edge + 0.5, 0, 1) + np.clip(part.above / edge + 0.5, 0, 1) - 1
+    picture[place] = np.round(lips + (inside - lips) * np.clip(cover, 0, 1)[..., None]).astype(np.uint8)
+
+
+def _opening(face: FaceShape, warped: Warped, want: Field) -> _Opening | None:
+    near = 3 * _shadow_width(face)
+    touched = (warped.below_upper > -near) & (warped.above_lower > -near) & (warped.lens > 0)
+    x, y, width, height = cv2.boundingRect(touched.view(np.uint8))
+    if width == 0:
+        return None
+    rows, columns = slice(y, y + height), slice(x, x + width)
+    below, above = warped.below_upper[rows, columns], warped.above_lower[rows, columns]
+    wants = (float(want[i]) for i in (OPENING, PROTRUSION, PRESS))
+    return _Opening(rows, columns, below, above, warped.lens[rows, columns], *wants)
+
+
+def _lip_shadow(face: FaceShape, part: _Opening) -> Field:
+    """The dark along the lips' inner edge. Lips that touch in the source bring their own line along, but lose it
+    where they are pressed."""
+    apart = min(face.gap / 0.06, 1.0)
+    strength = max(0.5 * apart, 0.4 * part.press, 0.35 * min(part.opening / 0.05, 1.0))
+    outside = np.maximum(np.maximum(-part.below, -part.above), 0) / _shadow_width(face)
+    return np.asarray(strength * np.exp(-(outside**2)) * np.minimum(4 * part.lens, 1), np.float32)
+
+
+def _shadow_width(face: FaceShape) -> float:
+    return max(LIP_SHADOW * face.frame.down_px, 0.7 * face.blur_px)
+
+
+def _inside(face: FaceShape, inner: InnerMouth, part: _Opening, source: Image, lip: float) -> Field:
+    """[h, w, 3] float32 BGR of the open mouth. `lip` is the y of the lower lip's edge."""
+    x, y = _mouth_points(face, part.rows, part.columns)
+    x -= face.middle
+    # The lower teeth stay behind the lip, and look over it only in a wide open mouth.
+    jaw = lip + 0.012 - 0.035 * float(np.clip((part.opening - 0.08) / 0.12, 0, 1))
+    colour = np.empty((*x.shape, 3), np.float32)
+    colour[:] = CAVITY
+    _lay(colour, teeth_picture(False, inner.blur), x, y - jaw + 0.22 * x * x)
+    _lay(colour, teeth_picture(True, inner.blur), x, y - inner.bite - inner.bend * x * x)
+    colour *= inner.light
+    shade = _shade(part, face.frame.down_px)
+    if inner.own is not None:
+        own = inner.own[part.rows, part.columns].astype(np.float32) / 255
+        colour += (source - colour) * own[..., None]
+        # The source's own light is right where the source's own opening is.
+        shade += (1 - shade) * own * 0.7 * min(part.opening / max(face.gap, 0.01), 1)
+    return np.asarray(colour * shade[..., None] ** SHADE_TINT, np.float32)
+
+
+def _lay(colour: Field, picture: Field, x: Field, y: Field) -> None:
+    map_x, map_y = (x + REACH_X) * PICTURE_PX - 0.5, (y + REACH_Y) * PICTURE_PX - 0.5
+    top = cv2.remap(picture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    colour += top[..., :3] - colour * (top[..., 3:] / 255)
+
+
+def _shade(part: _Opening, px: float) -> Field:
+    """Light that reaches the inside: little under the lips, in the corners, through a narrow or a rounded gap."""
+    light = 0.5 + 0.5 * min(part.opening * (1 - 0.5 * part.round_) / 0.12, 1.0)
+    under = 1 - 0.45 * np.exp(-np.maximum(part.below, 0) / (0.035 * px))
+    over = 1 - 0.3 * np.exp(-np.maximum(part.above, 0) / (0.03 * px))
+    corner = np.minimum(0.35 + 1.1 * part.lens, 1)
+    return np.asarray(light * under * over * corner, np.float32)
+
+
+def _mouth_points(face: FaceShape, rows: slice, columns: slice) -> tuple[Field, Field]:
+    across = np.arange(columns.start, columns.stop, dtype=np.float32) - face.frame.origin[0]
+    down = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] + (face.top - face.frame.origin[1])
+    inverse = np.linalg.inv(face.frame.axes).astype(np.float32)
+    return (
+        np.asarray(inverse[0, 0] * across + inverse[0, 1] * down, np.float32),
+        np.asarray(inverse[1, 0] * across + inverse[1, 1] * down, np.float32),
+    )
+
+
+def _own_teeth(face: FaceShape, share: float) -> npt.NDArray[np.uint8]:
+    """Where the source shows its teeth, without the edges of the lips and the corners."""
+    x, y = _mouth_points(face, slice(0, FACE_SIZE - face.top), slice(0, FACE_SIZE))
+    place = np.linspace(-TABLE_REACH, TABLE_REACH, TABLE_SIZE)
+    upper, lower, lens = (np.interp(x, place, face.table[i]) for i in (UPPER, LOWER, LENS))
+    soft = 1.5 / face.frame.down_px
+    inside = np.clip((y - upper) / soft - 0.7, 0, 1) * np.clip((lower - y) / soft - 1.5, 0, 1)
+    return np.asarray(np.round(inside * np.clip(lens * 4 - 1.4, 0, 1) * share * 255), np.uint8)
+
+
+def _own_bite(face: FaceShape) -> tuple[float, float]:
+    """Bite and bend of drawn teeth that end where the source's own do: at its lower lip."""
+    x = np.linspace(-TABLE_REACH, TABLE_REACH, TABLE_SIZE) - face.middle
+    near = np.abs(x) < 0.3
+    bend, _, bite = np.polyfit(x[near], face.table[LOWER][near], 2)
+    return float(bite), float(np.clip(bend, -0.6, 0.2))
+
+
+def _light(cheek: Field) -> Field:
+    """Half of a dark cheek is dark skin, the other half dim light: teeth follow only the light. So with its tint."""
+    level = float(cheek @ np.array([0.114, 0.587, 0.299]))
+    gain = np.clip(0.45 + 0.55 * level / LIT_CHEEK, 0.35, 1.12)
+    tint = np.clip(cheek / max(level, 1.0) / CHEEK_TINT, 0.7, 1.4) ** 0.6
+    return np.asarray(gain * tint, np.float32)
+
+
+def _own_light(lower: Image, own: npt.NDArray[np.uint8], light: Field) -> Field:
+    """Gain that gives drawn teeth the colour of the source's own; `light` where hardly any show."""
+    pixels = lower[own > 200].astype(np.float32)
+    if len(pixels) < 50:
+        return light
+    bright = pixels[pixels[:, 1] >= np.percentile(pixels[:, 1], 60)].mean(0)
+    return np.asarray(np.clip(bright / (0.9 * TOOTH), 0.3, 1.15), np.float32)
+
+
+def _blur_level(warp: FaceShape) -> int:
+    """Drawn pictures come in steps of sharpness; this is the one that suits the source, in picture pixels."""
+    return round(0.5 * warp.blur_px * PICTURE_PX / warp.frame.down_px)

@@ -1,0 +1,206 @@
+"""The mesh renderer on a real photograph: a smile that shows its teeth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+
+from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, Bundle, Faces, write_faces, write_info
+from warmtalk.core.errors import NotReady
+from warmtalk.core.mouth import LEAST, MOST, MouthShape, to_features
+from warmtalk.core.types import Features, Image
+from warmtalk.models import mesh
+from warmtalk.models.face import FaceFinder
+from warmtalk.models.mesh import MeshAvatar, MeshRenderer, steady
+from warmtalk.models.mesh_shape import face_pixels, lip_gap, mouth_width
+
+RENDERER = MeshRenderer()
+OUTLINE = (234, 127, 132, 58, 172, 150, 152, 379, 397, 288, 361, 356, 454)
+"""Mesh points around the lower face: they bound a box like the one that prep makes."""
+
+
+@pytest.fixture(scope="module")
+def finder() -> FaceFinder:
+    return FaceFinder()
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Image:
+    return np.ascontiguousarray(data.astronaut()[:, :, ::-1])
+
+
+@pytest.fixture(scope="module")
+def avatar(tmp_path_factory: pytest.TempPathFactory, portrait: Image, finder: FaceFinder) -> MeshAvatar:
+    return RENDERER.prepare(make_bundle(tmp_path_factory.mktemp("photo") / "photo", [portrait], finder))
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory, portrait: Image, finder: FaceFinder) -> MeshAvatar:
+    """A swaying, slightly rolling head."""
+    turns = [
+        cv2.getRotationMatrix2D((225, 140 + i / 3), 2 * np.sin(i / 3), 1 + 0.02 * np.cos(i / 4)) for i in range(14)
+    ]
+    frames = [cv2.warpAffine(portrait, turn, (512, 512), flags=cv2.INTER_CUBIC) for turn in turns]
+    frames = [np.asarray(frame, np.uint8) for frame in frames]
+    return RENDERER.prepare(make_bundle(tmp_path_factory.mktemp("video") / "video", frames, finder))
+
+
+def make_bundle(path: Path, frames: Sequence[Image], finder: FaceFinder) -> Bundle:
+    """As prep makes it, with the codec that OpenCV brings along."""
+    assert len(frames) <= SEGMENT_FRAMES
+    (path / "frames").mkdir(parents=True)
+    height, width = frames[0].shape[:2]
+    writer = cv2.VideoWriter(str(path / "frames" / "00000.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, (width, height))
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    landmarks = np.stack([finder.find(frame)[0].landmarks for frame in frames])
+    boxes = np.stack([face_box(points) for points in landmarks])
+    write_faces(path, Faces(boxes, np.zeros_like(boxes), landmarks, np.ones(len(frames), np.uint8)))
+    write_info(path, AvatarInfo(path.name, "test", "", "25", width, height, len(frames), ("mesh",)))
+    return Bundle(path)
+
+
+def face_box(landmarks: np.ndarray) -> np.ndarray:
+    """The nose bridge in the middle row, ten pixels below the chin."""
+    low, high = landmarks[list(OUTLINE)].min(0), landmarks[list(OUTLINE)].max(0)
+    return np.array([low[0], 2 * landmarks[5, 1] - high[1], high[0], high[1] + 10]).astype(np.int32)
+
+
+def draw(avatar: MeshAvatar, *shapes: MouthShape, row: int = 0) -> list[Image]:
+    return RENDERER.render(avatar, [row] * len(shapes), to_features(*shapes))
+
+
+def source(avatar: MeshAvatar, row: int = 0) -> Image:
+    return mesh.cut_face(avatar.bundle.frame(row), avatar.bundle.box(row))
+
+
+def teeth_and_depth(face: Image, avatar: MeshAvatar) -> tuple[int, int]:
+    """Pixels between the mouth's corners that are teeth (light, not red) and that are the dark of an open mouth."""
+    points = face_pixels(avatar.bundle.landmarks(0), avatar.bundle.box(0)).astype(int)
+    mouth = face[points[0, 1] + 4 : points[17, 1] + 40, points[61, 0] + 25 : points[291, 0] - 25]
+    light, red, _ = cv2.split(cv2.cvtColor(mouth, cv2.COLOR_BGR2LAB))
+    return int(((red < 134) & (light > 120)).sum()), int((light < 105).sum())
+
+
+def pasted(avatar: MeshAvatar, face: Image) -> Image:
+    box, frame = avatar.bundle.box(0), avatar.bundle.frame(0).copy()
+    frame[box.y1 : box.y2, box.x1 : box.x2] = cv2.resize(face, (box.width, box.height))
+    return frame
+
+
+def test_a_smile_closes(avatar: MeshAvatar) -> None:
+    (closed,) = draw(avatar, MouthShape(opening=0))
+    before = teeth_and_depth(source(avatar), avatar)[0]
+    assert before > 300 and teeth_and_depth(closed, avatar)[0] < 0.2 * before
+
+
+def test_the_inside_grows_with_the_opening(avatar: MeshAvatar) -> None:
+    openings = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
+    areas = [sum(teeth_and_depth(face, avatar)) for face in draw(avatar, *map(MouthShape, openings))]
+    assert areas == sorted(areas) and areas[-1] > 10 * areas[0]
+
+
+def test_the_face_mesh_sees_the_asked_opening(avatar: MeshAvatar, finder: FaceFinder) -> None:
+    openings = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
+    faces = draw(avatar, *map(MouthShape, openings))
+    seen = [float(lip_gap(finder.find(pasted(avatar, face))[0].landmarks)) for face in faces]
+    assert np.corrcoef(openings, seen)[0, 1] > 0.95
+    assert max(np.abs(np.subtract(seen, openings))[1:5]) < 0.05
+
+
+def test_the_face_mesh_sees_the_asked_width(avatar: MeshAvatar, finder: FaceFinder) -> None:
+    faces = draw(avatar, MouthShape(0.1, width=-0.25), MouthShape(0.1), MouthShape(0.1, width=0.15))
+    seen = [float(mouth_width(finder.find(pasted(avatar, face))[0].landmarks)) for face in faces]
+    assert 1.05 * seen[0] < seen[1] < seen[2]
+
+
+@pytest.mark.parametrize("extreme", [LEAST, MOST, MOST * 9, LEAST - 9])
+def test_only_the_lower_face_inside_the_box_changes(avatar: MeshAvatar, extreme: Features) -> None:
+    (face,) = RENDERER.render(avatar, [0], extreme[None])
+    tip = int(face_pixels(avatar.bundle.landmarks(0), avatar.bundle.box(0))[4, 1])
+    before = source(avatar)
+    assert face.shape == (256, 256, 3) and face.dtype == np.uint8
+    assert np.array_equal(face[:tip], before[:tip])
+    for edge in (np.s_[:, :4], np.s_[:, -4:], np.s_[-4:]):
+        assert np.array_equal(face[edge], before[edge])
+    assert not np.array_equal(face, before)
+
+
+def test_batches_and_repeats_give_the_same_pixels(video: MeshAvatar) -> None:
+    features = np.random.default_rng(1).uniform(LEAST, MOST, (14, 4)).astype(np.float32)
+    batch = RENDERER.render(video, range(14), features)
+    video.rows.clear()
+    singles = [RENDERER.render(video, [row], features[row : row + 1])[0] for row in reversed(range(14))][::-1]
+    assert all(np.array_equal(a, b) for a, b in zip(batch, singles, strict=True))
+
+
+def test_the_source_is_not_written_into(avatar: MeshAvatar) -> None:
+    before = avatar.bundle.frame(0).copy()
+    first = draw(avatar, MouthShape(0.2))[0]
+    first[:] = 0
+    assert draw(avatar, MouthShape(0.2))[0].any()
+    assert np.array_equal(before, avatar.bundle.frame(0))
+
+
+@pytest.mark.parametrize("opening", [0.0, 0.12])
+def test_a_held_shape_is_steady_on_a_moving_head(video: MeshAvatar, opening: float) -> None:
+    """The mouth must not tremble more than the moving picture itself does."""
+    wanted = to_features(*[MouthShape(opening)] * 14)
+    drawn = np.stack(
+        [mouth_patch(video, row, face) for row, face in enumerate(RENDERER.render(video, range(14), wanted))]
+    )
+    plain = np.stack([mouth_patch(video, row, source(video, row)) for row in range(14)])
+    assert trembling(drawn) < 1.5 * trembling(plain) + 0.5
+
+
+def mouth_patch(avatar: MeshAvatar, row: int, face: Image) -> np.ndarray:
+    """The mouth, followed by the steadied landmarks: without trembling all patches are the same."""
+    points = face_pixels(avatar.landmarks[row], avatar.bundle.box(row))[[33, 263, 1]].astype(np.float32)
+    matrix = cv2.getAffineTransform(points, np.array([[20, 10], [108, 10], [64, 50]], np.float32))
+    return np.asarray(cv2.warpAffine(face, matrix, (128, 128))[60:110, 24:104], np.float32)
+
+
+def trembling(patches: np.ndarray) -> float:
+    """Second difference over time: a smooth change of the picture is not counted."""
+    return float(np.abs(patches[2:] - 2 * patches[1:-1] + patches[:-2]).mean())
+
+
+def test_rows_kept_are_bounded(video: MeshAvatar, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh, "ROWS_KEPT", 3)
+    video.rows.clear()
+    RENDERER.render(video, range(14), to_features(*[MouthShape()] * 14))
+    assert list(video.rows) == [11, 12, 13]
+
+
+def test_a_face_cut_by_the_frame_is_drawn(tmp_path: Path, portrait: Image, finder: FaceFinder) -> None:
+    bundle = make_bundle(tmp_path / "cut", [np.ascontiguousarray(portrait[:170, 176:])], finder)
+    assert bundle.box(0).clipped(336, 170) != bundle.box(0)
+    (face,) = RENDERER.render(RENDERER.prepare(bundle), [0], to_features(MouthShape(0.2)))
+    assert face.shape == (256, 256, 3)
+
+
+def test_an_avatar_without_a_face_is_not_ready(tmp_path: Path, portrait: Image, finder: FaceFinder) -> None:
+    bundle = make_bundle(tmp_path / "none", [portrait], finder)
+    bundle.faces.usable[:] = 0
+    with pytest.raises(NotReady):
+        RENDERER.prepare(bundle)
+
+
+def test_steady_takes_out_trembling_and_keeps_motion_and_cuts() -> None:
+    rng = np.random.default_rng(0)
+    shape = rng.uniform(0, 100, (468, 2)).astype(np.float32)
+    shape[[33, 133]], shape[[362, 263]] = (0, 0), (100, 0)
+    times = np.arange(60, dtype=np.float32)
+    path = np.stack([30 * np.sin(times / 8), times], 1) + np.where(times < 30, 0, 500)[:, None]
+    true = shape + path[:, None].astype(np.float32)
+    usable = np.ones(60, bool)
+    usable[10] = False
+    found = steady((true + rng.normal(0, 1, true.shape)).astype(np.float32), usable)
+    assert np.std(found[usable] - true[usable]) < 0.75
+    assert np.abs(found[29] - true[29]).max() < 6 and np.abs(found[30] - true[30]).max() < 6
