@@ -1,0 +1,156 @@
+"""Frames and sound to one clip: H.264 and FLAC in MP4.
+
+Two ffmpeg children, one after the other, so that nothing can wait for itself: the first is fed pictures as they come
+and writes a video file, sound is spooled beside it as 16-bit PCM, the second muxes both at the end.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from warmtalk.core.errors import WarmtalkError
+from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Image, Samples
+from warmtalk.media.concat import ClipFile, publish
+from warmtalk.media.process import Child, remove, storage
+
+I420 = npt.NDArray[np.uint8]
+"""[H * 3 / 2, W] uint8, H and W even: planes Y, U, V as OpenCV lays them out (BT.601, limited range)."""
+
+_SAMPLE_BYTES = 2
+_DOING = "writing a clip"
+
+
+@dataclass(frozen=True, slots=True)
+class X264:
+    """How pictures are encoded. All clips of a conversation need the same."""
+
+    preset: str = "veryfast"
+    crf: int = 18
+
+
+def to_i420(image: Image) -> I420:
+    """[H, W, 3] BGR as I420; an odd last row or column is shown twice, since H.264 has even sizes."""
+    height, width = image.shape[:2]
+    if height % 2 or width % 2:
+        image = np.asarray(cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), np.uint8)
+
+
+class ClipWriter:
+    """Writes one clip. One thread at a time calls it, and it may block; `abort` is for any thread, any time.
+
+    `first_frame` is where the clip starts in its conversation: the clip gets exactly the samples from the start of
+    its first frame to the end of its last one by the conversation's clock. Leave it by `finish` or `abort`.
+    """
+
+    def __init__(
+        self, target: Path, width: int, height: int, clock: FrameClock, first_frame: int = 0, x264: X264 | None = None
+    ) -> None:
+        """`width` and `height` are those of the frames. Raises NotReady without ffmpeg, StorageFull."""
+        self._target = target
+        self._clock = clock
+        self._first = first_frame
+        self._shape = (height + height % 2, width + width % 2)
+        self._aborted = False
+        self._video = target.with_name(target.name + ".video.tmp")
+        self._sound = target.with_name(target.name + ".sound.tmp")
+        self._muxed = target.with_name(target.name + ".tmp")
+        self.frames = 0
+        with storage(_DOING):
+            self._spool = open(self._sound, "wb")  # noqa: SIM115 - closed by finish or abort
+        try:
+            self._child = Child(_video_args(self._video, self._shape, clock, x264 or X264()), stdin=True)
+        except BaseException:
+            self._spool.close()
+            remove(self._sound)
+            raise
+
+    def write_bgr(self, image: Image) -> None:
+        """[H, W, 3] uint8 BGR."""
+        self.write_i420(to_i420(image))
+
+    def write_i420(self, image: I420) -> None:
+        """Raises StorageFull, or WarmtalkError with ffmpeg's own words when it is gone."""
+        height, width = self._shape
+        if image.shape != (height * 3 // 2, width):
+            raise ValueError(f"an I420 picture of {width} x {height} is not {image.shape}")
+        try:
+            self._child.stdin.write(np.ascontiguousarray(image).data)
+        except (OSError, ValueError) as error:
+            raise self._gone() from error
+        self.frames += 1
+
+    def write_sound(self, samples: Samples) -> None:
+        """48 kHz mono in [-1, 1]; what is beyond is clipped. Any number of samples, before or after its frames."""
+        pcm = np.rint(np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2")
+        with storage(_DOING):
+            self._spool.write(pcm.tobytes())
+
+    def finish(self) -> ClipFile:
+        """The clip, on disk under its name. Sound is padded with silence, or cut, to the frames' length.
+
+        Raises StorageFull or WarmtalkError; call `abort` then.
+        """
+        last = self._first + self.frames
+        samples = self._clock.samples_at(last, CLIP_RATE_HZ) - self._clock.samples_at(self._first, CLIP_RATE_HZ)
+        with storage(_DOING):
+            self._spool.flush()
+            self._spool.truncate(samples * _SAMPLE_BYTES)
+            self._spool.close()
+        self._child.close_stdin()
+        self._child.check("encoding pictures")
+        self._child = Child(_mux_args(self._video, self._sound, self._muxed))
+        if self._aborted:
+            raise self._gone()
+        self._child.check("joining picture and sound")
+        publish(self._muxed, self._target, _DOING)
+        remove(self._video, self._sound)
+        return ClipFile(self._target, self.frames, samples)
+
+    def abort(self) -> None:
+        """Ends the child and leaves nothing on disk. Idempotent; does nothing to a finished clip."""
+        self._aborted = True
+        self._child.kill()
+        if not self._spool.closed:
+            os.ftruncate(self._spool.fileno(), 0)
+            self._spool.close()
+        remove(self._video, self._sound, self._muxed)
+
+    def _gone(self) -> WarmtalkError:
+        if self._aborted:
+            return WarmtalkError("the clip was given up")
+        return self._child.failure("encoding pictures", self._child.wait())
+
+
+def _video_args(target: Path, shape: tuple[int, int], clock: FrameClock, x264: X264) -> list[str]:
+    height, width = shape
+    fps = clock.fps
+    source = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-video_size", f"{width}x{height}", "-framerate", str(fps)]
+    key_frames = ["-g", str(max(1, round(fps))), "-keyint_min", "1", "-sc_threshold", "0", "-bf", "0"]
+    codec = ["-c:v", "libx264", "-preset", x264.preset, "-crf", str(x264.crf), *key_frames, "-flags", "+cgop"]
+    # OpenCV makes BT.601, players take pictures of this size for BT.709: convert, then say so.
+    tags = "range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
+    colour = ["-vf", f"colormatrix=bt601:bt709,setparams={tags}", "-color_range", "tv"]
+    colour += ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"]
+    scale = ["-video_track_timescale", str(timescale(clock))]
+    return [*source, "-i", "pipe:0", *colour, *codec, *scale, "-f", "mp4", "-y", f"file:{target.absolute()}"]
+
+
+def _mux_args(video: Path, sound: Path, target: Path) -> list[str]:
+    pictures = ["-f", "mov", "-i", f"file:{video.absolute()}"]
+    pcm = ["-f", "s16le", "-ar", str(CLIP_RATE_HZ), "-ac", "1", "-i", f"file:{sound.absolute()}"]
+    codecs = ["-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", "flac", "-sample_fmt", "s16", "-strict", "-2"]
+    bits = ["-fflags", "+bitexact", "-movflags", "+faststart"]
+    return [*pictures, *pcm, *codecs, *bits, "-f", "mp4", "-y", f"file:{target.absolute()}"]
+
+
+def timescale(clock: FrameClock) -> int:
+    """Ticks per second of the video track, a whole number of them to each frame, and at least 10,000."""
+    per_second = clock.fps.numerator
+    return per_second * -(-10_000 // per_second)
