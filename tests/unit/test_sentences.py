@@ -1,0 +1,108 @@
+"""Sentence splitting: where sentences end, where they do not, and what a voice never gets to see."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from warmtalk.voices.sentences import MOST_CHARS, sentences, speakable
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hello there. How are you? Fine!", ["Hello there.", "How are you?", "Fine!"]),
+        ("Dr. Smith met Mrs. Jones at 5 p.m. on Main St. today.", ["Dr. Smith met Mrs. Jones at 5 p.m. on Main St. today."]),
+        ("We close at 5 p.m. Come early.", ["We close at 5 p.m.", "Come early."]),
+        ("It costs 3.50 or 1,000.75 in all. Version 2.0.1 is out.", ["It costs 3.50 or 1,000.75 in all.", "Version 2.0.1 is out."]),
+        ("See example.com for more. Bye.", ["See example.com for more.", "Bye."]),
+        ('She said "Stop!" and left. "Why?" he asked.', ['She said "Stop!" and left.', '"Why?" he asked.']),
+        ("He said “Go.” Then he went.", ["He said “Go.”", "Then he went."]),
+        ("Well... maybe not. So… What now?", ["Well... maybe not.", "So…", "What now?"]),
+        ("J. R. Tolkien wrote it. So did I. Yes.", ["J. R. Tolkien wrote it.", "So did I.", "Yes."]),
+        ("1. First point. 2. Second point.", ["1. First point.", "2. Second point."]),
+        ("Really?! Yes!!! No.", ["Really?!", "Yes!!!", "No."]),
+        ("I said no. He left. See no. 5, vol. 2.", ["I said no.", "He left.", "See no. 5, vol. 2."]),
+        ("e.g. apples, i.e. fruit. Done.", ["e.g. apples, i.e. fruit.", "Done."]),
+        ("你好。今天天气怎么样？很好！", ["你好。", "今天天气怎么样？", "很好！"]),
+        ("彼は「行く。」と言った。本当？", ["彼は「行く。」", "と言った。", "本当？"]),
+        ("مرحبا. كيف حالك؟ أنا بخير.", ["مرحبا.", "كيف حالك؟", "أنا بخير."]),
+        ("नमस्ते। आप कैसे हैं? ठीक॥", ["नमस्ते।", "आप कैसे हैं?", "ठीक॥"]),
+        ("First line\nsecond line\r\n\r\nthird", ["First line", "second line", "third"]),
+        ("  spaced \t out  . ", ["spaced out ."]),
+        ("no full stop", ["no full stop"]),
+    ],
+)  # fmt: skip
+def test_splits(text: str, expected: list[str]) -> None:
+    assert sentences(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "   \n\t ", "😀🎉👍🏽", "... !!! ???", "👨‍👩‍👧‍👦", "\x00\x07\u200b", "❤️ ✨ — …"])
+def test_nothing_to_say(text: str) -> None:
+    assert sentences(text) == []
+    assert not speakable(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hello 😀 world! 🎉 Bye.", ["Hello world!", "Bye."]),
+        ("Hi👋there", ["Hi there"]),
+        ("Press 1️⃣ now.", ["Press 1 now."]),
+        ("bell\x07 and nul\x00 gone", ["bell and nul gone"]),
+        ("zero\u200bwidth", ["zerowidth"]),
+        ("می‌خواهم", ["می‌خواهم"]),
+        ("20 °C & 5 % © me", ["20 °C & 5 % © me"]),
+    ],
+)
+def test_strips_what_has_no_sound(text: str, expected: list[str]) -> None:
+    assert sentences(text) == expected
+
+
+def test_long_sentence_is_cut_at_commas() -> None:
+    text = ", ".join(f"part number {k} of a long one" for k in range(30)) + "."
+    parts = sentences(text)
+    assert all(len(part) <= MOST_CHARS for part in parts)
+    assert all(part.endswith(",") for part in parts[:-1])
+    assert " ".join(parts) == text
+
+
+def test_long_sentence_without_commas_is_cut_at_spaces() -> None:
+    text = "word " * 300
+    parts = sentences(text)
+    assert all(len(part) <= MOST_CHARS for part in parts)
+    assert " ".join(parts) == text.strip()
+
+
+def test_comma_within_a_number_is_no_place_to_cut() -> None:
+    text = "a" * 150 + " 1,000,000 " + "b" * 100
+    assert sentences(text)[0] == "a" * 150 + " 1,000,000"
+
+
+def test_word_without_spaces_is_cut_hard() -> None:
+    parts = sentences("字" * 450)
+    assert [len(part) for part in parts] == [200, 200, 50]
+
+
+def test_thai_is_cut_at_its_spaces() -> None:
+    text = "สวัสดีครับวันนี้อากาศดีมาก " * 20
+    parts = sentences(text)
+    assert all(len(part) <= MOST_CHARS for part in parts)
+    assert " ".join(parts) == text.strip()
+
+
+def test_mixed_scripts() -> None:
+    assert sentences("Hello. 你好。नमस्ते। Привет!") == ["Hello.", "你好。", "नमस्ते।", "Привет!"]
+
+
+@given(st.text(max_size=600))
+def test_any_text(text: str) -> None:
+    parts = sentences(text)
+    assert all(0 < len(part) <= MOST_CHARS and "\n" not in part and speakable(part) for part in parts)
+    assert bool(parts) == speakable(text)
+
+
+def test_long_text_is_quick() -> None:
+    text = "Some words, and more. " * 1000
+    assert len(sentences(text)) == 1000
