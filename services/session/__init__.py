@@ -1,0 +1,1 @@
+"""Voices, clips and conversations. Holds no models: faces come from the infer service."""

@@ -1,0 +1,226 @@
+"""All sessions: who may speak when. Knows nothing of messages; for one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import time
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from fractions import Fraction
+from typing import Any, TypeVar, cast
+
+from services.session.conversation import SessionFolder
+from services.session.record import ConversationRecord, SessionRecord
+from services.session.speaker import Speaker, Studio
+from services.session.utterance import Ticket, Utterance
+from warmtalk.config import SessionConfig
+from warmtalk.core.errors import (
+    AlreadyExists,
+    Busy,
+    Damaged,
+    Interrupted,
+    InvalidInput,
+    NotFound,
+)
+from warmtalk.core.ports import Speech, Voice
+from warmtalk.media import sound
+from warmtalk.store import SessionStore, checked_id
+from warmtalk.voices.sentences import sentences, speakable
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_POOL_THREADS = 4
+
+
+class Sessions:
+    """Opened with `start`, ended with `close`."""
+
+    def __init__(
+        self, store: SessionStore, studio: Studio, voice: Voice, config: SessionConfig, default_avatar: str = ""
+    ) -> None:
+        self._store = store
+        self._studio = studio
+        self._voice = voice
+        self._config = config
+        self._default_avatar = default_avatar
+        self._live: dict[str, _Live] = {}
+        self._damaged: dict[str, Damaged] = {}
+        self._creating = asyncio.Lock()
+        self._pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="session")
+
+    async def start(self) -> None:
+        """Reads every session and mends what a crash has left."""
+        for session_id in await self._in_pool(self._store.ids):
+            try:
+                folder = await self._in_pool(SessionFolder.open, self._store.path(session_id))
+                self._live[session_id] = _Live(folder)
+            except Damaged as error:
+                log.error("%s", error)
+                self._damaged[session_id] = error
+
+    async def close(self) -> None:
+        """Ends every Speak; nothing of them is kept."""
+        tickets = [ticket for live in self._live.values() for ticket in live.queue]
+        for ticket in tickets:
+            ticket.interrupt(Interrupted("the session service is shutting down", "Try again when it is back"))
+        await asyncio.gather(*(ticket.left.wait() for ticket in tickets))
+        self._pool.shutdown(wait=True)
+
+    def get(self, session_id: str) -> tuple[SessionFolder, bool]:
+        """(session, whether it is speaking). Raises InvalidInput, NotFound, Damaged."""
+        live = self._find(session_id)
+        return live.folder, bool(live.queue)
+
+    def all(self) -> list[tuple[SessionFolder, bool]]:
+        """The newest first."""
+        live = [one for one in self._live.values() if not one.gone]
+        live.sort(key=lambda one: (one.record.created, one.record.session_id), reverse=True)
+        return [(one.folder, bool(one.queue)) for one in live]
+
+    async def create(self, session_id: str, avatar_id: str, fps: Fraction | None) -> SessionFolder:
+        """Raises InvalidInput, NotFound, NotReady, Damaged (the avatar), AlreadyExists, StorageFull."""
+        session_id = checked_id(session_id, "session_id") if session_id else f"s-{uuid.uuid4().hex[:12]}"
+        avatar_id = checked_id(avatar_id or self._default_avatar, "avatar_id")
+        async with self._creating:
+            if session_id in self._damaged:
+                raise self._damaged[session_id]
+            if session_id in self._live:
+                return self._same(self._live[session_id], avatar_id, fps)
+            bundle = await self._in_pool(self._studio.avatars.get, avatar_id)
+            rate = str(fps or bundle.info.rate)
+            path = self._store.path(session_id)
+            folder = await self._in_pool(SessionFolder.create, path, avatar_id, rate, self._studio.x264)
+            self._live[session_id] = _Live(folder)
+            return folder
+
+    def speak(self, session_id: str, *, text: str = "", audio: bytes = b"") -> Utterance:
+        """Takes the next place in the session's queue. The caller reads `events` and calls `close`.
+
+        Raises InvalidInput, NotFound, Damaged, Busy; all else comes out of `events`.
+        """
+        live = self._find(session_id)
+        if len(live.queue) > self._config.max_queue:
+            raise Busy(
+                f"{self._config.max_queue} utterances of session {session_id!r} wait already",
+                "Wait for one of them to finish",
+                retry_after_s=2.0,
+            )
+        utterance = Utterance(live.folder, live.queue)
+        utterance.start(self._say(live, utterance, text, audio))
+        return utterance
+
+    async def reset(self, session_id: str, *, delete: bool) -> tuple[SessionFolder, ConversationRecord | None]:
+        """(session, the conversation that was closed and kept). Ends every Speak that came before."""
+        live = self._find(session_id)
+        why = Interrupted(f"session {session_id!r} was reset", "Speak again to begin the next conversation")
+        closed = await self._alone(live, why, lambda: live.folder.reset(self._studio.x264, delete=delete))
+        return live.folder, closed
+
+    async def delete(self, session_id: str) -> None:
+        """Ends every Speak that came before. Also removes a session that is damaged."""
+        if checked_id(session_id, "session_id") in self._damaged:
+            await self._in_pool(shutil.rmtree, self._store.path(session_id))
+            del self._damaged[session_id]
+            return
+        live = self._find(session_id)
+        live.gone = True
+        why = Interrupted(f"session {session_id!r} was deleted")
+        try:
+            await self._alone(live, why, live.folder.delete)
+        finally:
+            self._live.pop(session_id, None)
+
+    async def _alone(self, live: _Live, why: Interrupted, work: Callable[[], T]) -> T:
+        """Ends what is in the queue, then does the work in its turn. Work that has begun is finished."""
+        before = list(live.queue)
+        ticket = Ticket(live.queue)
+        try:
+            for one in before:
+                one.interrupt(why)
+            await ticket.turn.wait()
+            return await asyncio.shield(self._in_pool(work))
+        finally:
+            ticket.leave()
+
+    async def _say(self, live: _Live, utterance: Utterance, text: str, audio: bytes) -> None:
+        begin = time.monotonic()
+        parts = [] if audio else self._sentences(text)
+        if audio:
+            await self._in_pool(lambda: sound.check(audio, max_s=self._config.max_clip_s))
+        utterance.accept(max(1, len(parts)))
+        await utterance.turn.wait()
+        if live.gone:
+            raise NotFound(f"session {live.record.session_id!r} was deleted")
+        source = self._play(audio) if audio else self._read_out(parts)
+        await Speaker(self._studio, live.folder, utterance.emit, begin).say(text, source)
+
+    def _sentences(self, text: str) -> list[str]:
+        if not text.strip():
+            raise InvalidInput("text is empty", "Send a text or a sound", field="text")
+        if len(text) > self._config.max_text_chars:
+            raise InvalidInput(
+                f"text has {len(text)} characters", f"Send at most {self._config.max_text_chars}", field="text"
+            )
+        if not speakable(text):
+            raise InvalidInput("text has no letter or digit to say", "Send words", field="text")
+        return sentences(text)
+
+    async def _read_out(self, parts: list[str]) -> AsyncGenerator[Speech, None]:
+        for sentence in parts:
+            pieces = cast(AsyncGenerator[Speech, None], self._voice.speak(sentence))
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    yield piece
+
+    async def _play(self, audio: bytes) -> AsyncGenerator[Speech, None]:
+        reader = await self._in_pool(lambda: sound.SoundReader(audio, max_s=self._config.max_clip_s))
+        try:
+            pieces = reader.pieces()
+            while (piece := await self._in_pool(next, pieces, None)) is not None:
+                yield Speech(piece, reader.rate_hz)
+        finally:
+            await self._in_pool(reader.close)
+
+    def _find(self, session_id: str) -> _Live:
+        if checked_id(session_id, "session_id") in self._damaged:
+            raise self._damaged[session_id]
+        live = self._live.get(session_id)
+        if live is None or live.gone:
+            raise NotFound(f"there is no session {session_id!r}", "Make it first with CreateSession")
+        return live
+
+    @staticmethod
+    def _same(live: _Live, avatar_id: str, fps: Fraction | None) -> SessionFolder:
+        record = live.record
+        if live.gone:
+            raise Busy(f"session {record.session_id!r} is being deleted", "Try again")
+        if record.avatar_id != avatar_id:
+            raise AlreadyExists(
+                f"session {record.session_id!r} is there with avatar {record.avatar_id!r}", "Take another session_id"
+            )
+        if fps is not None and Fraction(record.fps) != fps:
+            raise AlreadyExists(
+                f"session {record.session_id!r} is there with {record.fps} fps", "Take another session_id"
+            )
+        return live.folder
+
+    def _in_pool(self, work: Callable[..., T], *args: Any) -> Awaitable[T]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+
+
+class _Live:
+    """A session and its queue; the first in the queue is the one that acts."""
+
+    def __init__(self, folder: SessionFolder) -> None:
+        self.folder = folder
+        self.queue: list[Ticket] = []
+        self.gone = False
+
+    @property
+    def record(self) -> SessionRecord:
+        return self.folder.record

@@ -1,0 +1,229 @@
+"""One Speak: sound -> 48 kHz for the clip, 16 kHz for infer -> patches -> pictures -> clip -> conversation.
+
+All stages run at once: the first sentence is drawn and encoded while the next one is synthesised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+import numpy as np
+
+from services.session.conversation import SessionFolder
+from services.session.events import Body, ClipReady, ConversationUpdated, Finished, Progress, Started
+from services.session.frames import Avatars, compose
+from services.session.record import ClipRecord
+from services.session.render import Rendering, RenderSettings
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.errors import InvalidInput, StorageFull
+from warmtalk.core.ports import Speech
+from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Patch, Samples
+from warmtalk.media.encode import X264, ClipWriter
+from warmtalk.media.sound import Resampler
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_TAIL = 64
+"""16 kHz samples held back until the end, when the number of frames, and so of samples, is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Studio:
+    """What every Speak uses."""
+
+    avatars: Avatars
+    infer: grpc.aio.Channel
+    x264: X264
+    batch_frames: int
+    max_clip_s: float
+
+
+class Speaker:
+    """Says one thing in one session. `say` once; cancelling it leaves nothing behind."""
+
+    def __init__(self, studio: Studio, folder: SessionFolder, emit: Callable[[Body, int], None], begin: float) -> None:
+        """`emit` gets each event and the frames of the clip so far; `begin` is when the request came, monotonic."""
+        self._studio = studio
+        self._folder = folder
+        self._emit = emit
+        self._begin = begin
+        self._first = folder.record.conversation.frames
+        self._clock = folder.clock
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="speak")
+        self._writer: ClipWriter | None = None
+        self._known = 0
+        self._drawn = 0
+
+    async def say(self, text: str, source: AsyncGenerator[Speech, None]) -> ClipRecord:
+        """Raises what the voice, infer, the avatar and the disk raise; the conversation is then as before."""
+        lost = ""
+        try:
+            bundle = await self._on_worker(self._studio.avatars.get, self._folder.record.avatar_id)
+            writer = await _unbroken(self._on_worker(self._open, text, bundle))
+            await self._film(source, bundle, writer)
+            clip = await self._on_worker(writer.finish)
+            made = await _unbroken(self._on_worker(self._folder.commit, clip))
+        except StorageFull as error:
+            lost = error.message
+            raise
+        finally:
+            if self._folder.speaking:
+                await _unbroken(self._clean_up(lost))
+            self._worker.shutdown(wait=False)
+        self._report(made)
+        return made
+
+    def _open(self, text: str, bundle: Bundle) -> ClipWriter:
+        self._writer = self._folder.begin(text, bundle.info.width, bundle.info.height, self._studio.x264)
+        return self._writer
+
+    async def _film(self, source: AsyncGenerator[Speech, None], bundle: Bundle, writer: ClipWriter) -> None:
+        settings = RenderSettings(
+            avatar_id=bundle.info.avatar_id,
+            source_sha256=bundle.info.source_sha256,
+            clock=self._clock,
+            start_index=self._first,
+            batch_frames=self._studio.batch_frames,
+        )
+        rendering = Rendering(self._studio.infer, settings)
+        await _together(self._hear(source, rendering, writer), self._draw(rendering, bundle, writer))
+
+    async def _hear(self, source: AsyncGenerator[Speech, None], rendering: Rendering, writer: ClipWriter) -> None:
+        """Sound to the clip and to infer, padded to whole frames at the end."""
+        splitter = _Splitter(self._clock, self._first)
+        async with aclosing(source) as pieces:
+            async for speech in pieces:
+                loud, heard = await self._on_worker(splitter.accept, speech)
+                await self._store(loud, writer)
+                await rendering.send(heard)
+        loud, heard = await self._on_worker(splitter.finish)
+        await self._store(loud, writer)
+        await rendering.send(heard)
+        rendering.end()
+
+    async def _store(self, samples: Samples, writer: ClipWriter) -> None:
+        self._known += len(samples)
+        if self._known > self._studio.max_clip_s * CLIP_RATE_HZ:
+            raise InvalidInput(f"the text takes longer than {self._studio.max_clip_s:g} s to say", "Send it in parts")
+        await self._on_worker(writer.write_sound, samples)
+
+    async def _draw(self, rendering: Rendering, bundle: Bundle, writer: ClipWriter) -> None:
+        async with aclosing(rendering.patches()) as batches:
+            async for patches in batches:
+                await self._on_worker(_film_patches, bundle, patches, writer)
+                if not self._drawn:
+                    self._emit(Started(time.monotonic() - self._begin), len(patches))
+                self._drawn += len(patches)
+                rendering.grant(len(patches))
+                self._emit(Progress(self._drawn, self._clock.frames_for(self._known, CLIP_RATE_HZ)), self._drawn)
+
+    def _report(self, made: ClipRecord) -> None:
+        conversation = self._folder.record.conversation
+        self._emit(ClipReady(conversation, made), made.frames)
+        self._emit(ConversationUpdated(conversation), made.frames)
+        self._emit(Finished(made.frames, time.monotonic() - self._begin), made.frames)
+        elapsed = time.monotonic() - self._begin
+        log.info("session %s: %d frames in %.2f s", self._folder.record.session_id, made.frames, elapsed)
+
+    async def _clean_up(self, lost: str) -> None:
+        """Ends the encoder first, which frees the worker, then removes what it left."""
+        if self._writer is not None:
+            await asyncio.to_thread(self._writer.abort)
+            await self._on_worker(self._writer.abort)
+        await self._on_worker(self._folder.give_up, lost)
+
+    async def _on_worker(self, work: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
+
+
+class _Splitter:
+    """Speech at any rate as 48 kHz for people and 16 kHz for infer, both of the same whole number of frames."""
+
+    def __init__(self, clock: FrameClock, first_frame: int) -> None:
+        self._clock = clock
+        self._first = first_frame
+        self._rate = 0
+        self._resamplers: tuple[Resampler, Resampler] | None = None
+        self._loud = 0
+        self._heard = 0
+        self._tail = np.zeros(0, np.float32)
+
+    def accept(self, speech: Speech) -> tuple[Samples, Samples]:
+        """(48 kHz, 16 kHz) samples that are ready."""
+        before = self._flush() if speech.rate_hz != self._rate else _NOTHING
+        if self._resamplers is None or speech.rate_hz != self._rate:
+            self._rate = speech.rate_hz
+            self._resamplers = Resampler(self._rate, CLIP_RATE_HZ), Resampler(self._rate, SPEECH_RATE_HZ)
+        loud, heard = (resampler.accept(speech.samples) for resampler in self._resamplers)
+        return self._give(np.concatenate([before[0], loud]), np.concatenate([before[1], heard]))
+
+    def finish(self) -> tuple[Samples, Samples]:
+        """The rest, with the 16 kHz sound brought to the length of the frames. Raises InvalidInput for no sound."""
+        loud, heard = self._flush()
+        self._loud += len(loud)
+        if not self._loud:
+            raise InvalidInput("the voice finds nothing to say in this text", "Send words in a language that it speaks")
+        left = math.floor(self._frames() * SPEECH_RATE_HZ / self._clock.fps) - self._heard
+        rest = np.concatenate([self._tail, heard])[:left]
+        return loud, np.pad(rest, (0, left - len(rest)))
+
+    def _frames(self) -> int:
+        """Fewest frames that hold the sound, from where the clip starts."""
+        end = self._clock.samples_at(self._first, CLIP_RATE_HZ) + self._loud
+        last = self._clock.frames_for(end, CLIP_RATE_HZ)
+        fits = self._clock.samples_at(last - 1, CLIP_RATE_HZ) >= end  # the clock rounds to whole samples
+        return max(1, last - fits - self._first)
+
+    def _flush(self) -> tuple[Samples, Samples]:
+        if self._resamplers is None:
+            return _NOTHING
+        return self._resamplers[0].finish(), self._resamplers[1].finish()
+
+    def _give(self, loud: Samples, heard: Samples) -> tuple[Samples, Samples]:
+        self._loud += len(loud)
+        ready = np.concatenate([self._tail, heard])
+        cut = max(0, len(ready) - _TAIL)
+        self._tail = ready[cut:]
+        self._heard += cut
+        return loud, ready[:cut]
+
+
+_NOTHING: tuple[Samples, Samples] = (np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+
+def _film_patches(bundle: Bundle, patches: list[Patch], writer: ClipWriter) -> None:
+    for patch in patches:
+        writer.write_i420(compose(bundle, patch))
+
+
+async def _together(*works: Coroutine[Any, Any, None]) -> None:
+    """All at once; the first that fails ends the others, and its error is raised."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _unbroken(work: Coroutine[Any, Any, T]) -> T:
+    """Runs to its end even when the caller is cancelled meanwhile; the cancel is then passed on if it failed."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

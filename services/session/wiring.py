@@ -1,0 +1,93 @@
+"""Builds the service out of its parts."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import grpc
+
+from services.session.frames import Avatars
+from services.session.servicer import SessionServicer
+from services.session.sessions import Sessions
+from services.session.speaker import Studio
+from warmtalk.config import Config, SessionConfig
+from warmtalk.core.errors import InvalidInput, NotReady, Unreachable
+from warmtalk.core.ports import Voice
+from warmtalk.media.encode import X264
+from warmtalk.rpc.client import channel
+from warmtalk.rpc.server import Server, serve
+from warmtalk.store import AvatarStore, SessionStore
+from warmtalk.v1 import session_pb2_grpc
+from warmtalk.voices.openai import OpenAiSettings, OpenAiVoice
+from warmtalk.voices.piper import PiperVoice
+
+log = logging.getLogger(__name__)
+
+SERVICE = "warmtalk.v1.SessionService"
+MESSAGE_BYTES = 32 << 20
+"""A whole sound file comes in one message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What was built and has to be started and closed."""
+
+    server: Server
+    sessions: Sessions
+    voice: Voice
+    infer: grpc.aio.Channel
+
+    async def start(self) -> None:
+        """Answers when it returns. Mends every session first."""
+        await self.server.start()
+        await self.warm_up()
+        await self.server.ready()
+
+    async def warm_up(self) -> None:
+        await self.sessions.start()
+        if isinstance(self.voice, PiperVoice):
+            try:
+                await self.voice.warm_up()
+            except (NotReady, Unreachable) as error:
+                log.warning("texts cannot be said: %s", error)
+
+    async def close(self) -> None:
+        """After the server has stopped."""
+        await self.sessions.close()
+        await self.voice.close()
+        await self.infer.close()
+
+
+def voice_of(config: SessionConfig) -> Voice:
+    """Raises InvalidInput for a voice that there is not."""
+    if config.voice == "piper":
+        return PiperVoice()
+    if config.voice == "openai":
+        return OpenAiVoice(
+            OpenAiSettings(config.openai_url, config.openai_model, config.openai_voice, config.openai_key)
+        )
+    raise InvalidInput(f"session.voice is {config.voice!r}", "Use piper or openai", field="session.voice")
+
+
+def build(config: Config, voice: Voice | None = None) -> Parts:
+    """Nothing is started yet; within a running event loop. `voice` is for tests; default the configured one."""
+    settings = config.session
+    voice = voice or voice_of(settings)
+    infer = channel(settings.infer)
+    studio = Studio(
+        avatars=Avatars(AvatarStore(config.avatars_dir), settings.cache_mb << 20),
+        infer=infer,
+        x264=X264(settings.x264_preset, settings.x264_crf),
+        batch_frames=config.batch_size,
+        max_clip_s=settings.max_clip_s,
+    )
+    sessions = Sessions(SessionStore(config.sessions_dir), studio, voice, settings, config.avatar_id)
+    server = Server(settings.listen, SERVICE, max_message_bytes=MESSAGE_BYTES)
+    session_pb2_grpc.add_SessionServiceServicer_to_server(SessionServicer(sessions), server.grpc)
+    return Parts(server, sessions, voice, infer)
+
+
+async def run(config: Config) -> None:
+    parts = build(config)
+    await serve(parts.server, warm_up=parts.warm_up, close=[parts.close])

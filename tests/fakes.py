@@ -1,0 +1,169 @@
+"""Stand-ins made by hand: a small avatar, an infer service that draws coloured squares, a voice that hums."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import AsyncGenerator, AsyncIterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+
+from tests.sounds import syllables
+from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, Faces, write_faces, write_info
+from warmtalk.core.errors import Unreachable
+from warmtalk.core.ports import Speech
+from warmtalk.core.types import Box, FrameClock, Image, Patch, cycle_row
+from warmtalk.media.ffmpeg import ffmpeg
+from warmtalk.rpc import convert
+from warmtalk.rpc.server import Server
+from warmtalk.v1 import infer_pb2, infer_pb2_grpc
+
+WIDTH, HEIGHT, ROWS = 96, 64, 7
+PATCH_BOX = Box(8, 8, 40, 40)
+SHA = "ab" * 32
+
+
+def make_avatar(root: Path, avatar_id: str = "ann", *, rows: int = ROWS, fps: str = "25", size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:  # fmt: skip
+    """A whole bundle of grey frames; row k has brightness 40 + 20 * k."""
+    path = root / avatar_id
+    (path / "frames").mkdir(parents=True)
+    for number in range(-(-rows // SEGMENT_FRAMES)):
+        part = range(number * SEGMENT_FRAMES, min(rows, (number + 1) * SEGMENT_FRAMES))
+        _encode([grey(row, size) for row in part], path / "frames" / f"{number:05d}.mp4")
+    zeros = np.zeros((rows, 4), np.int32)
+    faces = Faces(zeros, zeros.copy(), np.zeros((rows, 468, 2), np.float32), np.ones(rows, np.uint8))
+    write_faces(path, faces)
+    write_info(path, AvatarInfo(avatar_id, "test", SHA, fps, size[0], size[1], rows, ("mesh",)))
+    return path
+
+
+def grey(row: int, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Image:
+    return np.full((size[1], size[0], 3), 40 + 20 * (row % 10), np.uint8)
+
+
+def _encode(images: list[Image], target: Path) -> None:
+    height, width = images[0].shape[:2]
+    source = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-video_size", f"{width}x{height}", "-i", "pipe:0"]
+    command = [ffmpeg(), "-v", "error", *source, "-c:v", "libx264", "-crf", "10", "-pix_fmt", "yuv420p", str(target)]
+    subprocess.run(command, input=b"".join(image.tobytes() for image in images), check=True)
+
+
+class FakeInfer(infer_pb2_grpc.InferServiceServicer):
+    """Draws frame k as a square of brightness k mod 200 + 50, as soon as its sound is there and within the credit."""
+
+    def __init__(self) -> None:
+        self.configs: list[infer_pb2.RenderConfig] = []
+        self.samples: list[int] = []
+        """16 kHz samples of each stream."""
+        self.die_at: list[int] = []
+        """The next streams end with UNAVAILABLE at these frames."""
+        self.hold_at: int | None = None
+        """No frame from here on until `go` is set."""
+        self.go = asyncio.Event()
+        self.held = asyncio.Event()
+        self.open = 0
+        self.error: Exception | None = None
+        self.most_unpaid = 0
+        self.frame_s = 0.0
+
+    async def Render(  # noqa: N802
+        self, requests: AsyncIterator[infer_pb2.RenderRequest], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[infer_pb2.RenderResponse]:
+        config = (await anext(aiter(requests))).config
+        self.configs.append(config)
+        if self.error:
+            raise self.error
+        state = _Stream(config)
+        reader = asyncio.create_task(state.read(requests))
+        die_at = self.die_at.pop(0) if self.die_at else None
+        self.open += 1
+        try:
+            yield infer_pb2.RenderResponse(
+                started=infer_pb2.RenderStarted(renderer="mesh", source_frames=ROWS, source_sha256=SHA)
+            )
+            frame = 0
+            while await state.ready(frame):
+                if frame == die_at:
+                    raise Unreachable("the fake infer service died")
+                if frame == self.hold_at:
+                    self.held.set()
+                    await self.go.wait()
+                if self.frame_s:
+                    await asyncio.sleep(self.frame_s)
+                yield infer_pb2.RenderResponse(batch=convert.frame_batch([square(config, frame)], 1))
+                frame += 1
+                state.credit -= 1
+            self.samples.append(state.samples)
+            yield infer_pb2.RenderResponse(finished=infer_pb2.RenderFinished(frames=frame))
+        finally:
+            self.open -= 1
+            reader.cancel()
+
+
+def square(config: infer_pb2.RenderConfig, frame: int) -> Patch:
+    index = config.start_index + frame
+    pixels = np.full((PATCH_BOX.height, PATCH_BOX.width, 3), 50 + index % 200, np.uint8)
+    return Patch(frame, cycle_row(index, ROWS), PATCH_BOX, pixels)
+
+
+class _Stream:
+    def __init__(self, config: infer_pb2.RenderConfig) -> None:
+        self.clock = FrameClock(Fraction(config.frame_rate.numerator, config.frame_rate.denominator))
+        self.credit = config.initial_credit_frames
+        self.samples = 0
+        self.ended = False
+        self._changed = asyncio.Event()
+
+    async def read(self, requests: AsyncIterator[infer_pb2.RenderRequest]) -> None:
+        async for request in requests:
+            match request.WhichOneof("message"):
+                case "audio":
+                    assert not self.ended
+                    self.samples += len(convert.samples(request.audio.samples_f32le, "audio"))
+                case "credit":
+                    self.credit += request.credit.frames
+                case "end":
+                    self.ended = True
+            self._changed.set()
+
+    async def ready(self, frame: int) -> bool:
+        """Waits for sound and credit; False at the end."""
+        while True:
+            whole = self.clock.frames_for(self.samples, 16_000)
+            if self.ended and frame >= whole:
+                return False
+            if self.credit > 0 and frame < (whole if self.ended else whole - 1):
+                return True
+            self._changed.clear()
+            await self._changed.wait()
+
+
+async def serve_infer(fake: FakeInfer, listen: str = "127.0.0.1:0") -> Server:
+    server = Server(listen, "warmtalk.v1.InferService")
+    infer_pb2_grpc.add_InferServiceServicer_to_server(fake, server.grpc)
+    await server.start()
+    await server.ready()
+    return server
+
+
+class FakeVoice:
+    """Hums a tenth of a second per word at 22,050 Hz; remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.error: Exception | None = None
+
+    async def speak(self, sentence: str) -> AsyncGenerator[Speech, None]:
+        self.said.append(sentence)
+        if self.error:
+            raise self.error
+        for _ in sentence.split():
+            await asyncio.sleep(0)
+            yield Speech(syllables(0.1, 22_050), 22_050)
+
+    async def close(self) -> None:
+        pass
