@@ -30,7 +30,7 @@ _NOSE_MIDDLE = 29
 
 def ibug68(mesh: Points) -> Points:
     """[468, 2] mesh points to the [68, 2] iBUG points."""
-    return mesh[IBUG_68]
+    return np.asarray(mesh[IBUG_68], np.float32)
 
 
 def face_box(points: Points, frame_height: int, *, bbox_shift: int = 0, extra_margin: int = 10) -> Box | None:

@@ -76,4 +76,4 @@ def _ramp(length: int, start: int, stop: int, over: float) -> npt.NDArray[np.flo
     """[length] 1 between start and stop, falling smoothly to 0 within `over` pixels of each."""
     place = np.arange(length) + 0.5
     near = np.clip(np.minimum(place - start, stop - place) / max(over, 1.0), 0, 1)
-    return (near * near * (3 - 2 * near)).astype(np.float32)
+    return np.asarray(near * near * (3 - 2 * near), np.float32)
