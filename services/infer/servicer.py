@@ -18,6 +18,11 @@ from warmtalk.v1 import infer_pb2, infer_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+_LINGER_S = 1.0
+"""How long a finished stream waits for its client to hang up. What a grpc.aio client writes to a call that has ended
+makes it lose the messages that it has not read yet.
+"""
+
 
 class InferServicer(infer_pb2_grpc.InferServiceServicer):
     def __init__(self, engine: Engine, *, batch_frames: int) -> None:
@@ -39,6 +44,7 @@ class InferServicer(infer_pb2_grpc.InferServiceServicer):
                 yield infer_pb2.RenderResponse(batch=convert.frame_batch(patches, first.config.pixel_format))
             finished = infer_pb2.RenderFinished(frames=stream.utterance.drawn, aborted=stream.utterance.aborted)
             yield infer_pb2.RenderResponse(finished=finished)
+            await asyncio.wait({reader}, timeout=_LINGER_S)
         finally:
             reader.cancel()
             stream.close()
