@@ -1,0 +1,68 @@
+"""BlendRegion where the golden vectors do not reach: empty masks, boxes outside, many faces, threads' sharing."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from warmtalk.core.blend import BlendRegion
+from warmtalk.core.types import FACE_SIZE, Box
+
+RANDOM = np.random.default_rng(1)
+FRAME = RANDOM.integers(0, 256, (120, 160, 3), np.uint8)
+FACE = RANDOM.integers(0, 256, (FACE_SIZE, FACE_SIZE, 3), np.uint8)
+CROP = Box(30, 10, 130, 110)
+INNER = Box(50, 30, 110, 100)
+
+
+def mask(value: int = 255) -> npt.NDArray[np.uint8]:
+    return np.full((100, 100), value, np.uint8)
+
+
+def test_full_mask_gives_the_stretched_face_and_no_more() -> None:
+    box, pixels = BlendRegion(FRAME, mask(), INNER, CROP).blend(FACE)
+    assert box == INNER
+    assert pixels.shape == (70, 60, 3) and pixels.dtype == np.uint8
+
+
+def test_region_is_only_what_the_mask_touches() -> None:
+    some = mask(0)
+    some[60:80, 30:40] = 9
+    box, _ = BlendRegion(FRAME, some, INNER, CROP).blend(FACE)
+    assert box == Box(60, 70, 70, 90)
+
+
+@pytest.mark.parametrize("alpha", [1, 127, 128, 254])
+def test_rounds_like_a_division(alpha: int) -> None:
+    face = np.full_like(FACE, 77)
+    box, pixels = BlendRegion(FRAME, mask(alpha), INNER, CROP).blend(face)
+    source = FRAME[box.y1 : box.y2, box.x1 : box.x2].astype(float)
+    assert np.array_equal(pixels, np.floor((source * (255 - alpha) + 77.0 * alpha) / 255 + 0.5))
+
+
+@pytest.mark.parametrize("shift", [(-200, 0), (200, 0), (0, -200), (0, 200)])
+def test_nothing_to_change_outside_the_frame(shift: tuple[int, int]) -> None:
+    dx, dy = shift
+    face, crop = (Box(b.x1 + dx, b.y1 + dy, b.x2 + dx, b.y2 + dy) for b in (INNER, CROP))
+    box, pixels = BlendRegion(FRAME, mask(), face, crop).blend(FACE)
+    assert box.empty and pixels.size == 0
+
+
+def test_empty_mask_changes_nothing() -> None:
+    assert BlendRegion(FRAME, mask(0), INNER, CROP).blend(FACE)[0].empty
+
+
+def test_results_are_independent_of_each_other() -> None:
+    region = BlendRegion(FRAME, mask(), INNER, CROP)
+    _, first = region.blend(FACE)
+    kept = first.copy()
+    region.blend(255 - FACE)
+    assert np.array_equal(first, kept)
+
+
+def test_wrong_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match="does not cover"):
+        BlendRegion(FRAME, mask()[:50], INNER, CROP)
+    with pytest.raises(ValueError, match="256"):
+        BlendRegion(FRAME, mask(), INNER, CROP).blend(FACE[:100])
