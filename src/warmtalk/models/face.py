@@ -106,7 +106,7 @@ class FaceFinder:
         score = min(score for _, score in views)
         if score < MIN_MESH_SCORE:
             return None
-        landmarks = np.mean([points for points, _ in views], axis=0, dtype=np.float32)
+        landmarks = np.asarray(np.mean([points for points, _ in views], axis=0), np.float32)
         return FoundFace(detection.score, _box(detection.points), landmarks, score)
 
 

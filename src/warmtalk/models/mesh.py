@@ -16,7 +16,7 @@ from warmtalk.core.errors import NotReady
 from warmtalk.core.mouth import LEAST, MOST
 from warmtalk.core.types import FACE_SIZE, Box, Features, Image
 from warmtalk.models.mesh_mouth import InnerMouth, fill_mouth, prepare_mouth
-from warmtalk.models.mesh_shape import FaceShape, eye_distance, face_pixels, lip_gap, mouth_width, prepare_shape
+from warmtalk.models.mesh_shape import FaceShape, eye_distance, face_pixels, lip_gap, mouth_width, prepare_shape, smooth
 from warmtalk.models.mesh_warp import warp
 
 ROWS_KEPT = 192
@@ -25,6 +25,8 @@ SMOOTH_ROWS = 4
 """Landmarks are smoothed over this many rows to either side."""
 _ROW_BYTES = 1 << 20
 """Of one prepared row: the face, its fields and its inner mouth."""
+TREMBLE = (0.012, 0.03)
+"""Eye distances. Up to the first a move is trembling of the mesh, from the second on it is real."""
 JUMP = 0.25
 """Eye distances. A face that moves further between two rows is another shot, not a motion."""
 
@@ -66,12 +68,11 @@ class MeshRenderer:
         if not usable.any():
             raise NotReady(f"avatar {bundle.info.avatar_id!r} shows no face", "Use a source with a face in it")
         landmarks = steady(bundle.faces.landmarks, usable)
-        gap = float(np.percentile(lip_gap(landmarks[usable]), 10))
         return MeshAvatar(
             bundle=bundle,
             landmarks=landmarks,
             rest_width=float(np.median(mouth_width(landmarks[usable]))),
-            own_teeth=float(np.clip((gap - 0.04) / 0.03, 0, 1)),
+            own_teeth=_own_teeth(lip_gap(landmarks[usable])),
         )
 
     def render(self, avatar: MeshAvatar, rows: Sequence[int], features: Features) -> list[Image]:
@@ -80,9 +81,18 @@ class MeshRenderer:
         return [_draw(_row(avatar, row), shape) for row, shape in zip(rows, shapes, strict=True)]
 
 
+def _own_teeth(gaps: npt.NDArray[np.float32]) -> float:
+    """0..1: 1 for a held smile; 0 where the lips are ever closed, or move so much that what shows between them comes
+    and goes: that would flicker through the drawn mouth."""
+    low, middle, high = np.percentile(gaps, (10, 50, 90))
+    held = 2 - 3 * (high - low) / max(float(middle), 0.01)
+    return float(np.clip((low - 0.05) / 0.03, 0, 1) * np.clip(held, 0, 1))
+
+
 def steady(landmarks: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     """[n, 468, 2] with the trembling of the face mesh taken out: a local quadratic fit over time (Savitzky-Golay),
-    which keeps real motion. Unusable rows and jumps to another shot end a stretch."""
+    which keeps slow motion. A point that the fit would move far is really moving fast, as lips do, and stays.
+    Unusable rows and jumps to another shot end a stretch."""
     result = landmarks.copy()
     for start, stop in _stretches(landmarks, usable):
         reach = min(SMOOTH_ROWS, (stop - start - 1) // 2)
@@ -92,7 +102,9 @@ def steady(landmarks: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_]) ->
             low = min(max(row - reach, start), stop - 2 * reach - 1)
             times = np.arange(low - row, low - row + 2 * reach + 1)
             weights = np.linalg.pinv(np.stack([times**0, times, times**2], 1))[0]
-            result[row] = np.tensordot(weights, landmarks[low : low + 2 * reach + 1], 1)
+            moves = np.tensordot(weights, landmarks[low : low + 2 * reach + 1], 1) - landmarks[row]
+            far = np.linalg.norm(moves, axis=1) / eye_distance(landmarks[row])
+            result[row] += moves * (1 - smooth(*TREMBLE, far))[:, None]
     return result
 
 
@@ -138,6 +150,6 @@ def _draw(row: _Row, want: npt.NDArray[np.float32]) -> Image:
     picture = row.picture.copy()
     warped = warp(row.face, want)
     lower = picture[row.face.top :]
-    cv2.remap(row.picture, warped.map_x, warped.map_y, cv2.INTER_LINEAR, dst=lower, borderMode=cv2.BORDER_REPLICATE)
+    cv2.remap(row.picture, warped.map_x, warped.map_y, cv2.INTER_CUBIC, dst=lower, borderMode=cv2.BORDER_REPLICATE)
     fill_mouth(picture, row.picture, row.face, row.mouth, warped, want)
     return picture

@@ -17,12 +17,14 @@ Field = npt.NDArray[np.float32]
 
 ACROSS, REACH, STEPS = 33, 0.12, 49
 """Samples along the edge; how far to look to either side, in mouth units, and in how many steps."""
-MOVES = np.linspace(-0.07, 0.07, 15, dtype=np.float32)
-BOWS = np.linspace(-0.06, 0.06, 9, dtype=np.float32)
-TILTS = np.linspace(-0.03, 0.03, 5, dtype=np.float32)
+MOVES = np.linspace(-0.07, 0.07, 11, dtype=np.float32)
+BOWS = np.linspace(-0.06, 0.06, 7, dtype=np.float32)
+TILTS = np.linspace(-0.025, 0.025, 3, dtype=np.float32)
 """What is tried, in mouth units: the whole edge moved, its middle, its ends against each other."""
 TRUST = 0.045
 """Standard deviation of the face mesh's error, in mouth units: the prior."""
+LIGHT_SHARE = 0.25
+"""Weight of a change of brightness, of either sign, against one of redness, which compression blurs."""
 SHARPNESS = 0.6
 """How fast a weaker response loses: per grey level."""
 CLOSED_GAP, OPEN_GAP = 0.04, 0.06
@@ -65,9 +67,15 @@ def _find_seam(face: Image, line: Field, to_pixels: tuple[Field, Field]) -> Fiel
 def _find_lip(face: Image, line: Field, to_pixels: tuple[Field, Field], *, upper: bool) -> Field:
     """[ACROSS] shifts down that bring a lip's inner edge to where red flesh meets teeth or the dark behind them."""
     patch = _around(face, line, to_pixels)
-    red = cv2.cvtColor(patch, cv2.COLOR_BGR2LAB)[..., 1].astype(np.float32)
-    edge = cv2.Sobel(cv2.GaussianBlur(red, (0, 0), sigmaX=1.5, sigmaY=2), cv2.CV_32F, 0, 1, ksize=3)
-    return _best(np.asarray(-edge if upper else edge, np.float32))
+    lab = cv2.cvtColor(patch, cv2.COLOR_BGR2LAB).astype(np.float32)
+    light, red = _slope(lab[..., 0]), _slope(lab[..., 1])
+    return _best(np.asarray((-red if upper else red) + LIGHT_SHARE * np.abs(light), np.float32))
+
+
+def _slope(channel: Field) -> Field:
+    """Change down the patch, in grey levels over eight steps."""
+    soft = cv2.GaussianBlur(channel, (0, 0), sigmaX=1.5, sigmaY=2)
+    return np.asarray(cv2.Sobel(soft, cv2.CV_32F, 0, 1, ksize=3), np.float32)
 
 
 def _around(face: Image, line: Field, to_pixels: tuple[Field, Field]) -> Image:

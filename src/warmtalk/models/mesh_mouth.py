@@ -27,12 +27,12 @@ CHEEK_TINT = np.array([0.75, 0.94, 1.24], np.float32)
 """BGR of skin in white light, for brightness 1."""
 CAVITY = np.array([22, 20, 42], np.float32)
 """BGR of the depth of the mouth in good light."""
-SHADE_TINT = np.array([1.45, 1.25, 0.8], np.float32)
+SHADE_TINT = np.array([1.45, 1.33, 0.8], np.float32)
 """Shadow in a mouth is lit by red flesh: per channel the exponent of the shade."""
 LIP_SHADOW = 0.014
 """Width in mouth units of the shadow on the lips' inner edges."""
 LIP_SHADOW_TINT = np.array([0.95, 1.0, 0.8], np.float32)
-BITE, BITE_BEND = 0.03, -0.16
+BITE, BITE_BEND = 0.024, -0.16
 """The upper teeth's edge where the source does not show it: below the lip line, up at the sides."""
 
 
@@ -72,7 +72,7 @@ def prepare_mouth(picture: Image, pixels: Field, face: FaceShape, own_share: flo
     places = np.clip(np.round(pixels[list(CHEEKS)]).astype(np.int32), 1, FACE_SIZE - 2)
     cheek = np.median([picture[y - 1 : y + 2, x - 1 : x + 2].mean((0, 1)) for x, y in places], axis=0)
     light = _light(cheek.astype(np.float32))
-    blur = round(0.5 * face.blur_px * PICTURE_PX / face.frame.down_px)
+    blur = round(0.6 * face.blur_px * PICTURE_PX / face.frame.down_px)
     if own_share == 0:
         return InnerMouth(light, BITE, BITE_BEND, blur, None)
     own = _own_teeth(face, own_share)
@@ -137,7 +137,7 @@ def _inside(face: FaceShape, inner: InnerMouth, part: _Opening, source: Image, l
         own = inner.own[part.rows, part.columns].astype(np.float32) / 255
         colour += (source - colour) * own[..., None]
         # The source's own light is right where the source's own opening is.
-        shade += (1 - shade) * own * 0.7 * min(part.opening / max(face.gap, 0.01), 1)
+        shade += (1 - shade) * own * (0.7 * (1 - part.round_) * min(part.opening / max(face.gap, 0.01), 1))
     return np.asarray(colour * shade[..., None] ** SHADE_TINT, np.float32)
 
 
@@ -149,7 +149,7 @@ def _lay(colour: Field, picture: Field, x: Field, y: Field) -> None:
 
 def _shade(part: _Opening, px: float) -> Field:
     """Light that reaches the inside: little under the lips, in the corners, through a narrow or a rounded gap."""
-    light = 0.5 + 0.5 * min(part.opening * (1 - 0.5 * part.round_) / 0.12, 1.0)
+    light = 0.45 + 0.55 * min(part.opening * (1 - 0.6 * part.round_) / 0.15, 1.0)
     under = 1 - 0.45 * np.exp(-np.maximum(part.below, 0) / (0.035 * px))
     over = 1 - 0.3 * np.exp(-np.maximum(part.above, 0) / (0.03 * px))
     corner = np.minimum(0.35 + 1.1 * part.lens, 1)

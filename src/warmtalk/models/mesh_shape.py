@@ -32,7 +32,7 @@ JAW = (58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288)
 EYES = ((33, 133), (362, 263))
 NOSE_TIP, NOSE_BASE, CHIN = 4, 2, 152
 
-TABLE_SIZE, TABLE_REACH = 384, 1.5
+TABLE_SIZE, TABLE_REACH = 256, 1.4
 """Curves over x are kept as tables of this many samples over -TABLE_REACH .. TABLE_REACH."""
 UPPER, LOWER, SEAM, LENS, THICK_UPPER, THICK_LOWER, JAW_LINE, TAIL = range(8)
 """Columns of the curve table: inner lips, lip line, opening profile 0..1, lip thicknesses, jaw, corner fall-off."""
@@ -40,7 +40,8 @@ UPPER, LOWER, SEAM, LENS, THICK_UPPER, THICK_LOWER, JAW_LINE, TAIL = range(8)
 UPPER_SHARE = 0.35
 """Of a gap the source shows, the part that the upper lip closes; the lower lip does the rest."""
 ROLL_IN = 0.012
-"""Width of the lip edge that is not used where the source shows teeth: edges are not exact, teeth would stick to it."""
+"""Width of the lip edge that is not used where the source shows teeth: edges are not exact, teeth would stick to it.
+Three times as much at the corners, where the dark beside the teeth would."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,7 +212,7 @@ def _curves(mouth: Field, lips: Field, middle: float, gap: float) -> Field:
     upper, lower = (seam + (edge - seam) * np.minimum(6 * lens, 1) for edge in (upper, lower))
     own = (lower - upper) / max(gap, 1e-3)
     smile = _smile(gap)
-    roll_in = ROLL_IN * smile * np.minimum(10 * lens, 1) * (1.8 - lens)
+    roll_in = ROLL_IN * smile * np.minimum(10 * lens, 1) * (3.2 - 2.2 * lens)
     outside = np.maximum(np.abs(x - middle) - half, 0)
     return np.stack(
         [

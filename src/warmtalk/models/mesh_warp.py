@@ -34,6 +34,8 @@ from warmtalk.models.mesh_shape import (
 
 RAISE_SHARE = 0.2
 """Of a gap wider than the source's, the part that the upper lip gives."""
+ROUND_COVER = 0.5
+"""Of that part, what full protrusion takes back: rounded lips cover the upper teeth."""
 CORNER_DROP = 0.12
 RELAX_SWELL, THIN_LIP = 0.05, 0.12
 """Growth of lips where a smile that shows teeth is closed, less for lips that it had not drawn thin."""
@@ -69,6 +71,7 @@ def warp(face: FaceShape, shape: Field) -> Warped:
     lens = _lens(curve[..., LENS], round_)
     shut = press * max(1 - opening / 0.04, 0.0) * PRESS_THIN
     gap_upper = UPPER_SHARE * min(opening, face.gap) + RAISE_SHARE * max(opening - face.gap, 0.0)
+    gap_upper *= 1 - ROUND_COVER * round_
     bend = curve[..., SEAM] - face.table[SEAM, TABLE_SIZE // 2]
     drop = (CORNER_DROP * opening * (1 - lens) - FLATTEN * round_ * bend) * curve[..., TAIL]
     upper = curve[..., SEAM] - gap_upper * lens + drop
