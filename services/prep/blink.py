@@ -133,7 +133,7 @@ class _Eye:
             return
         y, x = np.mgrid[box.y1 : box.y2, box.x1 : box.x2].astype(np.float32)
         u, v = self._local(x, y)
-        lid, slide = self._lid(u), self._slide(u, closed)
+        lid, slide = self._lid(u), self._opening(u) * np.float32(closed)
         from_v = self._unslid(u, v, lid, slide)
         back = np.stack([u, from_v], -1) @ self.axes + self.centre
         layer = self._layer(source, back.astype(np.float32), self._share(u, from_v - lid), closed)
@@ -152,7 +152,8 @@ class _Eye:
     def moved(self, points: Points, closed: float) -> Points:
         """[K, 2] picture points after the lid has moved. Those of the eye and below stay."""
         u, v = self._local(points[:, 0], points[:, 1])
-        lid, slide = self._lid(u), self._slide(u, closed)
+        # The points of the two lids meet, they do not pass each other.
+        lid, slide = self._lid(u), self._opening(u, deeper=0) * np.float32(closed)
         below = v > lid + _LASHES * self._opening(u) + 1
         shift = np.where(below, 0, slide * self._share(u, v - lid))
         return np.asarray(points + shift[:, None] * self.axes[1], np.float32)
@@ -164,10 +165,10 @@ class _Eye:
     def _lid(self, u: _Array) -> _Array:
         return np.asarray(np.polyval(self.upper, np.clip(u, -self.half, self.half)), np.float32)
 
-    def _opening(self, u: _Array) -> _Array:
-        """From lid to lid; 0 beyond the corners."""
+    def _opening(self, u: _Array, deeper: float = _DEEPER) -> _Array:
+        """From lid to lid and a little further; 0 beyond the corners."""
         inside = np.clip(u, -self.half, self.half)
-        gap = np.polyval(self.lower, inside) - np.polyval(self.upper, inside) + _DEEPER * self.opening
+        gap = np.polyval(self.lower, inside) - np.polyval(self.upper, inside) + deeper * self.opening
         # The fitted curves need not meet exactly at the corners.
         taper = np.clip((1 - np.abs(u) / self.half) * 6, 0, 1)
         return np.asarray(np.maximum(gap, 0) * taper, np.float32)
@@ -177,9 +178,6 @@ class _Eye:
         inside = np.clip(u, -self.half, self.half)
         above = (np.polyval(self.upper, inside) - np.polyval(self.brow, inside)) * self.skin
         return np.asarray(np.clip(above, _LEAST_ROOM * self.opening, _MOST_ROOM * self.opening), np.float32)
-
-    def _slide(self, u: _Array, closed: float) -> _Array:
-        return self._opening(u) * np.float32(closed)
 
     def _share(self, u: _Array, above: _Array) -> _Array:
         """How much of the slide a place moves by that lies so far from the lid's line (negative is above)."""
