@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 
 import cv2
@@ -23,7 +24,7 @@ ROWS_KEPT = 192
 """Rows of an avatar that stay prepared, about 0.3 MB each."""
 SMOOTH_ROWS = 4
 """Landmarks are smoothed over this many rows to either side."""
-_ROW_BYTES = 1 << 20
+_ROW_BYTES = 320_000
 """Of one prepared row: the face, its fields and its inner mouth."""
 TREMBLE = (0.012, 0.03)
 """Eye distances. Up to the first a move is trembling of the mesh, from the second on it is real."""
@@ -100,12 +101,18 @@ def steady(landmarks: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_]) ->
             continue
         for row in range(start, stop):
             low = min(max(row - reach, start), stop - 2 * reach - 1)
-            times = np.arange(low - row, low - row + 2 * reach + 1)
-            weights = np.linalg.pinv(np.stack([times**0, times, times**2], 1))[0]
-            moves = np.tensordot(weights, landmarks[low : low + 2 * reach + 1], 1) - landmarks[row]
+            window = landmarks[low : low + 2 * reach + 1]
+            moves = np.tensordot(_fit_weights(2 * reach + 1, row - low), window, 1) - landmarks[row]
             far = np.linalg.norm(moves, axis=1) / eye_distance(landmarks[row])
             result[row] += moves * (1 - smooth(*TREMBLE, far))[:, None]
     return result
+
+
+@cache
+def _fit_weights(count: int, place: int) -> npt.NDArray[np.float64]:
+    """[count] weights of the rows of a window in the value of their quadratic fit at `place`."""
+    times = np.arange(count) - place
+    return np.asarray(np.linalg.pinv(np.stack([times**0, times, times**2], 1))[0])
 
 
 def _stretches(landmarks: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -21,7 +21,7 @@ Field = npt.NDArray[np.float32]
 GRID = 4
 """Pixels per point of the coarse fields."""
 STILL_EDGE = 2
-"""Coarse points along each side of the box that never move."""
+"""Coarse points along the sides and the top that never move; half as many at the bottom, where the chin is near."""
 
 # Point lists of MediaPipe's canonical face mesh (Apache-2.0), from the picture's left to its right.
 OUTER_UPPER = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
@@ -37,6 +37,8 @@ TABLE_SIZE, TABLE_REACH = 256, 1.4
 UPPER, LOWER, SEAM, LENS, THICK_UPPER, THICK_LOWER, JAW_LINE, TAIL = range(8)
 """Columns of the curve table: inner lips, lip line, opening profile 0..1, lip thicknesses, jaw, corner fall-off."""
 
+LEAST_EYES = 0.35
+"""Least distance of the eyes against the height from eyes to chin; about 0.56 on a face from the front."""
 UPPER_SHARE = 0.35
 """Of a gap the source shows, the part that the upper lip closes; the lower lip does the rest."""
 ROLL_IN = 0.012
@@ -148,7 +150,7 @@ def prepare_shape(face: Image, landmarks: Points, box: Box, rest_width: float) -
     reach = np.hypot((x - middle) / (0.7 * width + 0.22), y / np.where(y < 0, -mouth[NOSE_BASE, 1], chin * 0.8))
     table = _curves(mouth, lips, middle, gap)
     inside = smooth(0.0, 0.25, look_up(table, x)[..., JAW_LINE] - y)
-    bottom = (frame.to_mouth(np.array([[pixels[CHIN, 0], FACE_SIZE - GRID * STILL_EDGE]], np.float32)))[0, 1]
+    bottom = frame.to_mouth(np.array([pixels[CHIN, 0], FACE_SIZE - GRID], np.float32))[1]
     return FaceShape(
         frame=frame,
         top=top,
@@ -170,6 +172,9 @@ def prepare_shape(face: Image, landmarks: Points, box: Box, rest_width: float) -
 def _mouth_frame(landmarks: Points, box: Box) -> MouthFrame:
     """Built in frame pixels, where right angles are right, then stretched as the box is."""
     across = _eye(landmarks, 1) - _eye(landmarks, 0)
+    # From the side the eyes come together and say little: then the height of the face gives the measure.
+    height = float(np.linalg.norm(landmarks[CHIN] - (_eye(landmarks, 0) + _eye(landmarks, 1)) / 2))
+    across = across * max(1.0, LEAST_EYES * height / max(float(np.linalg.norm(across)), 1e-3))
     axes = np.stack([across, [-across[1], across[0]]], 1)
     scale = np.array([[FACE_SIZE / box.width], [FACE_SIZE / box.height]])
     middle = (landmarks[INNER_UPPER[5]] + landmarks[INNER_LOWER[5]]) / 2

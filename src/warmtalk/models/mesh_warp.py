@@ -37,6 +37,7 @@ RAISE_SHARE = 0.2
 ROUND_COVER = 0.5
 """Of that part, what full protrusion takes back: rounded lips cover the upper teeth."""
 CORNER_DROP = 0.12
+"""Of the opening, how far the corners of the mouth go down."""
 RELAX_SWELL, THIN_LIP = 0.05, 0.12
 """Growth of lips where a smile that shows teeth is closed, less for lips that it had not drawn thin."""
 FLATTEN = 0.45
@@ -61,14 +62,14 @@ class Warped:
     """y of the lower lip's edge in the middle, in mouth units."""
 
 
-def warp(face: FaceShape, shape: Field) -> Warped:
-    """Where each pixel of the new face comes from. `shape` is one features row, in range."""
-    opening, press = float(shape[OPENING]), float(shape[PRESS])
-    round_, stretch = float(shape[PROTRUSION]), (1 + float(shape[WIDTH])) * face.rest_stretch
+def warp(face: FaceShape, want: Field) -> Warped:
+    """Where each pixel of the new face comes from. `want` is one features row, in range."""
+    opening, press, round_ = float(want[OPENING]), float(want[PRESS]), float(want[PROTRUSION])
+    stretch = (1 + float(want[WIDTH])) * face.rest_stretch
     to_source = face.x - face.middle
     move_x = to_source * (face.spread * face.window * (1 - 1 / stretch))
     curve = look_up(face.table, face.x - move_x)
-    lens = _lens(curve[..., LENS], round_)
+    lens = _lens(curve[..., LENS], opening, round_)
     shut = press * max(1 - opening / 0.04, 0.0) * PRESS_THIN
     gap_upper = UPPER_SHARE * min(opening, face.gap) + RAISE_SHARE * max(opening - face.gap, 0.0)
     gap_upper *= 1 - ROUND_COVER * round_
@@ -136,9 +137,9 @@ def _fine(face: FaceShape, coarse: Field, jaw: float) -> Warped:
     )
 
 
-def _lens(lens: Field, round_: float) -> Field:
-    """Rounded lips touch near the corners and make an oval of the rest."""
-    if round_ == 0:
-        return lens
+def _lens(lens: Field, opening: float, round_: float) -> Field:
+    """The opening profile of the asked shape: a wide open mouth is an oval, not a wedge, and rounded lips touch near
+    the corners and make an oval of the rest."""
     inner = np.clip((lens - 0.55 * round_) / (1 - 0.55 * round_), 0, 1)
-    return np.asarray(inner ** (1 - 0.4 * round_), np.float32)
+    wide = min(max(opening - 0.1, 0.0) / 0.2, 1.0)
+    return np.asarray(inner ** ((1 - 0.4 * round_) * (1 - 0.35 * wide)), np.float32)
