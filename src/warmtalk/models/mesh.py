@@ -117,8 +117,7 @@ def _fit_weights(count: int, place: int) -> npt.NDArray[np.float64]:
 
 def _stretches(landmarks: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Half-open ranges of usable rows without a jump in between."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        steps = np.abs(np.diff(landmarks, axis=0)).mean((1, 2)) / eye_distance(landmarks[1:])
+    steps = np.abs(np.diff(landmarks, axis=0)).mean((1, 2)) / eye_distance(landmarks[1:])
     joined = usable[1:] & usable[:-1] & (steps < JUMP)
     breaks = [0, *(np.flatnonzero(~joined) + 1).tolist(), len(usable)]
     return [(a, b) for a, b in pairwise(breaks) if usable[a:b].all()]

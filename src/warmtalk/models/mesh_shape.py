@@ -103,8 +103,9 @@ def face_pixels(landmarks: Points, box: Box) -> Points:
 
 
 def eye_distance(landmarks: Points) -> Field:
-    """Distance of the eye centres; [..., 468, 2] gives [...]."""
-    return np.asarray(np.linalg.norm(_eye(landmarks, 1) - _eye(landmarks, 0), axis=-1), np.float32)
+    """Distance of the eye centres, never 0; [..., 468, 2] gives [...]."""
+    apart = np.linalg.norm(_eye(landmarks, 1) - _eye(landmarks, 0), axis=-1)
+    return np.asarray(np.maximum(apart, 1e-3), np.float32)
 
 
 def lip_gap(landmarks: Points) -> Field:
