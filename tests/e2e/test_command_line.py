@@ -1,0 +1,216 @@
+"""The whole product as its user meets it: `warmtalk up` and the other commands, as child processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import pytest
+
+from tests.sounds import syllables, wav
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A folder, and the environment in which commands run."""
+
+    folder: Path
+    environ: dict[str, str]
+
+    def run(self, *args: str, stdin: str = "", status: int = 0) -> str:
+        """Output of `warmtalk ARGS`; its error output when another status than 0 is expected."""
+        done = subprocess.run(
+            [sys.executable, "-m", "warmtalk.cli", *args],
+            cwd=self.folder, env=self.environ, input=stdin, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == status, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stderr if status else done.stdout
+
+    def up(self, **environ: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "warmtalk.cli", "up"],
+            cwd=self.folder, env={**self.environ, **environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+
+def machine(folder: Path) -> Machine:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    prep, infer, session = (f"127.0.0.1:{one.getsockname()[1]}" for one in sockets)
+    for one in sockets:
+        one.close()
+    environ = {
+        **os.environ,
+        "WARMTALK_DATA_DIR": str(folder / "data"),
+        "WARMTALK_PREP_LISTEN": prep,
+        "WARMTALK_PREP_STILL_SECONDS": "1",
+        "WARMTALK_INFER_LISTEN": infer,
+        "WARMTALK_SESSION_LISTEN": session,
+        "WARMTALK_SESSION_INFER": infer,
+    }
+    return Machine(folder, environ)
+
+
+def wait_for(child: subprocess.Popen[str], word: str) -> str:
+    lines = []
+    assert child.stdout
+    for line in child.stdout:
+        lines.append(line)
+        if line.startswith(word):
+            return "".join(lines)
+    raise AssertionError("".join(lines) + (child.stderr.read() if child.stderr else ""))
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory, portrait: Path) -> Iterator[Machine]:
+    """A machine that is up and has the avatar `eileen`."""
+    folder = tmp_path_factory.mktemp("machine")
+    shutil.copy(portrait, folder / "photo.png")
+    one = machine(folder)
+    child = one.up()
+    try:
+        said = wait_for(child, "ready")
+        assert one.environ["WARMTALK_SESSION_LISTEN"] in said
+        assert "eileen" in one.run("avatar", "create", "eileen", "photo.png")
+        yield one
+    finally:
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=30)
+        assert child.returncode == 0, out + err
+
+
+def test_two_sentences_join_and_a_reset_starts_anew(here: Machine) -> None:
+    said = here.run("speak", "--session", "talk", "--avatar", "eileen", "--text", "Hello there. How are you?")
+    (here.folder / "sound.wav").write_bytes(wav(syllables(1.1)))
+    again = here.run("speak", "--session", "talk", "--audio", "sound.wav", "--out", "clip.mp4")
+    assert "1 clips" in said
+    assert "2 clips" in again
+    assert (here.folder / "clip.mp4").stat().st_size > 1000
+    shown = here.run("sessions", "talk")
+    assert "Hello there. How are you?" in shown
+    assert "28 frames  (sound)" in shown
+    path = re.search(r"conversation +(\S+\.mp4)", again)
+    assert path
+    with av.open(path[1]) as file:
+        frames = [frame.pts * frame.time_base for frame in file.decode(video=0)]
+    assert (
+        frames == [frame / 25 for frame in range(len(frames))]
+        or max(abs(float(time_) - number / 25) for number, time_ in enumerate(frames)) < 1e-6
+    )
+    here.run("export", "--session", "talk", "--out", "talk.mp4")
+    with av.open(str(here.folder / "talk.mp4")) as file:
+        assert file.streams.audio[0].codec_context.name == "aac"
+    closed = here.run("reset", "--session", "talk")
+    assert "(2 clips)" in closed
+    assert "starts conversation 2" in closed
+    assert "starts conversation 2" in here.run("reset", "--session", "talk")
+    assert "talk" in here.run("sessions")
+    here.run("export", "--session", "talk", "--conversation", "1", "--out", "first.mp4")
+    here.run("sessions", "talk", "--delete")
+    assert "no session" in here.run("sessions", "talk", status=1)
+
+
+def test_text_comes_from_standard_input_too(here: Machine) -> None:
+    said = here.run("speak", "--session", "piped", "--avatar", "eileen", "--text", "-", stdin="Good morning.")
+    assert "1 clips" in said
+
+
+def test_the_offline_render_is_a_video_with_sound(here: Machine) -> None:
+    (here.folder / "long.wav").write_bytes(wav(syllables(3.0, 44_100), 44_100))
+    here.run("render", "--avatar", "eileen", "--audio", "long.wav", "--out", "offline.mp4")
+    with av.open(str(here.folder / "offline.mp4")) as file:
+        frames = sum(1 for _ in file.decode(video=0))
+    with av.open(str(here.folder / "offline.mp4")) as file:
+        samples = sum(frame.samples for frame in file.decode(audio=0))
+    assert (frames, samples) == (75, 144_000)
+
+
+def test_doctor_finds_nothing_missing(here: Machine) -> None:
+    said = here.run("doctor")
+    assert "MISSING" not in said
+    assert said.count("up       ") == 3
+    assert "everything that the embedded renderer needs is here" in said
+
+
+def test_avatars_are_listed_shown_and_deleted(here: Machine) -> None:
+    here.run("avatar", "create", "second", "photo.png")
+    assert "second" in here.run("avatar", "list")
+    assert "photo.png" in here.run("avatar", "show", "second")
+    here.run("avatar", "delete", "second")
+    assert "second" not in here.run("avatar", "list")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["avatar", "create", "x", "nowhere.mp4"], ["nowhere.mp4", "No such file"]),
+        (["avatar", "create", "../x", "photo.png"], ["avatar_id is '../x'", "Use 1 to 63"]),
+        (["avatar", "show", "nobody"], ["nobody"]),
+        (["speak", "--session", "s", "--avatar", "nobody", "--text", "Hi."], ["no avatar 'nobody'", "avatar create"]),
+        (["speak", "--session", "s", "--text", "Hi."], ["avatar"]),
+        (["speak", "--session", "s", "--audio", "photo.png", "--avatar", "eileen"], ["sound"]),
+        (["speak", "--session", "s", "--audio", "nowhere.wav", "--avatar", "eileen"], ["nowhere.wav"]),
+        (["speak", "--session", "S!", "--avatar", "eileen", "--text", "Hi."], ["session_id is 'S!'"]),
+        (["render", "--avatar", "nobody", "--audio", "photo.png", "--out", "o.mp4"], ["no avatar 'nobody'"]),
+        (["export", "--session", "unknown", "--out", "o.mp4"], ["unknown"]),
+        (["--config", "nowhere.yaml", "doctor"], ["nowhere.yaml"]),
+    ],
+)
+def test_a_mistake_gets_one_clear_line(here: Machine, args: list[str], words: list[str]) -> None:
+    said = here.run(*args, status=1)
+    lines = [line for line in said.splitlines() if line.startswith("warmtalk: ")]
+    assert len(lines) == 1, said
+    for word in words:
+        assert word in lines[0]
+
+
+def test_a_second_up_says_that_the_address_is_taken(here: Machine) -> None:
+    child = here.up()
+    out, err = child.communicate(timeout=30)
+    assert child.returncode == 1, out + err
+    assert "cannot listen on" in err
+    assert "warmtalk up already" in err
+
+
+def test_up_ends_when_a_service_ends(tmp_path: Path) -> None:
+    one = machine(tmp_path)
+    child = one.up()
+    wait_for(child, "ready")
+    found = subprocess.run(["pgrep", "-P", str(child.pid), "-f", "services.infer"], capture_output=True, text=True)
+    os.kill(int(found.stdout.split()[0]), signal.SIGKILL)
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == 1
+    assert "the infer service ended" in err
+    assert not left(one)
+
+
+def test_ctrl_c_while_starting_leaves_nothing(tmp_path: Path) -> None:
+    one = machine(tmp_path)
+    child = one.up()
+    time.sleep(1.0)
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=30)
+    assert not left(one)
+
+
+def left(one: Machine) -> list[str]:
+    """Processes that still run with this machine's folder in their environment."""
+    mark = str(one.folder).encode()
+    found = []
+    for place in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark in place.read_bytes():
+                found.append((place.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
