@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from warmtalk.core.mouth import OPENING, PRESS, PROTRUSION
 from warmtalk.core.types import FACE_SIZE, Image
-from warmtalk.models.mesh_shape import LENS, LOWER, TABLE_REACH, TABLE_SIZE, UPPER, FaceShape, Field
+from warmtalk.models.mesh_shape import LENS, LOWER, TABLE_REACH, TABLE_SIZE, UPPER, FaceShape, Field, look_up
 from warmtalk.models.mesh_teeth import PICTURE_PX, REACH_X, REACH_Y, TOOTH, teeth_picture
 from warmtalk.models.mesh_warp import Warped
 
@@ -168,12 +168,13 @@ def _mouth_points(face: FaceShape, rows: slice, columns: slice) -> tuple[Field, 
 
 def _own_teeth(face: FaceShape, share: float) -> npt.NDArray[np.uint8]:
     """Where the source shows its teeth, without the edges of the lips and the corners."""
-    x, y = _mouth_points(face, slice(0, FACE_SIZE - face.top), slice(0, FACE_SIZE))
-    place = np.linspace(-TABLE_REACH, TABLE_REACH, TABLE_SIZE)
-    upper, lower, lens = (np.interp(x, place, face.table[i]) for i in (UPPER, LOWER, LENS))
-    soft = 1.5 / face.frame.down_px
-    inside = np.clip((y - upper) / soft - 0.7, 0, 1) * np.clip((lower - y) / soft - 1.5, 0, 1)
-    return np.asarray(np.round(inside * np.clip(lens * 4 - 1.4, 0, 1) * share * 255), np.uint8)
+    curve = look_up(face.table, face.x)
+    fields = np.stack([face.y - curve[..., UPPER], curve[..., LOWER] - face.y, curve[..., LENS]], -1)
+    fine = cv2.resize(fields, (FACE_SIZE, FACE_SIZE - face.top), interpolation=cv2.INTER_LINEAR)
+    below, above, lens = cv2.split(fine)
+    soft = face.frame.down_px / 1.5
+    inside = np.clip(below * soft - 0.7, 0, 1) * np.clip(above * soft - 1.5, 0, 1) * np.clip(lens * 4 - 1.4, 0, 1)
+    return np.asarray(np.round(inside * share * 255), np.uint8)
 
 
 def _own_bite(face: FaceShape) -> tuple[float, float]:

@@ -147,8 +147,9 @@ def prepare_shape(face: Image, landmarks: Points, box: Box, rest_width: float) -
     x, y = _coarse_points(frame, top)
     middle = float(mouth[[13, 14, 0, 17], 0].mean())
     width = float(mouth[291, 0] - mouth[61, 0])
-    chin = float(mouth[CHIN, 1])
-    reach = np.hypot((x - middle) / (0.7 * width + 0.22), y / np.where(y < 0, -mouth[NOSE_BASE, 1], chin * 0.8))
+    nose, chin = float(mouth[NOSE_BASE, 1]), float(mouth[CHIN, 1])
+    height = np.where(y < 0, max(-nose, 0.1), max(chin * 0.8, 0.1))
+    reach = np.hypot((x - middle) / max(0.7 * width + 0.22, 0.3), y / height)
     table = _curves(mouth, lips, middle, gap)
     inside = smooth(0.0, 0.25, look_up(table, x)[..., JAW_LINE] - y)
     bottom = frame.to_mouth(np.array([pixels[CHIN, 0], FACE_SIZE - GRID], np.float32))[1]
@@ -161,7 +162,7 @@ def prepare_shape(face: Image, landmarks: Points, box: Box, rest_width: float) -
         spread=(1 - smooth(0.35, 1.0, reach.astype(np.float32))) * inside,
         table=table,
         middle=middle,
-        nose=float(mouth[NOSE_BASE, 1]),
+        nose=nose,
         chin_room=max(float(bottom) - chin, 0.0),
         gap=gap,
         smile=_smile(gap),
