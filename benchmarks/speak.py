@@ -7,22 +7,17 @@ picture and sound of a 20-clip conversation stay together.
 from __future__ import annotations
 
 import asyncio
-import io
 import itertools
 import statistics
 import tempfile
 import time
-import wave
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
-import cv2
-import numpy as np
-import skimage
 
-from benchmarks import card
+from benchmarks import card, material
 from warmtalk.cli import avatar, calls
 from warmtalk.cli.session import ensure_session, speak, to_path
 from warmtalk.cli.stack import Stack, own_place
@@ -43,7 +38,7 @@ def measure() -> list[tuple[str, float, str]]:
 
 
 async def _measure(folder: Path) -> list[tuple[str, float, str]]:
-    photo = _photo(folder)
+    photo = material.photo(folder)
     config, environ = own_place(load(), folder / "data")
     async with Stack(config, environ=environ, logs=folder):
         await avatar.create(config.prep.listen, "bench", photo, prep_pb2.AvatarParams())
@@ -52,7 +47,7 @@ async def _measure(folder: Path) -> list[tuple[str, float, str]]:
             for _ in range(3):  # warm: the avatar's rows, the voice, the encoder's file cache
                 await _first_frame_ms(stub, session_pb2.SpeakRequest(text=_TEXT))
             text = [await _first_frame_ms(stub, session_pb2.SpeakRequest(text=_TEXT)) for _ in range(_RUNS)]
-            short = session_pb2.SpeakRequest(audio=_speech(2.0))
+            short = session_pb2.SpeakRequest(audio=material.speech(2.0))
             audio = [await _first_frame_ms(stub, short) for _ in range(_RUNS)]
             speed = [await _x_realtime(stub, 10.0) for _ in range(_RUNS)]
             drift, bad = await _joins(stub)
@@ -63,27 +58,6 @@ async def _measure(folder: Path) -> list[tuple[str, float, str]]:
         ("join_drift_samples", drift, f"samples between the ends of picture and sound after {_CLIPS} clips (target 1)"),
         ("join_bad_timestamps", bad, f"frames of {_CLIPS} joined clips not one frame after the last (target 0)"),
     ]
-
-
-def _photo(folder: Path) -> Path:
-    """Eileen Collins (NASA, public domain) at 720p on a blurred ground."""
-    portrait = cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2BGR)
-    ground = cv2.GaussianBlur(cv2.resize(portrait, (1280, 720)), (0, 0), 30)
-    ground[:, 280:1000] = cv2.resize(portrait, (720, 720), interpolation=cv2.INTER_CUBIC)
-    cv2.imwrite(str(folder / "photo.png"), ground)
-    return folder / "photo.png"
-
-
-def _speech(seconds: float) -> bytes:
-    """Syllables: a buzz of 120 Hz with formants, loud and quiet three times a second, as a WAV file."""
-    t = np.arange(int(16_000 * seconds)) / 16_000
-    buzz = sum(np.sin(2 * np.pi * 120 * k * t) / k for k in range(1, 25))
-    sound = buzz * np.clip(np.sin(2 * np.pi * 3 * t), 0, None) * 0.2
-    file = io.BytesIO()
-    with wave.open(file, "wb") as out:
-        out.setparams((1, 2, 16_000, 0, "NONE", ""))
-        out.writeframes((sound * 32767).astype("<i2").tobytes())
-    return file.getvalue()
 
 
 async def _first_frame_ms(stub: SessionServiceAsyncStub, request: session_pb2.SpeakRequest) -> float:
@@ -97,7 +71,7 @@ async def _first_frame_ms(stub: SessionServiceAsyncStub, request: session_pb2.Sp
 
 
 async def _x_realtime(stub: SessionServiceAsyncStub, seconds: float) -> float:
-    request = session_pb2.SpeakRequest(session_id="bench", audio=_speech(seconds))
+    request = session_pb2.SpeakRequest(session_id="bench", audio=material.speech(seconds))
     begin = time.perf_counter()
     await speak(stub, request)
     return seconds / (time.perf_counter() - begin)
@@ -107,7 +81,7 @@ async def _joins(stub: SessionServiceAsyncStub) -> tuple[float, float]:
     """(samples between the ends of picture and sound, frames that are not one frame after the last)."""
     await stub.Reset(session_pb2.ResetRequest(session_id="bench"))
     for number in range(_CLIPS):
-        await speak(stub, session_pb2.SpeakRequest(session_id="bench", audio=_speech(0.3 + 0.037 * number)))
+        await speak(stub, session_pb2.SpeakRequest(session_id="bench", audio=material.speech(0.3 + 0.037 * number)))
     answer = await stub.GetSession(session_pb2.GetSessionRequest(session_id="bench"))
     with av.open(str(to_path(answer.session.conversation.uri))) as file:
         rate = Fraction(answer.session.frame_rate.numerator, answer.session.frame_rate.denominator or 1)

@@ -59,7 +59,7 @@ async def create(
 ) -> prep_pb2.Avatar:
     """Uploads, builds and waits, with progress bars on stderr. Raises the reason when it fails."""
     async with calls.prep(address) as prep:
-        with tqdm(total=_size(source), unit="B", unit_scale=True, desc="upload", leave=False) as bar:
+        with tqdm(total=_size(source), unit="B", unit_scale=True, desc="upload", leave=False, disable=None) as bar:
             upload = await prep.UploadSource(_pieces(source, bar))
         request = prep_pb2.CreateAvatarRequest(
             avatar_id=avatar_id, upload_id=upload.upload_id, params=params, replace=replace
@@ -86,7 +86,7 @@ async def _pieces(source: Path, bar: tqdm[Never]) -> AsyncIterator[prep_pb2.Uplo
 
 async def _watch(prep: PrepServiceAsyncStub, avatar_id: str) -> prep_pb2.Avatar:
     avatar = prep_pb2.Avatar()
-    with tqdm(unit="frame", desc="build", leave=False) as bar:
+    with tqdm(unit="frame", desc="build", leave=False, disable=None) as bar:
         async for answer in prep.WatchAvatar(prep_pb2.WatchAvatarRequest(avatar_id=avatar_id)):
             avatar = answer.avatar
             bar.set_description(avatar.progress.stage or "build", refresh=False)

@@ -65,7 +65,7 @@ def _write(bundle: Bundle, model: Model, data: bytes, out: Path, config: Config)
     quality = X264(config.session.x264_preset, config.session.x264_crf)
     writer = ClipWriter(out, bundle.info.width, bundle.info.height, clock, x264=quality)
     try:
-        with tqdm(unit="frame", desc="rendering", leave=False) as bar:
+        with tqdm(unit="frame", desc="rendering", leave=False, disable=None) as bar:
             sound = _sound(data, writer, clock)
             for patch in render(WarmAvatar(bundle, model.renderer), model.encoder, sound, clock):
                 writer.write_bgr(_pasted(bundle, patch))

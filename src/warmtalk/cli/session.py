@@ -78,7 +78,7 @@ async def speak(
 ) -> dict[str, session_pb2.SpeakResponse]:
     """The last event of each kind, with a progress bar on stderr while it speaks."""
     events: dict[str, session_pb2.SpeakResponse] = {}
-    with tqdm(unit="frame", desc="waiting", leave=False) as bar:
+    with tqdm(unit="frame", desc="waiting", leave=False, disable=None) as bar:
         async for event in stub.Speak(request):
             kind = event.WhichOneof("event") or ""
             events[kind] = event

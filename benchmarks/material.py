@@ -1,0 +1,49 @@
+"""What the benchmarks work on, made on the spot."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import wave
+from pathlib import Path
+
+import cv2
+import numpy as np
+import skimage
+
+from services.prep.builder import Builder, BuildParams, Order
+from warmtalk.core.bundle import Bundle
+from warmtalk.media.decode import Limits
+from warmtalk.store import AvatarStore
+
+
+def photo(folder: Path) -> Path:
+    """Eileen Collins (NASA, public domain), head and shoulders, 1280 x 720 on a blurred ground."""
+    portrait = cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2BGR)
+    ground = cv2.GaussianBlur(cv2.resize(portrait, (1280, 720)), (0, 0), 30)
+    ground[:, 280:1000] = cv2.resize(portrait[:320, 64:384], (720, 720), interpolation=cv2.INTER_CUBIC)
+    path = folder / "photo.png"
+    cv2.imwrite(str(path), ground)
+    return path
+
+
+def bundle(folder: Path) -> Bundle:
+    """An avatar of the photo, 25 frames."""
+    source = photo(folder)
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    store = AvatarStore(folder / "avatars")
+    order = Order("bench", source, source.name, digest, BuildParams(still_seconds=1.0))
+    Builder(store, Limits()).build(order, lambda progress: None)
+    return store.open("bench")
+
+
+def speech(seconds: float) -> bytes:
+    """Syllables: a buzz of 120 Hz, loud and quiet three times a second, as a 16 kHz WAV file."""
+    t = np.arange(int(16_000 * seconds)) / 16_000
+    buzz = sum(np.sin(2 * np.pi * 120 * k * t) / k for k in range(1, 25))
+    sound = buzz * np.clip(np.sin(2 * np.pi * 3 * t), 0, None) * 0.2
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setparams((1, 2, 16_000, 0, "NONE", ""))
+        out.writeframes((sound * 32767).astype("<i2").tobytes())
+    return file.getvalue()
