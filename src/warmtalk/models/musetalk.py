@@ -1,0 +1,126 @@
+"""MuseTalk v1 and v1.5: latents of a face and ten steps of speech to the face that says them. One UNet pass.
+
+    features [50, 384] + positions ─┐
+    latents [8, 32, 32] ────────────┴─ UNet, timestep 0 ─ [4, 32, 32] ─ VAE decoder ─ uint8 [256, 256, 3] BGR
+
+The formulas are those of MuseTalk's scripts (commit 0a89dec); docs/musetalk.md says where this differs and why.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from warmtalk.core.errors import InvalidInput, NotReady
+from warmtalk.models import load
+
+TOKENS = 50
+WIDTH = 384
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+Faces = npt.NDArray[np.uint8]
+"""[B, 256, 256, 3] uint8 BGR."""
+
+
+def positions(length: int = TOKENS) -> torch.Tensor:
+    """[length, 384] float32: sin and cos in turn, over one geometric series of rates (Vaswani 2017, section 3.5)."""
+    place = torch.arange(length, dtype=torch.float32)[:, None]
+    rates = torch.exp(torch.arange(0, WIDTH, 2).float() * (-math.log(10000.0) / WIDTH))
+    table = torch.zeros(length, WIDTH)
+    table[:, 0::2] = torch.sin(place * rates)
+    table[:, 1::2] = torch.cos(place * rates)
+    return table
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto" takes CUDA where there is one. Raises NotReady when CUDA is asked for and absent."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InvalidInput(f"there is no device {name!r}", "Use auto, cpu, cuda or cuda:0", field="device") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise NotReady(
+            f"device {name} was asked for, but torch {torch.__version__} sees no CUDA GPU",
+            "Set infer.device to cpu, or install the driver and a CUDA build of torch",
+        )
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """ "auto" is fp16 on CUDA, as in the reference's realtime script and nearer to fp32 than bf16; else fp32."""
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if name not in _DTYPES:
+        raise InvalidInput(f"there is no dtype {name!r}", "Use auto, fp32, fp16 or bf16", field="dtype")
+    return _DTYPES[name]
+
+
+class MuseTalk:
+    """The networks of one version on one device. One thread only."""
+
+    def __init__(
+        self, models_dir: Path, version: str, device: torch.device, dtype: torch.dtype, *, fold: bool = True
+    ) -> None:
+        """`fold` puts the constant of timestep 0 into the weights. Raises NotReady, Damaged and InvalidInput as
+        warmtalk.models.load does."""
+        unet = load.unet(models_dir, version, dtype)
+        if fold:
+            fold_timestep(unet)
+        self.version = version
+        self.vae = load.vae_fingerprint(models_dir)
+        self.device = device
+        self.dtype = dtype
+        self._unet = _placed(unet, device)
+        self._vae = _placed(load.vae(models_dir, dtype, encoder=False), device)
+        self._positions = positions().to(device, dtype)
+        self._timestep = torch.zeros(1, dtype=torch.int64, device=device)
+
+    def predict(self, latents: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """[B, 8, 32, 32] and [B, 50, 384] to [B, 4, 32, 32], on the device."""
+        with torch.inference_mode():
+            prompts = features.to(self.device, self.dtype) + self._positions
+            sample = latents.to(self.device, self.dtype)
+            return self._unet(sample, self._timestep, encoder_hidden_states=prompts, return_dict=False)[0]
+
+    def decode(self, predicted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """[B, 4, 32, 32] to faces [B, 256, 256, 3] uint8 BGR and [B] bool, false where values are not finite."""
+        with torch.inference_mode():
+            latents = (1 / load.VAE_SCALE) * predicted.to(self.device, self.dtype)
+            pixels = self._vae.decode(latents, return_dict=False)[0]
+            finite = torch.isfinite(pixels).flatten(1).all(1)
+            scaled = (pixels / 2 + 0.5).clamp(0, 1).float() * 255
+            return scaled.round().to(torch.uint8).permute(0, 2, 3, 1).flip(3), finite
+
+    def faces(self, latents: torch.Tensor, features: torch.Tensor) -> tuple[Faces, npt.NDArray[np.bool_]]:
+        """Faces and which of them are valid, in main memory. Raises torch.OutOfMemoryError."""
+        pixels, finite = self.decode(self.predict(latents, features))
+        return cast(Faces, pixels.cpu().numpy()), cast("npt.NDArray[np.bool_]", finite.cpu().numpy())
+
+
+def fold_timestep(unet: Any) -> None:
+    """Adds what every residual block makes of timestep 0 to the bias of its first convolution, once for all frames.
+
+    The timestep never changes, so 22 projections a pass (full size) are constants of the checkpoint.
+    """
+    with torch.inference_mode():
+        sinusoid = unet.time_proj(torch.zeros(1, dtype=torch.int64)).float()
+        embedding = unet.time_embedding.float()(sinusoid)
+        for block in unet.modules():
+            if getattr(block, "time_emb_proj", None) is not None:
+                shift = block.time_emb_proj.float()(block.nonlinearity(embedding))[0]
+                bias = block.conv1.bias
+                block.conv1.bias = torch.nn.Parameter((bias.float() + shift).to(bias.dtype), requires_grad=False)
+                block.time_emb_proj = None
+                block.time_embedding_norm = "folded"  # any name but the two it knows: nothing is added
+        unet.time_embedding.to(unet.dtype)
+
+
+def _placed(model: Any, device: torch.device) -> Any:
+    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    return model.to(device=device, memory_format=layout)

@@ -1,0 +1,88 @@
+"""Labels of a face-parsing network to MuseTalk's hard mask: which pixels of the crop box the new face may take.
+
+Bit for bit the reference's (its face_parsing module, commit 0a89dec). Labels are CelebAMask-HQ's: 1 skin, 10 nose,
+11 mouth, 12 and 13 lips, 14 neck. Pillow does the resizing, as there: its filters are not OpenCV's.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pictures
+
+from warmtalk.core.types import Box, Image, Mask
+
+Mode = Literal["jaw", "neck", "raw"]
+SIDE = 512
+"""Of the network's input and of the label map."""
+_SKIN, _NOSE, _INSIDE_LIPS, _NECK = 1, 10, (11, 12, 13), 14
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""ImageNet's, RGB."""
+
+
+def crop_with_black(frame: Image, crop: Box) -> Image:
+    """The crop box of a frame, [S, S, 3]; black where it leaves the frame."""
+    inside = crop.clipped(frame.shape[1], frame.shape[0])
+    part = np.zeros((crop.height, crop.width, 3), np.uint8)
+    part[inside.y1 - crop.y1 : inside.y2 - crop.y1, inside.x1 - crop.x1 : inside.x2 - crop.x1] = frame[
+        inside.y1 : inside.y2, inside.x1 : inside.x2
+    ]
+    return part
+
+
+def network_input(crop: Image) -> npt.NDArray[np.float32]:
+    """[S, S, 3] BGR to [1, 3, 512, 512] float32, RGB, normalised."""
+    rgb = Pictures.fromarray(np.ascontiguousarray(crop[..., ::-1]))
+    small = np.asarray(rgb.resize((SIDE, SIDE), Pictures.Resampling.BILINEAR), np.float32) / np.float32(255)
+    normal = (small - np.array(_MEAN, np.float32)) / np.array(_DEVIATION, np.float32)
+    return np.ascontiguousarray(normal.transpose(2, 0, 1)[None], np.float32)
+
+
+def hard_mask(labels: Mask, mode: str = "jaw", cheeks: tuple[int, int] = (90, 90)) -> Mask:
+    """[512, 512] labels to [512, 512] of 0 and 255. `cheeks` are the widths left and right of the middle, in pixels.
+
+    Modes: jaw (v1.5), neck, and raw (v1), which an unknown one is taken for.
+    """
+    if mode == "jaw":
+        return _jaw(labels, cheeks)
+    taken = (_SKIN, *_INSIDE_LIPS, *((_NECK,) if mode == "neck" else ()))
+    return np.where(np.isin(labels, taken), 255, 0).astype(np.uint8)
+
+
+def over_crop(mask: Mask, side: int) -> Mask:
+    """[512, 512] mask to [side, side], with the grey edges that a bicubic filter gives."""
+    small = Pictures.fromarray(mask).resize((side, side), Pictures.Resampling.BICUBIC)
+    return np.asarray(small, np.uint8)
+
+
+def chin_kernel() -> Mask:
+    """[33, 33] of 0 and 1: skin grows 16 rows up and 6 down, less and less wide above."""
+    kernel = np.zeros((33, 33), np.uint8)
+    for row in range(10, 33):
+        reach = min(row - 10, 10)
+        kernel[row, 16 - reach : 17 + reach] = 1
+    return kernel
+
+
+def cheek_kernel() -> Mask:
+    """[3, 35] of 0 and 1: cheeks shrink sideways, twice."""
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (35, 3)), np.uint8)
+
+
+def cheek_columns(cheeks: tuple[int, int]) -> Mask:
+    """[512, 512], 255 left and right of the middle band."""
+    columns = np.arange(SIDE)
+    outer = (columns <= SIDE // 2 - cheeks[0]) | (columns >= SIDE // 2 + cheeks[1])
+    return np.tile(np.where(outer, 255, 0).astype(np.uint8), (SIDE, 1))
+
+
+def _jaw(labels: Mask, cheeks: tuple[int, int]) -> Mask:
+    skin = np.where(labels == _SKIN, 255, 0).astype(np.uint8)
+    grown = cv2.dilate(skin, chin_kernel())
+    narrow = cv2.erode(grown, cheek_kernel(), iterations=2)
+    mask = np.where(cheek_columns(cheeks) == 255, narrow, grown)
+    taken = ((mask == 255) & (labels != _NOSE)) | np.isin(labels, _INSIDE_LIPS)
+    return np.where(taken, 255, 0).astype(np.uint8)

@@ -1,0 +1,156 @@
+"""Checkpoints as people have them: in nested folders, truncated, of another network, with old names."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.golden.tiny_checkpoint import write_modern_vae
+from tests.torch.conftest import GOLDEN
+from warmtalk.core.errors import Damaged, InvalidInput, NotReady
+from warmtalk.models import load, weights
+
+
+@pytest.fixture
+def own(models: Path, tmp_path: Path) -> Path:
+    """A copy to break."""
+    return shutil.copytree(models, tmp_path / "models")
+
+
+def test_old_attention_names_are_the_new_ones(models: Path, tmp_path: Path) -> None:
+    write_modern_vae(tmp_path / "sd-vae")
+    old, new = (load.vae(folder, torch.float32).state_dict() for folder in (models, tmp_path))
+    assert old.keys() == new.keys()
+    assert all(torch.equal(old[name], new[name]) for name in old)
+
+
+@pytest.mark.parametrize("naming", ["vae_legacy_as_published", "vae_modern"])
+def test_every_name_of_the_real_vae_is_mapped(naming: str) -> None:
+    names = json.loads((GOLDEN / "keys" / f"{naming}.json").read_text())
+    modern = json.loads((GOLDEN / "keys" / "vae_modern.json").read_text())
+    assert {load._modern_name(name) for name in names} == set(modern)
+
+
+def test_the_real_unet_has_the_published_names(tmp_path: Path) -> None:
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        model = UNet2DConditionModel(**load.read_config(GOLDEN / "keys" / "musetalk.json"))
+    published = json.loads((GOLDEN / "keys" / "unet_musetalk.json").read_text())
+    assert {name: list(tensor.shape) for name, tensor in model.state_dict().items()} == published
+
+
+def test_weights_in_nested_folders_are_found(models: Path, tmp_path: Path) -> None:
+    for folder, nested in (
+        ("musetalkV15", "musetalkV15/musetalkV15"),
+        ("sd-vae", "sd-vae-ft-mse"),
+        ("whisper", "whisper/models/tiny"),
+    ):
+        shutil.copytree(models / folder, tmp_path / nested)
+    assert weights.present(tmp_path)
+    assert not weights.present(tmp_path, "v1")
+    load.unet(tmp_path, "v15", torch.float32)
+
+
+def test_a_decoder_alone_is_loaded_without_its_encoder(models: Path) -> None:
+    whole, half = load.vae(models, torch.float16), load.vae(models, torch.float16, encoder=False)
+    assert half.encoder is None
+    assert {name for name in whole.state_dict() if name.startswith(("decoder", "post"))} == set(half.state_dict())
+
+
+@pytest.mark.parametrize("keep", [0, 10, 100_000])
+def test_a_truncated_checkpoint(own: Path, keep: int) -> None:
+    path = own / "musetalkV15" / "unet.pth"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(Damaged, match=r"unet\.pth cannot be read.*warmtalk weights fetch"):
+        load.unet(own, "v15", torch.float32)
+
+
+def test_a_truncated_safetensors_file(own: Path) -> None:
+    path = own / "musetalkV15" / "unet.safetensors"
+    save_file({"a": torch.zeros(100)}, path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(Damaged, match="cannot be read"):
+        load.unet(own, "v15", torch.float32)
+
+
+def test_code_in_a_checkpoint_is_not_run(own: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (Path(own / "owned"),))  # type: ignore[return-value]
+
+    torch.save({"a": Evil()}, own / "musetalkV15" / "unet.pth")
+    with pytest.raises(Damaged, match="cannot be read"):
+        load.unet(own, "v15", torch.float32)
+    assert not (own / "owned").exists()
+
+
+def test_a_checkpoint_that_is_no_dictionary(own: Path) -> None:
+    torch.save(torch.zeros(3), own / "musetalkV15" / "unet.pth")
+    with pytest.raises(Damaged, match="unet"):
+        load.unet(own, "v15", torch.float32)
+
+
+def test_another_network_under_this_name(own: Path) -> None:
+    shutil.copy(own / "whisper" / "pytorch_model.bin", own / "musetalkV15" / "unet.pth")
+    with pytest.raises(Damaged, match=r"is not the MuseTalk v1\.5 that musetalk\.json describes: of 440 tensors, 440"):
+        load.unet(own, "v15", torch.float32)
+
+
+def test_another_size_of_the_network(own: Path) -> None:
+    config = own / "musetalkV15" / "musetalk.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"cross_attention_dim": 768}))
+    with pytest.raises(Damaged, match="of another shape"):
+        load.unet(own, "v15", torch.float32)
+
+
+def test_a_description_of_nothing(own: Path) -> None:
+    (own / "musetalkV15" / "musetalk.json").write_text('{"block_out_channels": 3}')
+    with pytest.raises(Damaged, match="describes no UNet2DConditionModel"):
+        load.unet(own, "v15", torch.float32)
+
+
+def test_missing_weights_say_what_fetches_them(tmp_path: Path) -> None:
+    with pytest.raises(NotReady, match=r"no folder of models.*warmtalk weights fetch"):
+        load.unet(tmp_path / "none", "v15", torch.float32)
+    with pytest.raises(NotReady, match=r"musetalkV15 has no unet\.safetensors or unet\.pth"):
+        load.unet(tmp_path, "v15", torch.float32)
+
+
+def test_v1_where_v15_is_asked(own: Path) -> None:
+    shutil.rmtree(own / "musetalkV15")
+    with pytest.raises(NotReady, match=r"MuseTalk v1 is there: it is version v1"):
+        load.unet(own, "v15", torch.float32)
+    (own / "musetalkV15").mkdir()
+    for name in ("musetalk.json", "pytorch_model.bin"):
+        shutil.copy(own / "musetalk" / name, own / "musetalkV15" / name)
+    with pytest.raises(NotReady, match=r"pytorch_model\.bin is the file of MuseTalk v1\)"):
+        load.unet(own, "v15", torch.float32)
+
+
+def test_a_file_written_for_the_other_version(own: Path) -> None:
+    tensors = {
+        name: tensor.clone() for name, tensor in load.read_tensors(own / "musetalk" / "pytorch_model.bin").items()
+    }
+    save_file(tensors, own / "musetalkV15" / "unet.safetensors", {load.PART_KEY: "musetalk"})
+    with pytest.raises(Damaged, match="was written for musetalk, not for musetalkV15"):
+        load.unet(own, "v15", torch.float32)
+
+
+def test_no_such_version(models: Path) -> None:
+    with pytest.raises(InvalidInput, match="Use v15 or v1"):
+        load.unet(models, "v2", torch.float32)
+
+
+def test_whisper_of_another_size(own: Path) -> None:
+    from warmtalk.models.whisper import WhisperEncoder
+
+    tensors = load.whisper(own, torch.float32)
+    tensors["conv1.weight"] = torch.zeros(512, 80, 3)
+    with pytest.raises(Damaged, match="not whisper-tiny"):
+        WhisperEncoder(tensors, torch.device("cpu"))
