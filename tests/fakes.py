@@ -27,7 +27,9 @@ PATCH_BOX = Box(8, 8, 40, 40)
 SHA = "ab" * 32
 
 
-def make_avatar(root: Path, avatar_id: str = "ann", *, rows: int = ROWS, fps: str = "25", size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:  # fmt: skip
+def make_avatar(
+    root: Path, avatar_id: str = "ann", *, rows: int = ROWS, fps: str = "25", size: tuple[int, int] = (WIDTH, HEIGHT)
+) -> Path:
     """A whole bundle of grey frames; row k has brightness 40 + 20 * k."""
     path = root / avatar_id
     (path / "frames").mkdir(parents=True)

@@ -149,14 +149,16 @@ class Sessions:
 
     async def _say(self, live: _Live, utterance: Utterance, text: str, audio: bytes) -> None:
         begin = time.monotonic()
-        parts = [] if audio else self._sentences(text)
         if audio:
-            await self._in_pool(lambda: sound.check(audio, max_s=self._config.max_clip_s))
-        utterance.accept(max(1, len(parts)))
+            checked = await self._in_pool(lambda: sound.check(audio, max_s=self._config.max_clip_s))
+            source, parts = self._play(checked), 1
+        else:
+            spoken = self._sentences(text)
+            source, parts = self._read_out(spoken), len(spoken)
+        utterance.accept(parts)
         await utterance.turn.wait()
         if live.gone:
             raise NotFound(f"session {live.record.session_id!r} was deleted")
-        source = self._play(audio) if audio else self._read_out(parts)
         await Speaker(self._studio, live.folder, utterance.emit, begin).say(text, source)
 
     def _sentences(self, text: str) -> list[str]:
@@ -177,14 +179,13 @@ class Sessions:
                 async for piece in pieces:
                     yield piece
 
-    async def _play(self, audio: bytes) -> AsyncGenerator[Speech, None]:
-        reader = await self._in_pool(lambda: sound.SoundReader(audio, max_s=self._config.max_clip_s))
+    async def _play(self, checked: sound.Sound) -> AsyncGenerator[Speech, None]:
+        pieces = checked.pieces()
         try:
-            pieces = reader.pieces()
             while (piece := await self._in_pool(next, pieces, None)) is not None:
-                yield Speech(piece, reader.rate_hz)
+                yield Speech(piece, checked.rate_hz)
         finally:
-            await self._in_pool(reader.close)
+            await self._in_pool(pieces.close)
 
     def _find(self, session_id: str) -> _Live:
         if checked_id(session_id, "session_id") in self._damaged:

@@ -99,6 +99,7 @@ class PiperVoice:
                 cwd=self._folder.name,
             )
         except OSError as error:
+            await self.close()
             raise NotReady(f"the voice cannot be started ({error})", _INSTALL) from error
         return self._process
 
