@@ -14,7 +14,7 @@ from services.prep.jobs import Build, Jobs, State
 from services.prep.uploads import Incoming, UploadStore
 from warmtalk.config import Config
 from warmtalk.core.bundle import AvatarInfo
-from warmtalk.core.errors import Damaged, InvalidInput, NotFound
+from warmtalk.core.errors import Damaged, InvalidInput, NotFound, WarmtalkError
 from warmtalk.store import AvatarStore, checked_id
 from warmtalk.v1 import prep_pb2, prep_pb2_grpc
 
@@ -41,10 +41,14 @@ class PrepServicer(prep_pb2_grpc.PrepServiceServicer):
         first = await anext(aiter(request_iterator), None)
         if first is None or first.WhichOneof("message") != "header":
             raise InvalidInput("an upload starts with its header", "Send `header` first, then `data`", field="header")
-        with self._uploads.begin(first.header.file_name, first.header.size_bytes) as incoming:
-            async for request in request_iterator:
-                await _receive(incoming, request)
-            upload = await asyncio.to_thread(incoming.finish)
+        try:
+            with self._uploads.begin(first.header.file_name, first.header.size_bytes) as incoming:
+                async for request in request_iterator:
+                    await _receive(incoming, request)
+                upload = await asyncio.to_thread(incoming.finish)
+        except WarmtalkError:
+            await _drain(request_iterator, self._config.prep.max_upload_mb << 20)
+            raise
         return prep_pb2.UploadSourceResponse(
             upload_id=upload.upload_id, sha256=upload.sha256, size_bytes=upload.size_bytes
         )
@@ -122,3 +126,13 @@ async def _receive(incoming: Incoming, request: prep_pb2.UploadSourceRequest) ->
     if len(request.data) > _PIECE_BYTES:
         raise InvalidInput(f"a piece has {len(request.data)} bytes", f"Send at most {_PIECE_BYTES}", field="data")
     await asyncio.to_thread(incoming.write, request.data)
+
+
+async def _drain(requests: AsyncIterator[prep_pb2.UploadSourceRequest], most_bytes: int) -> None:
+    """Lets a refused sender finish, within bounds: a grpc.aio client that is still writing when the call ends sees an
+    error of its own instead of the reason.
+    """
+    async for request in requests:
+        most_bytes -= len(request.data)
+        if most_bytes < 0:
+            return
