@@ -231,6 +231,6 @@ def test_the_line_between_closed_lips_is_found_in_the_picture(off: float) -> Non
     cv2.line(picture, (80, round(128 + 100 * off)), (176, round(128 + 100 * off)), (50, 40, 80), 3)
     line = np.stack([np.linspace(-0.4, 0.4, ACROSS), np.zeros(ACROSS)], 1).astype(np.float32)
     frame = (np.eye(2, dtype=np.float32) * 100, np.array([128, 128], np.float32))
-    upper, lower = correct_lips(cv2.GaussianBlur(picture, (0, 0), 2), line, line + (0, 0.02), frame)
+    upper, lower = correct_lips(cv2.GaussianBlur(picture, (0, 0), 2), line, line + np.float32([[0, 0.02]]), frame)
     assert np.array_equal(upper, lower)
     assert np.abs(upper[8:25] - off).max() < 0.015
