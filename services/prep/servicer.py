@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from services.prep import messages
-from services.prep.builder import BuildParams, Order
+from services.prep.builder import Order
 from services.prep.jobs import Build, Jobs, State
 from services.prep.uploads import Incoming, UploadStore
 from warmtalk.config import Config
@@ -22,6 +22,7 @@ WATCH_S = 0.1
 """How often a watched build is looked at."""
 _PIECE_BYTES = 1 << 20
 _PAGE, _PAGE_MOST = 100, 1000
+_REQUEST_ID_CHARS = 64
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -57,7 +58,10 @@ class PrepServicer(prep_pb2_grpc.PrepServiceServicer):
         self, request: prep_pb2.CreateAvatarRequest, context: _Context
     ) -> prep_pb2.CreateAvatarResponse:
         avatar_id = checked_id(request.avatar_id, "avatar_id")
-        params = self._params(request.params)
+        if len(request.request_id) > _REQUEST_ID_CHARS:
+            raise InvalidInput("request_id is too long", f"Use at most {_REQUEST_ID_CHARS}", field="request_id")
+        # Asked twice it is done once in any case: the same source with the same parameters is the same build.
+        params = messages.params(request.params, self._config)
         upload = self._uploads.find(request.upload_id)
         order = Order(avatar_id, upload.path, upload.file_name, upload.sha256, params)
         found = await asyncio.to_thread(self._jobs.submit, order, replace_other=request.replace)
@@ -115,9 +119,6 @@ class PrepServicer(prep_pb2_grpc.PrepServiceServicer):
         if isinstance(found, Build):
             return messages.of_build(found)
         return messages.of_bundle(found, self._store.path(found.avatar_id))
-
-    def _params(self, message: prep_pb2.AvatarParams) -> BuildParams:
-        return messages.params(message, self._config)
 
 
 async def _receive(incoming: Incoming, request: prep_pb2.UploadSourceRequest) -> None:
