@@ -672,7 +672,8 @@ async def test_kill_during_a_speak(desk: Desk) -> None:
     assert conversation.lost[0].start_time.seconds > 0
     assert len(conversation.clips) == 1
     assert np.array_equal(film(conversation.uri).pcm, whole.pcm)
-    assert desk.files() == {"session.json", "0001/conversation.mp4", "0001/clip-0001.mp4"}
     await desk.say(text="It goes on.")
     after = await desk.conversation()
     assert len(film(after.uri).pictures) == after.frames == 50 + after.clips[1].frames
+    clips = {"0001/clip-0001.mp4", "0001/clip-0002.mp4"}
+    assert desk.files() == {"session.json", "0001/conversation.mp4", *clips}

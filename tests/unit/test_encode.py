@@ -184,3 +184,20 @@ def test_sound_before_and_between_pictures(tmp_path: Path) -> None:
     clip = writer.finish()
     assert (clip.frames, clip.samples) == (50, 96_000)
     assert np.array_equal(read(clip.path).pcm, to_pcm(sound))
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "message"),
+    [
+        ("echo 'Error writing trailer: No space left on device' >&2", StorageFull, "the volume is full"),
+        ('for last; do :; done; printf half > "${last#file:}"', WarmtalkError, "left half a file while encoding"),
+    ],
+)
+def test_ffmpeg_fails_and_ends_with_0(tmp_path: Path, use_ffmpeg, script, kind, message) -> None:  # type: ignore[no-untyped-def]
+    use_ffmpeg(f"cat > /dev/null; {script}; exit 0")
+    writer = ClipWriter(tmp_path / "clip.mp4", 64, 48, CLOCK)
+    writer.write_bgr(picture(0))
+    with pytest.raises(kind, match=message):
+        writer.finish()
+    writer.abort()
+    assert [path.name for path in tmp_path.iterdir()] == ["other-ffmpeg"]
