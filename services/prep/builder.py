@@ -226,14 +226,17 @@ def _make_room(work: Path, order: Order) -> None:
 
 
 def _publish(work: Path, path: Path) -> None:
-    """The work folder becomes the avatar; an older one of that name is moved away first, then removed."""
-    shutil.rmtree(work / "parts")
-    (work / ORDER_NOTE).unlink()
+    """The work folder becomes the avatar; an older one of that name is moved away first, then removed.
+
+    What only a build needs goes last: a crash between the steps leaves something that can be asked for again.
+    """
     old = trash(work.parent)
     if path.is_dir():
         path.rename(old)
     work.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
+    (path / ORDER_NOTE).unlink()
+    for folder in (path / "parts", old):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def trash(building: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import grpc
 import numpy as np
 import pytest
@@ -171,6 +173,24 @@ async def test_film_with_a_gap_becomes_an_avatar(prep: Prep, short_film: bytes) 
     assert [bundle.usable(row) for row in (14, 15, 24, 25)] == [True, False, False, True]
     assert not bundle.landmarks(20).any() and bundle.box(20).empty
     assert np.abs(bundle.landmarks(30) - bundle.landmarks(29)).mean() > 0.3  # it moves a pixel a frame
+
+
+async def test_of_two_faces_the_larger_is_used(prep: Prep, tmp_path: Path) -> None:
+    near = np.asarray(cv2.resize(portrait()[30:230, 110:330], None, fx=1.4, fy=1.4), np.uint8)[:200]
+    both = np.concatenate([portrait()[30:230, 110:330], near], 1)
+    ready = await prep.built("me", film(tmp_path / "two.mp4", [both[:, : both.shape[1] // 2 * 2]] * 6).read_bytes())
+    assert "more than one face, the largest steady one is used" in ready.summary
+    bundle = prep.bundle("me")
+    assert all(bundle.box(row).x1 > 220 for row in range(len(bundle)))
+    report = json.loads((bundle.path / "report.json").read_text())
+    assert [row["faces"] for row in report["frames"]] == [2] * len(bundle)
+    assert sorted(path.name for path in bundle.path.iterdir()) == [
+        "avatar.json",
+        "faces.safetensors",
+        "frames",
+        "masks",
+        "report.json",
+    ]
 
 
 async def test_progress_is_told(prep: Prep, long_film: bytes) -> None:
