@@ -303,6 +303,16 @@ async def test_sound_shorter_than_a_frame(desk: Desk, rate: int) -> None:
     assert (conversation.frames, conversation.samples) == (1, 1920)
 
 
+async def test_sound_cut_while_it_is_loud_fades(desk: Desk) -> None:
+    await desk.create()
+    await desk.say(audio=wav(np.full(5000, 0.5, np.float32), 48_000))
+    pcm = film((await desk.conversation()).uri).pcm.astype(int)
+    assert len(pcm) == 3 * 1920
+    assert (pcm[:4850] == pcm[0]).all()
+    assert np.abs(np.diff(pcm)).max() < 200, "no click"
+    assert not pcm[5000:].any()
+
+
 @pytest.mark.parametrize("bad", ["..", "/", "a/b", "a\0b", "a" * 300, "A", "-a", "", "ä", "a\n"])
 async def test_bad_session_ids(desk: Desk, bad: str) -> None:
     calls: list[Callable[[], object]] = [
@@ -340,7 +350,9 @@ async def test_avatars_that_cannot_speak(desk: Desk) -> None:
 
 async def test_avatar_damaged_after_the_session_was_made(desk: Desk) -> None:
     await desk.create()
+    await desk.stop()
     (desk.data / "avatars" / "ann" / "frames" / "00000.mp4").write_bytes(b"")
+    await desk.start()
     async with refused(Code.DATA_LOSS, "avatar 'ann' is damaged: 00000.mp4 holds 0 frames, not 7"):
         await desk.say(text="Hello.")
     shutil.rmtree(desk.data / "avatars" / "ann")
@@ -356,6 +368,8 @@ async def test_create_twice(desk: Desk) -> None:
     make_avatar(desk.data / "avatars", "bob", fps="30")
     first = await desk.create()
     assert await desk.create() == first
+    await asyncio.sleep(0.05)
+    assert desk.fake.warmed == ["ann"], "made warm once, before the first Speak"
     async with refused(Code.ALREADY_EXISTS, "session 's1' is there with avatar 'ann'"):
         await desk.create("s1", "bob")
     other = await desk.create("", "bob")
@@ -513,6 +527,31 @@ async def test_infer_dies_once_in_the_middle(desk: Desk) -> None:
     assert second <= 37 - 25, "a second of sound is heard again; grpc may drop frames that were under way"
     pictures = film((await desk.conversation()).uri).pictures
     assert all(abs(int(picture[24, 24].mean()) - (50 + number)) < 8 for number, picture in enumerate(pictures))
+
+
+async def test_infer_is_restarted_in_the_middle(desk: Desk) -> None:
+    await desk.create()
+    desk.fake.hold_at = 40
+    running = asyncio.create_task(desk.say(audio=wav(syllables(3.0))))
+    await desk.fake.held.wait()
+    address = await desk.stop_infer()
+    desk.fake.hold_at = None
+    await asyncio.sleep(0.5)
+    await desk.start_infer(address)
+    assert (await running)[-1].finished.frames == 75
+    pictures = film((await desk.conversation()).uri).pictures
+    assert all(abs(int(picture[24, 24].mean()) - (50 + number)) < 8 for number, picture in enumerate(pictures))
+
+
+async def test_infer_goes_away_in_the_middle(desk: Desk) -> None:
+    await desk.create()
+    desk.fake.hold_at = 40
+    running = asyncio.create_task(desk.say(audio=wav(syllables(3.0))))
+    await desk.fake.held.wait()
+    await desk.stop_infer()
+    async with refused(Code.UNAVAILABLE, "infer service"):
+        await asyncio.wait_for(running, 10)
+    assert desk.files() == {"session.json"}
 
 
 async def test_infer_dies_and_stays_dead(desk: Desk) -> None:

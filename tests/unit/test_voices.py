@@ -33,7 +33,7 @@ folder = sys.argv[sys.argv.index("--output-dir") + 1]
 for number, line in enumerate(map(str.strip, sys.stdin)):
     if line == "die": sys.exit("it hurts")
     if line == "silence": sys.exit("wave.Error: # channels not specified")
-    if line == "slow": time.sleep(30)
+    if line == "slow": time.sleep(1)
     print("a warning about something", file=sys.stderr)
     path = f"{folder}/{number}.wav"
     with wave.open(path, "wb") as file:
@@ -111,11 +111,15 @@ async def test_piper_without_a_sound_for_it(fake_piper: PiperVoice) -> None:
 async def test_piper_cancelled_does_not_answer_the_next(fake_piper: PiperVoice) -> None:
     task = asyncio.create_task(heard(fake_piper, "slow"))
     await asyncio.sleep(0.3)
+    process = pid(fake_piper)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    samples, _ = await asyncio.wait_for(heard(fake_piper, "next"), 10)
-    assert samples[0] == pytest.approx(4 / 32768)
+    samples, _ = await asyncio.wait_for(heard(fake_piper, "other"), 10)
+    assert samples[0] == pytest.approx(5 / 32768)
+    assert pid(fake_piper) == process, "its model stays loaded"
+    assert fake_piper._folder is not None
+    assert os.listdir(fake_piper._folder.name) == []  # noqa: PTH208
     await fake_piper.close()
 
 
