@@ -27,7 +27,9 @@ PATCH_BOX = Box(8, 8, 40, 40)
 SHA = "ab" * 32
 
 
-def make_avatar(root: Path, avatar_id: str = "ann", *, rows: int = ROWS, fps: str = "25", size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:  # fmt: skip
+def make_avatar(
+    root: Path, avatar_id: str = "ann", *, rows: int = ROWS, fps: str = "25", size: tuple[int, int] = (WIDTH, HEIGHT)
+) -> Path:
     """A whole bundle of grey frames; row k has brightness 40 + 20 * k."""
     path = root / avatar_id
     (path / "frames").mkdir(parents=True)
@@ -57,6 +59,7 @@ class FakeInfer(infer_pb2_grpc.InferServiceServicer):
 
     def __init__(self) -> None:
         self.configs: list[infer_pb2.RenderConfig] = []
+        self.warmed: list[str] = []
         self.samples: list[int] = []
         """16 kHz samples of each stream."""
         self.die_at: list[int] = []
@@ -67,7 +70,6 @@ class FakeInfer(infer_pb2_grpc.InferServiceServicer):
         self.held = asyncio.Event()
         self.open = 0
         self.error: Exception | None = None
-        self.most_unpaid = 0
         self.frame_s = 0.0
 
     async def Render(  # noqa: N802
@@ -102,6 +104,12 @@ class FakeInfer(infer_pb2_grpc.InferServiceServicer):
         finally:
             self.open -= 1
             reader.cancel()
+
+    async def WarmAvatar(  # noqa: N802
+        self, request: infer_pb2.WarmAvatarRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> infer_pb2.WarmAvatarResponse:
+        self.warmed.append(request.avatar_id)
+        return infer_pb2.WarmAvatarResponse()
 
 
 def square(config: infer_pb2.RenderConfig, frame: int) -> Patch:

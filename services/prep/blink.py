@@ -7,6 +7,7 @@ brow, as in life. The eye under it stays where it is and is covered, not squeeze
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -40,6 +41,12 @@ _WIDER, _DEEPER = 1.18, 0.2
 opening beyond the lower line, or a rim of white would stay."""
 _LASHES = 0.06
 """The layer ends this part of the opening below the lid's line, where the lashes are."""
+_TINT = 0.7
+"""The skin under the brow lies in its shade and has hairs in it: so much of its difference to the skin under the eye is
+taken away where it is stretched.
+"""
+_LASH_SHADE, _LASH_WIDTH = 0.3, 0.12
+"""The closing edge is darkened by this much, over this part of the opening: lashes seen from above."""
 _CURVE_ORDER = 4
 _BISECTIONS = 14
 
@@ -90,6 +97,8 @@ class _Eye:
     """Largest gap between the lids."""
     skin: float = _SKIN_SHARE
     """Part of the way from lid to brow that is skin."""
+    tint: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """BGR from the skin over the eye to that under it."""
 
     @classmethod
     def of(cls, image: Image, upper: Points, lower: Points, brow: Points) -> _Eye | None:
@@ -108,7 +117,8 @@ class _Eye:
             return None
         upper_lid, lower_lid = (np.polyfit(line[:, 0] * _WIDER, line[:, 1], _CURVE_ORDER) for line in (top, bottom))
         eye = cls(centre, axes, half, upper_lid, lower_lid, np.polyfit(edge[:, 0], edge[:, 1], 2), opening)
-        return replace(eye, skin=eye._skin_share(image))
+        eye = replace(eye, skin=eye._skin_share(image))
+        return replace(eye, tint=eye._tint(image))
 
     def _skin_share(self, image: Image) -> float:
         """Found in the picture, as the mesh knows no brow by its hairs: from the lid up, the brightest place is skin,
@@ -116,15 +126,27 @@ class _Eye:
         """
         t, u = np.meshgrid(np.linspace(0, 1, 32), np.linspace(-0.6, 0.6, 16) * self.half, indexing="ij")
         lid, brow = np.polyval(self.upper, u), np.polyval(self.brow, u)
-        at = np.stack([u, lid + (brow - lid) * t], -1).astype(np.float32) @ self.axes + self.centre
-        grey = cv2.cvtColor(cv2.remap(image, at, None, cv2.INTER_LINEAR), cv2.COLOR_BGR2GRAY)  # type: ignore[call-overload]
-        bright = grey.mean(1)
+        bright = cv2.cvtColor(self._sample(image, u, lid + (brow - lid) * t), cv2.COLOR_BGR2GRAY).mean(1)
         lashes = int(np.argmax(t[:, 0] * float((lid - brow).mean()) > _RIGID * self.opening))
         skin = lashes + int(bright[lashes:].argmax())
         fall = float(bright[skin] - bright[skin:].min())
         if fall < _BROW_CONTRAST:
             return _SKIN_SHARE
         return float(t[skin + int(np.argmax(bright[skin:] < bright[skin] - 0.35 * fall)), 0])
+
+    def _tint(self, image: Image) -> tuple[float, float, float]:
+        grid = np.meshgrid(np.linspace(0, 1, 8), np.linspace(-0.6, 0.6, 16) * self.half, indexing="ij")
+        t, u = (np.asarray(one, np.float32) for one in grid)
+        lashes = _RIGID * self.opening
+        over = self._sample(image, u, self._lid(u) - lashes - t * (self._room(u) - lashes))
+        under = self._sample(image, u, np.polyval(self.lower, u) + (0.3 + 0.5 * t) * self.opening)
+        blue, green, red = (np.median(under, (0, 1)) - np.median(over, (0, 1))) * _TINT
+        return float(blue), float(green), float(red)
+
+    def _sample(self, image: Image, u: npt.NDArray[Any], v: npt.NDArray[Any]) -> Image:
+        at = (np.stack([u, v], -1) @ self.axes + self.centre).astype(np.float32)
+        found = cv2.remap(image, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+        return np.asarray(found, np.uint8)
 
     def draw(self, source: Image, target: Image, closed: float) -> None:
         """Covers the eye of `target` with the lid of `source`."""
@@ -136,18 +158,21 @@ class _Eye:
         lid, slide = self._lid(u), self._opening(u) * np.float32(closed)
         from_v = self._unslid(u, v, lid, slide)
         back = np.stack([u, from_v], -1) @ self.axes + self.centre
-        layer = self._layer(source, back.astype(np.float32), self._share(u, from_v - lid), closed)
+        layer = self._layer(source, back.astype(np.float32), self._share(u, from_v - lid), slide)
         edge = lid + slide + _LASHES * self._opening(u)
+        lashes = np.exp(-(((edge - v) / (_LASH_WIDTH * self.opening)) ** 2)) * slide / self.opening
+        layer = layer * (1 - _LASH_SHADE * np.clip(lashes, 0, 1))[..., None]
         cover = (np.clip(edge - v + 0.5, 0, 1) * (slide > 0))[..., None]
         part = target[box.y1 : box.y2, box.x1 : box.x2]
         part[:] = np.rint(part + (layer - part) * cover).astype(np.uint8)
 
-    def _layer(self, source: Image, back: _Array, share: _Array, closed: float) -> _Array:
+    def _layer(self, source: Image, back: _Array, share: _Array, slide: _Array) -> _Array:
         """The lid: sharp where it moves as it is, smoothed along its line where it is stretched."""
         sharp = cv2.remap(source, back, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
         soft = cv2.GaussianBlur(sharp, (0, 0), sigmaX=_SMOOTHING * self.opening, sigmaY=0.3)
-        stretched = (4 * share * (1 - share) * closed)[..., None]
-        return np.asarray(sharp + (soft.astype(np.float32) - sharp) * stretched, np.float32)
+        stretched = (4 * share * (1 - share) * np.clip(slide / self.opening, 0, 1))[..., None]
+        soft = soft + np.array(self.tint, np.float32)
+        return np.asarray(np.clip(sharp + (soft - sharp) * stretched, 0, 255), np.float32)
 
     def moved(self, points: Points, closed: float) -> Points:
         """[K, 2] picture points after the lid has moved. Those of the eye and below stay."""

@@ -19,16 +19,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 import warmtalk
 from services.prep import report
+from services.prep.rows import rows
 from services.prep.scan import Scan, Source, Video, scan
 from services.prep.still import StillMotion
-from services.prep.track import main_face, steady
 from warmtalk.core.bundle import AvatarInfo, Faces, write_faces, write_info, write_json, write_mask
 from warmtalk.core.errors import BadMedia
-from warmtalk.core.faces import crop_box
 from warmtalk.core.masks import mesh_mask
 from warmtalk.core.types import Box
 from warmtalk.media.decode import Limits, VideoFrames
@@ -138,7 +136,12 @@ class Builder:
             found = scan(source, work, order.params.fps, _counter("finding faces", tell))
         if not found.frames:
             raise BadMedia(f"{order.source_name} holds no frames", "Use a video of at least one second")
-        faces, frames = _faces(found, order.params, quiet=not isinstance(source, StillMotion))
+        faces, frames = rows(
+            found,
+            bbox_shift=order.params.bbox_shift,
+            extra_margin=order.params.extra_margin,
+            quiet=not isinstance(source, StillMotion),
+        )
         if not faces.usable.any():
             raise _no_face(order.source_name, frames)
         _write_masks(work, faces, _counter("writing", tell))
@@ -162,66 +165,12 @@ class Builder:
         return StillMotion(image, face.landmarks, count, float(order.params.fps))
 
 
-def _faces(found: Scan, params: BuildParams, *, quiet: bool) -> tuple[Faces, list[report.FrameReport]]:
-    """The rows of the bundle, and what is said about each. `quiet` smooths landmarks that a detector made."""
-    seen = found.seen
-    chosen = main_face(seen, found.frames)
-    present = chosen >= 0
-    landmarks = np.zeros((found.frames, 468, 2), np.float32)
-    landmarks[present] = seen.landmarks[chosen[present]]
-    if quiet:
-        landmarks, present = steady(landmarks, present)
-    counts = np.bincount(seen.frame, minlength=found.frames)
-    boxes = np.zeros((found.frames, 4), np.int32)
-    crops = np.zeros_like(boxes)
-    reports: list[report.FrameReport] = []
-    for i in range(found.frames):
-        one, box = _frame_report(i, found, landmarks[i], bool(present[i]), int(chosen[i]), int(counts[i]), params)
-        reports.append(one)
-        if one.verdict != "unusable" and box is not None:
-            boxes[i], crops[i] = box.as_tuple(), crop_box(box).as_tuple()
-        else:
-            landmarks[i] = 0
-    usable = np.array([one.verdict != "unusable" for one in reports], np.uint8)
-    return Faces(boxes, crops, landmarks, usable), reports
-
-
-def _frame_report(
-    index: int,
-    found: Scan,
-    mesh: npt.NDArray[np.float32],
-    present: bool,
-    row: int,
-    count: int,
-    params: BuildParams,
-) -> tuple[report.FrameReport, Box | None]:
-    if not present:
-        reason = "no face is seen" if not count else "only another face is seen"
-        return report.FrameReport(index, count, "unusable", reason), None
-    box, reason = report.judge(
-        mesh, found.width, found.height, bbox_shift=params.bbox_shift, extra_margin=params.extra_margin
-    )
-    seen = found.seen
-    verdict = "unusable" if reason else "ok" if row >= 0 else "bridged"
-    one = report.FrameReport(
-        frame=index,
-        faces=count,
-        verdict=verdict,
-        reason=reason,
-        box=box.as_tuple() if box else None,
-        turned=round(report.turned(mesh), 3),
-        sharpness=round(float(seen.sharpness[row]), 1) if row >= 0 else 0.0,
-        sure=round(float(seen.score[row]), 3) if row >= 0 else 0.0,
-    )
-    return one, box
-
-
 def _write_masks(work: Path, faces: Faces, on_frame: Callable[[int, int], None]) -> None:
-    rows = np.flatnonzero(faces.usable).tolist()
-    for done, row in enumerate(rows, start=1):
+    usable = np.flatnonzero(faces.usable).tolist()
+    for done, row in enumerate(usable, start=1):
         face, crop = (Box(*map(int, boxes[row])) for boxes in (faces.boxes, faces.crop_boxes))
         write_mask(work, row, mesh_mask(faces.landmarks[row], face, crop))
-        on_frame(done, len(rows))
+        on_frame(done, len(usable))
 
 
 def _info(order: Order, found: Scan, faces: Faces) -> AvatarInfo:
@@ -277,14 +226,17 @@ def _make_room(work: Path, order: Order) -> None:
 
 
 def _publish(work: Path, path: Path) -> None:
-    """The work folder becomes the avatar; an older one of that name is moved away first, then removed."""
-    shutil.rmtree(work / "parts")
-    (work / ORDER_NOTE).unlink()
+    """The work folder becomes the avatar; an older one of that name is moved away first, then removed.
+
+    What only a build needs goes last: a crash between the steps leaves something that can be asked for again.
+    """
     old = trash(work.parent)
     if path.is_dir():
         path.rename(old)
     work.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
+    (path / ORDER_NOTE).unlink()
+    for folder in (path / "parts", old):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def trash(building: Path) -> Path:

@@ -69,7 +69,9 @@ class Jobs:
         self._most = most
         self._changed = threading.Condition()
         self._builds: dict[str, Build] = {}
-        """Under way and failed, by avatar, in the order they were asked for. Guarded by `_changed`, as the next two."""
+        """Under way and failed, by avatar, in the order they were asked for. Guarded by `_changed`, as what follows."""
+        self._doomed: set[str] = set()
+        """Avatars that are being deleted: the worker stops building one after its current frame."""
         self._running: Order | None = None
         self._closed = False
         self._worker = threading.Thread(target=self._run, name="builds", daemon=True)
@@ -94,6 +96,8 @@ class Jobs:
         Raises AlreadyExists, Busy, or NotReady when there is no ffmpeg.
         """
         with self._changed:
+            if order.avatar_id in self._doomed:
+                raise Busy(f"avatar {order.avatar_id!r} is being deleted", "Try again in a moment")
             running = self._builds.get(order.avatar_id)
             if running is not None and running.state is State.CREATING:
                 if note_of(running.order) == note_of(order):
@@ -136,21 +140,23 @@ class Jobs:
         """Stops its build and removes the avatar and all that a build left. Raises InvalidInput, NotFound."""
         self._find_any(avatar_id)
         with self._changed:
-            # The worker looks for its order here after every frame, and stops when it is gone.
-            build = self._builds.pop(avatar_id, None)
-            if build is not None:
-                self._changed.wait_for(lambda: self._running is not build.order, STOP_S)
-        self._failed_note(avatar_id).unlink(missing_ok=True)
-        for folder in (self._store.path(avatar_id), self._store.building_path(avatar_id)):
-            self._remove(folder)
+            self._doomed.add(avatar_id)
+            self._changed.wait_for(lambda: self._running is None or self._running.avatar_id != avatar_id, STOP_S)
+        try:
+            self._failed_note(avatar_id).unlink(missing_ok=True)
+            for folder in (self._store.path(avatar_id), self._store.building_path(avatar_id)):
+                self._remove(folder)
+        finally:
+            with self._changed:
+                self._builds.pop(avatar_id, None)
+                self._doomed.discard(avatar_id)
 
     def _find_any(self, avatar_id: str) -> None:
         """Raises NotFound unless there is something, be it damaged."""
-        path = self._store.path(avatar_id)
+        folders = (self._store.path(avatar_id), self._store.building_path(avatar_id))
         with self._changed:
-            if avatar_id in self._builds:
-                return
-        if not path.is_dir() and self._left(avatar_id) is None:
+            known = avatar_id in self._builds
+        if not (known or any(folder.is_dir() for folder in folders) or self._failed_note(avatar_id).is_file()):
             self._store.find(avatar_id)
 
     def _remove(self, folder: Path) -> None:
@@ -172,7 +178,8 @@ class Jobs:
         return build
 
     def _creating(self) -> list[Build]:
-        return [build for build in self._builds.values() if build.state is State.CREATING]
+        builds = self._builds.values()
+        return [one for one in builds if one.state is State.CREATING and one.order.avatar_id not in self._doomed]
 
     def _finished(self, avatar_id: str) -> AvatarInfo | None:
         """The avatar on the volume; None when there is none, or a damaged one."""
@@ -227,8 +234,8 @@ class Jobs:
 
     def _tell(self, order: Order, progress: Progress) -> None:
         with self._changed:
-            build = self._builds.get(order.avatar_id)
-            if self._closed or build is None or build.order is not order:
+            build = self._mine(order)
+            if self._closed or build is None or order.avatar_id in self._doomed:
                 raise _Stopped
             self._builds[order.avatar_id] = replace(build, progress=progress)
 
@@ -250,13 +257,18 @@ class Jobs:
 
     def _end(self, order: Order, error: str | None) -> None:
         with self._changed:
-            build = self._builds.get(order.avatar_id)
-            if build is None or build.order is not order:
+            build = self._mine(order)
+            if build is None:
                 return
             if error is None:
                 del self._builds[order.avatar_id]
             else:
                 self._builds[order.avatar_id] = replace(build, state=State.FAILED, error=error)
+
+    def _mine(self, order: Order) -> Build | None:
+        """The build of this very order; None when a delete did not wait for its end. `_changed` is held."""
+        build = self._builds.get(order.avatar_id)
+        return build if build is not None and build.order is order else None
 
     def _let_go(self) -> None:
         with self._changed:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from services.prep.track import Sightings
@@ -160,7 +161,10 @@ def _part(work: Path, number: int) -> Path:
 def _finished(work: Path, number: int) -> Sightings | None:
     if not _part(work, number).is_file() or not _segment(work, number).is_file():
         return None
-    return Sightings(**load_file(_part(work, number)))
+    try:
+        return Sightings(**load_file(_part(work, number)))
+    except (SafetensorError, OSError, TypeError):  # a power cut left half of it
+        return None
 
 
 def _save(work: Path, number: int, seen: Sightings) -> None:

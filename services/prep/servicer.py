@@ -9,12 +9,12 @@ from typing import Any
 import grpc
 
 from services.prep import messages
-from services.prep.builder import BuildParams, Order
+from services.prep.builder import Order
 from services.prep.jobs import Build, Jobs, State
 from services.prep.uploads import Incoming, UploadStore
 from warmtalk.config import Config
 from warmtalk.core.bundle import AvatarInfo
-from warmtalk.core.errors import Damaged, InvalidInput, NotFound
+from warmtalk.core.errors import Damaged, InvalidInput, NotFound, WarmtalkError
 from warmtalk.store import AvatarStore, checked_id
 from warmtalk.v1 import prep_pb2, prep_pb2_grpc
 
@@ -22,6 +22,7 @@ WATCH_S = 0.1
 """How often a watched build is looked at."""
 _PIECE_BYTES = 1 << 20
 _PAGE, _PAGE_MOST = 100, 1000
+_REQUEST_ID_CHARS = 64
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -41,10 +42,14 @@ class PrepServicer(prep_pb2_grpc.PrepServiceServicer):
         first = await anext(aiter(request_iterator), None)
         if first is None or first.WhichOneof("message") != "header":
             raise InvalidInput("an upload starts with its header", "Send `header` first, then `data`", field="header")
-        with self._uploads.begin(first.header.file_name, first.header.size_bytes) as incoming:
-            async for request in request_iterator:
-                await _receive(incoming, request)
-            upload = await asyncio.to_thread(incoming.finish)
+        try:
+            with self._uploads.begin(first.header.file_name, first.header.size_bytes) as incoming:
+                async for request in request_iterator:
+                    await _receive(incoming, request)
+                upload = await asyncio.to_thread(incoming.finish)
+        except WarmtalkError:
+            await _drain(request_iterator, self._config.prep.max_upload_mb << 20)
+            raise
         return prep_pb2.UploadSourceResponse(
             upload_id=upload.upload_id, sha256=upload.sha256, size_bytes=upload.size_bytes
         )
@@ -53,7 +58,10 @@ class PrepServicer(prep_pb2_grpc.PrepServiceServicer):
         self, request: prep_pb2.CreateAvatarRequest, context: _Context
     ) -> prep_pb2.CreateAvatarResponse:
         avatar_id = checked_id(request.avatar_id, "avatar_id")
-        params = self._params(request.params)
+        if len(request.request_id) > _REQUEST_ID_CHARS:
+            raise InvalidInput("request_id is too long", f"Use at most {_REQUEST_ID_CHARS}", field="request_id")
+        # Asked twice it is done once in any case: the same source with the same parameters is the same build.
+        params = messages.params(request.params, self._config)
         upload = self._uploads.find(request.upload_id)
         order = Order(avatar_id, upload.path, upload.file_name, upload.sha256, params)
         found = await asyncio.to_thread(self._jobs.submit, order, replace_other=request.replace)
@@ -112,9 +120,6 @@ class PrepServicer(prep_pb2_grpc.PrepServiceServicer):
             return messages.of_build(found)
         return messages.of_bundle(found, self._store.path(found.avatar_id))
 
-    def _params(self, message: prep_pb2.AvatarParams) -> BuildParams:
-        return messages.params(message, self._config)
-
 
 async def _receive(incoming: Incoming, request: prep_pb2.UploadSourceRequest) -> None:
     if request.WhichOneof("message") != "data":
@@ -122,3 +127,13 @@ async def _receive(incoming: Incoming, request: prep_pb2.UploadSourceRequest) ->
     if len(request.data) > _PIECE_BYTES:
         raise InvalidInput(f"a piece has {len(request.data)} bytes", f"Send at most {_PIECE_BYTES}", field="data")
     await asyncio.to_thread(incoming.write, request.data)
+
+
+async def _drain(requests: AsyncIterator[prep_pb2.UploadSourceRequest], most_bytes: int) -> None:
+    """Lets a refused sender finish, within bounds: a grpc.aio client that is still writing when the call ends sees an
+    error of its own instead of the reason.
+    """
+    async for request in requests:
+        most_bytes -= len(request.data)
+        if most_bytes < 0:
+            return

@@ -52,6 +52,8 @@ _MOVEMENTS = (
     (_Wave(0.007, 4.0), _Wave(-0.003, 2.7)),  # nod
 )
 """In the order of _Field.fields."""
+_OUTER = 3
+"""The first so many move what is around the face, too."""
 _LARGEST = np.array([sum(abs(wave.size) for wave in group) for group in _MOVEMENTS], np.float32)
 
 
@@ -120,7 +122,9 @@ class _Field:
         x = (np.arange(-(-width // _GRID), dtype=np.float32) + 0.5) * _GRID - 0.5
         y = (np.arange(-(-height // _GRID), dtype=np.float32) + 0.5) * _GRID - 0.5
         self._grid = self.fields(np.stack(np.meshgrid(x, y), -1))
-        self._calm = min(1.0, _STEEPEST / max(self._steepness(), 1e-9))
+        calm = min(1.0, _STEEPEST / max(self._steepness(), 1e-9))
+        # Turn and nod stay inside the face: a face that fills the picture can still do them.
+        self._calm = np.array([calm] * _OUTER + [1.0] * (len(_MOVEMENTS) - _OUTER), np.float32)
 
     def offsets(self, moves: _Array, box: Box) -> tuple[_Array, _Array]:
         """x and y offsets of a box that `reach` gave, each [height, width], in pixels."""
@@ -175,10 +179,10 @@ class _Field:
 
         Stretch is the symmetric part of the slope: a plain turn bends nothing.
         """
-        outer = self._grid[:3] / _GRID
+        outer = self._grid[:_OUTER] / _GRID
         down, across = (np.asarray(np.gradient(outer, axis=axis)) for axis in (1, 2))
         parts = (across[..., 0], down[..., 1], (across[..., 1] + down[..., 0]) / 2)
-        return max(float(np.tensordot(_LARGEST[:3], np.abs(part), 1).max()) for part in parts)
+        return max(float(np.tensordot(_LARGEST[:_OUTER], np.abs(part), 1).max()) for part in parts)
 
 
 def _blinks(frames: int, fps: float) -> list[int]:

@@ -95,6 +95,7 @@ class SessionFolder:
                 f"{conversation.width} x {conversation.height}",
                 f"Start the next conversation: warmtalk reset --session {self.record.session_id}",
             )
+        self._sweep(conversation)
         with storage("starting a clip"):
             self._save(replace(self.record, conversation=conversation, saying=Saying(text, now())))
             (self.path / conversation.folder).mkdir(exist_ok=True)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # this class exists for the type checker alone
 log = logging.getLogger(__name__)
 
 _CREDIT_FRAMES = 32
+_CREDIT_STEP = 8
+"""Credit is given in steps: every message is one that can cross with the end of the call."""
 _MOST_CREDIT = 256
 _AHEAD_S = 20.0
 """Sound sent before its frames came. Less than infer lets wait, so that a credit never stands behind sound."""
@@ -199,7 +201,7 @@ class Rendering:
         await started.wait()
         while True:
             self._changed.clear()
-            if self._credit and not (ended and granted >= self._frames_from(first)):
+            if self._credit >= _CREDIT_STEP and not (ended and granted >= self._frames_from(first)):
                 frames = min(self._credit, _MOST_CREDIT)
                 self._credit -= frames
                 granted += frames

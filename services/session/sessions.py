@@ -11,13 +11,16 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from fractions import Fraction
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import grpc
 
 from services.session.conversation import SessionFolder
 from services.session.record import ConversationRecord, SessionRecord
 from services.session.speaker import Speaker, Studio
 from services.session.utterance import Ticket, Utterance
 from warmtalk.config import SessionConfig
+from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import (
     AlreadyExists,
     Busy,
@@ -29,12 +32,18 @@ from warmtalk.core.errors import (
 from warmtalk.core.ports import Speech, Voice
 from warmtalk.media import sound
 from warmtalk.store import SessionStore, checked_id
+from warmtalk.v1 import infer_pb2
+from warmtalk.v1.infer_pb2_grpc import InferServiceStub
 from warmtalk.voices.sentences import sentences, speakable
+
+if TYPE_CHECKING:  # this class exists for the type checker alone
+    from warmtalk.v1.infer_pb2_grpc import InferServiceAsyncStub
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _POOL_THREADS = 4
+_WARM_S = 60.0
 
 
 class Sessions:
@@ -51,6 +60,7 @@ class Sessions:
         self._live: dict[str, _Live] = {}
         self._damaged: dict[str, Damaged] = {}
         self._creating = asyncio.Lock()
+        self._warming: set[asyncio.Task[None]] = set()
         self._pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="session")
 
     async def start(self) -> None:
@@ -65,6 +75,8 @@ class Sessions:
 
     async def close(self) -> None:
         """Ends every Speak; nothing of them is kept."""
+        for task in self._warming:
+            task.cancel()
         tickets = [ticket for live in self._live.values() for ticket in live.queue]
         for ticket in tickets:
             ticket.interrupt(Interrupted("the session service is shutting down", "Try again when it is back"))
@@ -96,6 +108,8 @@ class Sessions:
             path = self._store.path(session_id)
             folder = await self._in_pool(SessionFolder.create, path, avatar_id, rate, self._studio.x264)
             self._live[session_id] = _Live(folder)
+            self._warming.add(task := asyncio.create_task(self._warm(bundle)))
+            task.add_done_callback(self._warming.discard)
             return folder
 
     def speak(self, session_id: str, *, text: str = "", audio: bytes = b"") -> Utterance:
@@ -135,6 +149,15 @@ class Sessions:
         finally:
             self._live.pop(session_id, None)
 
+    async def _warm(self, bundle: Bundle) -> None:
+        """So that the first Speak need not wait for the avatar; it says what is wrong, if anything is."""
+        request = infer_pb2.WarmAvatarRequest(avatar_id=bundle.info.avatar_id)
+        stub: InferServiceAsyncStub = InferServiceStub(self._studio.infer)
+        try:
+            await asyncio.gather(stub.WarmAvatar(request, timeout=_WARM_S), self._in_pool(bundle.frame, 0))
+        except (grpc.aio.AioRpcError, Damaged) as error:
+            log.info("avatar %s is not warm: %s", bundle.info.avatar_id, error)
+
     async def _alone(self, live: _Live, why: Interrupted, work: Callable[[], T]) -> T:
         """Ends what is in the queue, then does the work in its turn. Work that has begun is finished."""
         before = list(live.queue)
@@ -149,14 +172,16 @@ class Sessions:
 
     async def _say(self, live: _Live, utterance: Utterance, text: str, audio: bytes) -> None:
         begin = time.monotonic()
-        parts = [] if audio else self._sentences(text)
         if audio:
-            await self._in_pool(lambda: sound.check(audio, max_s=self._config.max_clip_s))
-        utterance.accept(max(1, len(parts)))
+            checked = await self._in_pool(lambda: sound.check(audio, max_s=self._config.max_clip_s))
+            source, parts = self._play(checked), 1
+        else:
+            spoken = self._sentences(text)
+            source, parts = self._read_out(spoken), len(spoken)
+        utterance.accept(parts)
         await utterance.turn.wait()
         if live.gone:
             raise NotFound(f"session {live.record.session_id!r} was deleted")
-        source = self._play(audio) if audio else self._read_out(parts)
         await Speaker(self._studio, live.folder, utterance.emit, begin).say(text, source)
 
     def _sentences(self, text: str) -> list[str]:
@@ -177,14 +202,13 @@ class Sessions:
                 async for piece in pieces:
                     yield piece
 
-    async def _play(self, audio: bytes) -> AsyncGenerator[Speech, None]:
-        reader = await self._in_pool(lambda: sound.SoundReader(audio, max_s=self._config.max_clip_s))
+    async def _play(self, checked: sound.Sound) -> AsyncGenerator[Speech, None]:
+        pieces = checked.pieces()
         try:
-            pieces = reader.pieces()
             while (piece := await self._in_pool(next, pieces, None)) is not None:
-                yield Speech(piece, reader.rate_hz)
+                yield Speech(piece, checked.rate_hz)
         finally:
-            await self._in_pool(reader.close)
+            await self._in_pool(pieces.close)
 
     def _find(self, session_id: str) -> _Live:
         if checked_id(session_id, "session_id") in self._damaged:

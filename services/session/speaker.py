@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 _TAIL = 64
 """16 kHz samples held back until the end, when the number of frames, and so of samples, is known."""
+_FADE = 144
+"""48 kHz samples, 3 ms, that fade before the silence that fills the last frame: a sound cut anywhere does not click."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,7 @@ class _Splitter:
         self._loud = 0
         self._heard = 0
         self._tail = np.zeros(0, np.float32)
+        self._end = np.zeros(0, np.float32)
 
     def accept(self, speech: Speech) -> tuple[Samples, Samples]:
         """(48 kHz, 16 kHz) samples that are ready."""
@@ -171,11 +174,18 @@ class _Splitter:
         """The rest, with the 16 kHz sound brought to the length of the frames. Raises InvalidInput for no sound."""
         loud, heard = self._flush()
         self._loud += len(loud)
+        loud = np.concatenate([self._end, loud])
         if not self._loud:
             raise InvalidInput("the voice finds nothing to say in this text", "Send words in a language that it speaks")
         left = math.floor(self._frames() * SPEECH_RATE_HZ / self._clock.fps) - self._heard
         rest = np.concatenate([self._tail, heard])[:left]
-        return loud, np.pad(rest, (0, left - len(rest)))
+        return self._faded(loud), np.pad(rest, (0, left - len(rest)))
+
+    def _faded(self, loud: Samples) -> Samples:
+        start = self._clock.samples_at(self._first, CLIP_RATE_HZ)
+        if self._clock.samples_at(self._first + self._frames(), CLIP_RATE_HZ) - start > self._loud:
+            loud[-_FADE:] *= np.linspace(1, 0, min(_FADE, len(loud)), dtype=np.float32)
+        return loud
 
     def _frames(self) -> int:
         """Fewest frames that hold the sound, from where the clip starts."""
@@ -191,14 +201,19 @@ class _Splitter:
 
     def _give(self, loud: Samples, heard: Samples) -> tuple[Samples, Samples]:
         self._loud += len(loud)
-        ready = np.concatenate([self._tail, heard])
-        cut = max(0, len(ready) - _TAIL)
-        self._tail = ready[cut:]
-        self._heard += cut
-        return loud, ready[:cut]
+        loud, self._end = _hold_back(np.concatenate([self._end, loud]), _FADE)
+        heard, self._tail = _hold_back(np.concatenate([self._tail, heard]), _TAIL)
+        self._heard += len(heard)
+        return loud, heard
 
 
 _NOTHING: tuple[Samples, Samples] = (np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+
+def _hold_back(samples: Samples, count: int) -> tuple[Samples, Samples]:
+    """(all but the last `count`, the last `count`)."""
+    cut = max(0, len(samples) - count)
+    return samples[:cut], samples[cut:]
 
 
 def _film_patches(bundle: Bundle, patches: list[Patch], writer: ClipWriter) -> None:

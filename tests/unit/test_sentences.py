@@ -13,9 +13,10 @@ from warmtalk.voices.sentences import MOST_CHARS, sentences, speakable
     ("text", "expected"),
     [
         ("Hello there. How are you? Fine!", ["Hello there.", "How are you?", "Fine!"]),
-        ("Dr. Smith met Mrs. Jones at 5 p.m. on Main St. today.", ["Dr. Smith met Mrs. Jones at 5 p.m. on Main St. today."]),
+        ("Dr. Smith met Mrs. Jones on Main St. today. Hi.", ["Dr. Smith met Mrs. Jones on Main St. today.", "Hi."]),
+        ("Be here at 5 p.m. today.", ["Be here at 5 p.m. today."]),
         ("We close at 5 p.m. Come early.", ["We close at 5 p.m.", "Come early."]),
-        ("It costs 3.50 or 1,000.75 in all. Version 2.0.1 is out.", ["It costs 3.50 or 1,000.75 in all.", "Version 2.0.1 is out."]),
+        ("It costs 3.50 or 1,000.75. Version 2.0.1 is out.", ["It costs 3.50 or 1,000.75.", "Version 2.0.1 is out."]),
         ("See example.com for more. Bye.", ["See example.com for more.", "Bye."]),
         ('She said "Stop!" and left. "Why?" he asked.', ['She said "Stop!" and left.', '"Why?" he asked.']),
         ("He said “Go.” Then he went.", ["He said “Go.”", "Then he went."]),

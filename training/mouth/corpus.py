@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from warmtalk.core.types import SPEECH_RATE_HZ
+
 Floats = npt.NDArray[np.float32]
 
 FPS = 25
@@ -32,7 +34,10 @@ shrinks rounded lips towards the mean face."""
 _LIP_PAIRS = ((13, 14), (82, 87), (312, 317))
 _EYES = ((33, 133), (263, 362))
 _CORNERS = (61, 291)
-_REST_QUANTILE = 0.05
+_REST_QUANTILE = 0.2
+"""Of the gaps while the sound is loud: about what the tracker reports for lips that shut for m, b and p."""
+_LOUD_DB = -30.0
+"""Against the loudest frame of the clip."""
 _CLOSED = 0.15
 """Share of the typical opening under which lips that speak count as pressed."""
 
@@ -106,15 +111,26 @@ def _words(path: Path) -> list[tuple[float, float, str]]:
 def _scale(clips: list[Clip]) -> None:
     """Takes the speaker's rest away and scales to the typical speaker."""
     ok = np.concatenate([clip.ok for clip in clips])
+    loud = np.concatenate([_loud(clip) for clip in clips])[ok]
     gaps = np.concatenate([clip.opening for clip in clips])[ok]
     widths = np.concatenate([clip.width for clip in clips])[ok]
-    rest_gap = np.quantile(gaps, _REST_QUANTILE)
+    rest_gap = np.quantile(gaps[loud], _REST_QUANTILE)
     rest_width = np.median(widths[gaps <= np.quantile(gaps, 0.4)])
     reach = np.sqrt(np.mean(np.maximum(gaps - rest_gap, 0.0) ** 2))
     spread = np.std(widths / rest_width)
     for clip in clips:
         clip.opening = (np.maximum(clip.opening - rest_gap, 0.0) * (TYPICAL_OPENING / reach)).astype(np.float32)
         clip.width = ((clip.width / rest_width - 1.0) * (TYPICAL_WIDTH / spread)).astype(np.float32)
+
+
+def _loud(clip: Clip) -> npt.NDArray[np.bool_]:
+    """[T] frames with a voice in them."""
+    size = SPEECH_RATE_HZ // FPS
+    padded = np.zeros(len(clip.opening) * size, np.float32)
+    padded[: len(clip.samples)] = clip.samples[: len(padded)]
+    power = np.square(padded.reshape(-1, size)).mean(axis=1)
+    loud: npt.NDArray[np.bool_] = power > power.max() * 10 ** (_LOUD_DB / 10)
+    return loud
 
 
 def pressed(clip: Clip) -> Floats:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
+from training.mouth.align import best_move
 from training.mouth.corpus import FPS, Clip, Floats, by_speaker
 from warmtalk.core.mouth import OPENING, WIDTH
-from warmtalk.core.types import FrameClock
 
 SHUT = 0.02
 """Opening that looks closed: 1.3 mm on an adult."""
@@ -31,8 +30,15 @@ class Figures:
 
     opening_r: float
     """Correlation over all frames."""
-    opening_r_shifted: float
-    """The same when every clip may be moved by a frame: for corpora whose sound and picture were cut apart."""
+    opening_r_placed: float
+    """The same when every clip may be moved to its best place: for corpora whose sound and picture were cut
+    apart, at different places in every clip."""
+    placed_by_chance: float
+    """What that freedom alone gives: each clip's prediction placed against the next clip's mouth."""
+    placed_by_width: float
+    """Correlation of the openings when each clip is placed where the widths agree best: no such freedom."""
+    opening_r_speech: float
+    """Correlation from the first to the last opening of each clip: the silence around it, easy to get, left out."""
     opening_r_speakers: float
     """Mean over speakers of the correlation within the speaker."""
     width_r: float
@@ -62,7 +68,14 @@ def figures(clips: list[Clip], track: Track) -> Figures:
     hits, chance = _closures(opening)
     return Figures(
         opening_r=_r(opening),
-        opening_r_shifted=_r([_best_shift(*pair) for pair in opening]),
+        opening_r_placed=_r([_placed(*pair) for pair in opening]),
+        placed_by_chance=_r(
+            [_placed(said, real) for (said, _), (_, real) in zip(opening, _next(opening), strict=True)]
+        ),
+        placed_by_width=_r(
+            [_moved_by(*pair, best_move(*other)[0]) for pair, other in zip(opening, width, strict=True)]
+        ),
+        opening_r_speech=_r([_speaking(*pair) for pair in opening]),
         opening_r_speakers=float(np.nanmean([_r(pairs) for pairs in speakers])),
         width_r=_r(width),
         lag_ms=_lag_ms(tracks, clips),
@@ -88,9 +101,25 @@ def _r(pairs: list[tuple[Floats, Floats]]) -> float:
         return float(np.corrcoef(a, b)[0, 1])
 
 
-def _best_shift(said: Floats, real: Floats) -> tuple[Floats, Floats]:
-    moved = [(said, real), (said[1:], real[:-1]), (said[:-1], real[1:])]
-    return max(moved, key=lambda pair: np.nan_to_num(_r([pair]), nan=-1.0))
+def _placed(said: Floats, real: Floats) -> tuple[Floats, Floats]:
+    return _moved_by(said, real, best_move(said, real)[0])
+
+
+def _moved_by(said: Floats, real: Floats, move: int) -> tuple[Floats, Floats]:
+    late, early = max(move, 0), max(-move, 0)
+    count = min(len(said) - early, len(real) - late)
+    return said[early : early + count], real[late : late + count]
+
+
+def _next(pairs: list[tuple[Floats, Floats]]) -> list[tuple[Floats, Floats]]:
+    return pairs[1:] + pairs[:1]
+
+
+def _speaking(said: Floats, real: Floats) -> tuple[Floats, Floats]:
+    """Frames between the first and the last at which the prediction opens."""
+    open_at = np.flatnonzero(said > SHUT)
+    inside = slice(open_at[0], open_at[-1] + 1) if len(open_at) else slice(0, 0)
+    return said[inside], real[inside]
 
 
 def _lag_ms(tracks: list[Floats], clips: list[Clip]) -> float:
@@ -149,15 +178,10 @@ def _silence(shown: list[Floats], clips: list[Clip]) -> float:
     return float(quiet.mean() / loud.mean()) if len(loud) else float("nan")
 
 
-HUNDRED = FrameClock(Fraction(100))
-"""Tracks are made by the run-time encoders themselves, at 100 frames a second."""
-
-
 def table(rows: dict[str, Figures]) -> str:
-    """A markdown table, one line per name."""
-    names = list(Figures.__dataclass_fields__)
-    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    lines += [
-        f"| {name} | " + " | ".join(f"{getattr(row, key):.2f}" for key in names) + " |" for name, row in rows.items()
-    ]
+    """A markdown table, one line per figure and one column per name."""
+    lines = ["| | " + " | ".join(rows) + " |", "|---" * (len(rows) + 1) + "|"]
+    for key in Figures.__dataclass_fields__:
+        figures_of_key = (f"{getattr(row, key):.2f}" for row in rows.values())
+        lines += [f"| {key} | {' | '.join(figures_of_key)} |"]
     return "\n".join(lines)

@@ -48,6 +48,10 @@ def fit_clips(clips: list[Clip]) -> npt.NDArray[np.float64]:
     return fit([(frame_contexts(c), targets(c), CLIP_WEIGHT.get(c.corpus, 1.0)) for c in clips])
 
 
+def save(weights: npt.NDArray[np.float64], path: Path) -> None:
+    narrow = weights.astype(np.float32)
+    np.savez(path, weight=narrow[:-1], bias=narrow[-1])
+
+
 if __name__ == "__main__":
-    weights = fit_clips(load_corpus(Path(sys.argv[1]))).astype(np.float32)
-    np.savez(sys.argv[2], weight=weights[:-1], bias=weights[-1])
+    save(fit_clips(load_corpus(Path(sys.argv[1]))), Path(sys.argv[2]))

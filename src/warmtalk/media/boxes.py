@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from warmtalk.core.errors import Damaged
@@ -54,6 +55,20 @@ def top_level(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
             (size,) = struct.unpack(">Q", stream.read(8))
             size -= 8
         yield name, size - 8
+
+
+def is_whole(path: Path) -> bool:
+    """The file has its moov and every box is as long as it says."""
+    size, place, names = path.stat().st_size, 0, set()
+    with open(path, "rb") as file:
+        while size - place >= 8:
+            file.seek(place)
+            name, body = next(top_level(file))
+            if body < 0:
+                return False
+            names.add(name)
+            place = file.tell() + body
+    return place == size and b"moov" in names
 
 
 def read_body(stream: IO[bytes], size: int) -> bytes:

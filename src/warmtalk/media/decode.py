@@ -21,6 +21,7 @@ import numpy as np
 from warmtalk.core.errors import BadMedia
 from warmtalk.core.types import Image
 from warmtalk.media.ffmpeg import VIDEO_DEMUXERS, ffmpeg, safe_input, sniff_file
+from warmtalk.media.probe import hdr_filter
 
 log = logging.getLogger(__name__)
 
@@ -158,13 +159,14 @@ def video_kind(path: Path, name: str) -> str:
 
 
 def _start(path: Path, name: str, rate: Fraction, limits: Limits) -> subprocess.Popen[bytes]:
+    demuxer = video_kind(path, name)
     # Pixels not square are made square and odd sides even; the colour matrix of the file is honoured here, so that
     # all that follows may assume plain BT.601.
     filters = (
-        f"fps={rate},scale='max(2,trunc(iw*if(between(sar,.98,1.02),1,sar)/2)*2)':'max(2,trunc(ih/2)*2)'"
+        f"fps={rate},{hdr_filter(path, demuxer, limits.pixels)}"
+        "scale='max(2,trunc(iw*if(between(sar,.98,1.02),1,sar)/2)*2)':'max(2,trunc(ih/2)*2)'"
         ":flags=bicubic+accurate_rnd+full_chroma_int,setsar=1,format=rgb24"
     )
-    demuxer = video_kind(path, name)
     command = [
         *(ffmpeg(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "info", "-timelimit", str(CPU_LIMIT_S)),
         *("-max_pixels", str(limits.pixels), *safe_input(str(path.resolve()), demuxer)),

@@ -7,6 +7,7 @@ and writes a video file, sound is spooled beside it as 16-bit PCM, the second mu
 from __future__ import annotations
 
 import os
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from warmtalk.core.errors import WarmtalkError
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Image, Samples
+from warmtalk.media import boxes
 from warmtalk.media.concat import ClipFile, publish
 from warmtalk.media.process import Child, remove, storage
 
@@ -58,9 +60,11 @@ class ClipWriter:
         self._first = first_frame
         self._shape = (height + height % 2, width + width % 2)
         self._aborted = False
-        self._video = target.with_name(target.name + ".video.tmp")
-        self._sound = target.with_name(target.name + ".sound.tmp")
-        self._muxed = target.with_name(target.name + ".tmp")
+        # A name of their own: a child that outlived a killed service must not write into this clip.
+        own = uuid.uuid4().hex[:8]
+        self._video = target.with_name(f"{target.name}.{own}.video.tmp")
+        self._sound = target.with_name(f"{target.name}.{own}.sound.tmp")
+        self._muxed = target.with_name(f"{target.name}.{own}.tmp")
         self.frames = 0
         with storage(_DOING):
             self._spool = open(self._sound, "wb")  # noqa: SIM115 - closed by finish or abort
@@ -104,11 +108,11 @@ class ClipWriter:
             self._spool.truncate(samples * _SAMPLE_BYTES)
             self._spool.close()
         self._child.close_stdin()
-        self._child.check("encoding pictures")
+        self._check("encoding pictures", self._video)
         self._child = Child(_mux_args(self._video, self._sound, self._muxed))
         if self._aborted:
             raise self._gone()
-        self._child.check("joining picture and sound")
+        self._check("joining picture and sound", self._muxed)
         publish(self._muxed, self._target, _DOING)
         remove(self._video, self._sound)
         return ClipFile(self._target, self.frames, samples)
@@ -121,6 +125,11 @@ class ClipWriter:
             os.ftruncate(self._spool.fileno(), 0)
             self._spool.close()
         remove(self._video, self._sound, self._muxed)
+
+    def _check(self, doing: str, made: Path) -> None:
+        self._child.check(doing)
+        if not boxes.is_whole(made):
+            raise WarmtalkError(f"ffmpeg left half a file while {doing}: {self._child.complaint}")
 
     def _gone(self) -> WarmtalkError:
         if self._aborted:

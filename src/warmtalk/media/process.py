@@ -84,15 +84,19 @@ class Child:
         status = self.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
-        if status:
+        if status or self._is_full:  # ffmpeg 5 ends with 0 when the disk is full at the very end
             raise self.failure(doing, status)
 
     def failure(self, doing: str, status: int) -> WarmtalkError:
         """The error that an exit with this status means."""
-        if status == -signal.SIGXFSZ or any(text in self.complaint for text in _FULL_TEXTS):
+        if status == -signal.SIGXFSZ or self._is_full:
             return storage_full(doing)
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         return WarmtalkError(f"ffmpeg {how} while {doing}: {self.complaint or 'it said nothing'}")
+
+    @property
+    def _is_full(self) -> bool:
+        return any(text in self.complaint for text in _FULL_TEXTS)
 
     @property
     def complaint(self) -> str:

@@ -12,8 +12,10 @@ from warmtalk.core.types import Image
 from warmtalk.media.process import Child
 
 CRF = 15
-BITS_PER_PIXEL = 0.5
-"""Ceiling for noisy footage: 11.5 Mbit/s at 720p and 25 fps."""
+BITS_PER_PIXEL = 0.45
+"""Ceiling for noisy footage: 10.4 Mbit/s at 720p and 25 fps."""
+_BUFFER_S = 0.25
+"""Every segment starts with this much credit."""
 
 
 class SegmentWriter:
@@ -54,11 +56,11 @@ class SegmentWriter:
 
 
 def _arguments(path: Path, width: int, height: int, rate: Fraction) -> list[str]:
-    ceiling = str(int(BITS_PER_PIXEL * width * height * rate))
+    ceiling = int(BITS_PER_PIXEL * width * height * rate)
     return [
         *("-y", "-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{width}x{height}", "-r", str(rate), "-i", "pipe:0"),
         *("-c:v", "libx264", "-preset", "veryfast", "-crf", str(CRF), "-bf", "0"),
-        *("-maxrate", ceiling, "-bufsize", ceiling, "-pix_fmt", "yuv420p"),
+        *("-maxrate", str(ceiling), "-bufsize", str(int(ceiling * _BUFFER_S)), "-pix_fmt", "yuv420p"),
         # The picture was made with OpenCV's BT.601 matrix, and is read back with it.
         *("-colorspace", "smpte170m", "-color_range", "tv", "-f", "mp4", str(path)),
     ]

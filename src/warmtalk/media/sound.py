@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
@@ -24,6 +24,7 @@ from warmtalk.media.ffmpeg import AUDIO_DEMUXERS, safe_input, sniff
 from warmtalk.media.process import Child
 
 _PIECE_FRAMES = 1 << 14
+_KEPT_SAMPLES = 1 << 22
 _LOWEST_HZ, _HIGHEST_HZ = 1_000, 768_000
 _MOST_CHANNELS = 64
 _KINDS = "Send a wav, mp3, flac or ogg file"
@@ -31,17 +32,28 @@ _WHOLE = "Send the whole file"
 
 
 @dataclass(frozen=True, slots=True)
-class SoundInfo:
-    """What a sound file holds; `samples` are per channel."""
+class Sound:
+    """A sound file that was decoded once and is good; `samples` are per channel."""
 
     kind: str
     rate_hz: int
     channels: int
     samples: int
+    data: bytes = field(repr=False)
+    kept: tuple[Samples, ...] = field(repr=False)
+    """What was decoded, when it is short; else it is decoded again."""
 
     @property
     def seconds(self) -> float:
         return self.samples / self.rate_hz
+
+    def pieces(self) -> Generator[Samples, None, None]:
+        """As SoundReader.pieces. Close it when you leave it early."""
+        if self.kept:
+            yield from self.kept
+        else:
+            with closing(SoundReader(self.data, max_s=self.seconds + 1)) as reader:
+                yield from reader.pieces()
 
 
 class SoundReader:
@@ -135,15 +147,20 @@ class SoundReader:
         return BadMedia(f"the {self.kind} file holds no sound that can be decoded ({why})", _KINDS)
 
 
-def check(data: bytes, *, max_s: float) -> SoundInfo:
-    """Decodes the file once and throws the samples away, so that later nothing can be wrong with it.
+def check(data: bytes, *, max_s: float) -> Sound:
+    """Decodes the whole file, so that later nothing can be wrong with it. Takes about 1 ms per second of sound.
 
-    Raises all that SoundReader does. Takes about 1 ms per second of sound.
+    Raises all that SoundReader does.
     """
-    reader = SoundReader(data, max_s=max_s)
-    with closing(reader):
-        samples = sum(len(piece) for piece in reader.pieces())
-    return SoundInfo(reader.kind, reader.rate_hz, reader.channels, samples)
+    kept: list[Samples] = []
+    samples = 0
+    with closing(SoundReader(data, max_s=max_s)) as reader:
+        for piece in reader.pieces():
+            samples += len(piece)
+            if samples <= _KEPT_SAMPLES:
+                kept.append(piece)
+        short = tuple(kept) if samples <= _KEPT_SAMPLES else ()
+        return Sound(reader.kind, reader.rate_hz, reader.channels, samples, data, short)
 
 
 class Resampler:

@@ -7,8 +7,8 @@ weight, on LRC-AR lip-reading clips; see training/mouth/MODEL_CARD.md.
 from __future__ import annotations
 
 from collections import deque
-from functools import cache
-from importlib.resources import files
+from importlib.resources import as_file, files
+from pathlib import Path
 
 import numpy as np
 
@@ -74,13 +74,19 @@ def contexts(samples: Samples) -> Floats:
 class MouthFromSound:
     """A SpeechEncoder whose features are mouth shapes (core.mouth). Holds no state of a stream; any thread."""
 
+    def __init__(self, weights: Path | None = None) -> None:
+        """The package's own map unless another is given (training/mouth/ridge.py)."""
+        packaged = files("warmtalk.models") / "data" / "mouth_ridge.npz"
+        with as_file(packaged) as path, np.load(weights or path) as arrays:
+            self._weight, self._bias = arrays["weight"], arrays["bias"]
+
     def start_stream(self, clock: FrameClock) -> MouthStream:
-        return MouthStream(clock, _Reader())
+        return MouthStream(clock, _Reader(self._weight, self._bias))
 
 
 class _Reader:
-    def __init__(self) -> None:
-        self._weight, self._bias = _ridge()
+    def __init__(self, weight: Floats, bias: Floats) -> None:
+        self._weight, self._bias = weight, bias
         self._context = Context()
         self._gate = VoiceGate()
         self._middle = deque([-200.0] * (LOOKAHEAD + _DIP_ROWS), maxlen=LOOKAHEAD + _DIP_ROWS)
@@ -99,9 +105,3 @@ class _Reader:
         here = self._middle[len(self._middle) - 1 - LOOKAHEAD]
         dip = max(self._middle) - here
         return min(1.0, max(0.0, (dip - _DIP_DB[0]) / (_DIP_DB[1] - _DIP_DB[0])))
-
-
-@cache
-def _ridge() -> tuple[Floats, Floats]:
-    with (files("warmtalk.models") / "data" / "mouth_ridge.npz").open("rb") as data, np.load(data) as arrays:
-        return arrays["weight"], arrays["bias"]

@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import json
 import logging
+import socket
 import ssl
 import struct
 import threading
@@ -99,7 +100,7 @@ class _Request:
             "input": sentence,
             "response_format": "wav",
         }
-        self._link: http.client.HTTPConnection | None = None
+        self._socket: socket.socket | None = None
         self._cancelled = False
         self._room = threading.Semaphore(_AHEAD)
 
@@ -111,15 +112,13 @@ class _Request:
         """Makes a blocked read return. Idempotent."""
         self._cancelled = True
         self._room.release()
-        if self._link is not None and self._link.sock is not None:
+        if self._socket is not None:
             with contextlib.suppress(OSError):
-                self._link.sock.shutdown(2)
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def pieces(self) -> Iterator[Speech]:
         try:
-            with contextlib.closing(self._connect()) as link:
-                self._link = link
-                response = self._post(link)
+            with contextlib.closing(self._connect()) as link, contextlib.closing(self._post(link)) as response:
                 for speech in _decode(response):
                     self._room.acquire()
                     if self._cancelled:
@@ -141,6 +140,7 @@ class _Request:
 
     def _post(self, link: http.client.HTTPConnection) -> http.client.HTTPResponse:
         link.connect()
+        self._socket = link.sock
         link.sock.settimeout(self._settings.read_timeout_s)
         headers = {"Content-Type": "application/json", "Accept": "audio/wav"}
         if self._settings.key:
@@ -148,7 +148,8 @@ class _Request:
         link.request("POST", self._url.path, json.dumps(self._body).encode(), headers)
         response = link.getresponse()
         if response.status != http.client.OK:
-            raise self._refusal(response.status, response.read(_ERROR_BYTES))
+            with contextlib.closing(response):
+                raise self._refusal(response.status, response.read(_ERROR_BYTES))
         return response
 
     def _refusal(self, status: int, body: bytes) -> Exception:
@@ -182,24 +183,25 @@ def _decode(stream: http.client.HTTPResponse) -> Iterator[Speech]:
         if name == b"fmt ":
             code, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", body)
             form = (code, channels, rate, bits)
-    yield from _samples(stream, size if 0 < size < _STREAMED else _MOST_BYTES, *form)
+    yield from _samples(stream, size if 0 < size < _STREAMED else 0, *form)
 
 
 def _samples(
     stream: http.client.HTTPResponse, size: int, code: int, channels: int, rate: int, bits: int
 ) -> Iterator[Speech]:
-    """`size` bytes of samples; what follows them in the file is no sound."""
+    """`size` bytes of samples, 0 for all there are; what follows them in the file is no sound."""
     if (code, bits) not in ((1, 16), (3, 32), (0xFFFE, 16)) or not channels or not 8_000 <= rate <= 192_000:
         raise Unreachable(f"the speech server sent {bits}-bit sound at {rate} Hz", "Use 16-bit PCM")
     dtype, full = ("<f4", 1.0) if bits == 32 else ("<i2", 32768.0)
-    step, left = channels * bits // 8, b""
-    while size and (raw := stream.read1(min(_PIECE_BYTES, size))):
-        size -= len(raw)
-        raw = left + raw
+    step, rest = channels * bits // 8, b""
+    left = min(size or _MOST_BYTES, _MOST_BYTES)
+    while left and (raw := stream.read1(min(_PIECE_BYTES, left))):
+        left -= len(raw)
+        raw = rest + raw
         whole = len(raw) // step * step
-        left = raw[whole:]
+        rest = raw[whole:]
         if whole:
             grid: Samples = np.frombuffer(raw[:whole], dtype).astype(np.float32).reshape(-1, channels) / full
             yield Speech(np.nan_to_num(grid.mean(axis=1, dtype=np.float32)), rate)
-    if size and stream.length:
-        raise http.client.IncompleteRead(b"", size)
+    if size and left:
+        raise Unreachable("the speech server stopped in the middle of its answer", "Its log says why")

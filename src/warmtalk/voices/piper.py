@@ -39,6 +39,8 @@ class PiperVoice:
         self._python = python
         self._lock = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
+        self._owed = 0
+        """Lines that piper has not answered: more than one when a caller was cancelled, whose answer is skipped."""
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     async def warm_up(self) -> None:
@@ -56,6 +58,7 @@ class PiperVoice:
     async def close(self) -> None:
         """Ends the process. Idempotent; the voice can be used again."""
         process, self._process = self._process, None
+        self._owed = 0
         if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
@@ -71,16 +74,13 @@ class PiperVoice:
             process = await self._running()
             try:
                 return await asyncio.wait_for(self._ask(process, line), _SENTENCE_TIMEOUT_S)
-            except _SilentError:
+            except (_SilentError, _DiedError, TimeoutError) as error:
+                mine = self._owed == 1
                 await self.close()
-                return None
-            except (_DiedError, TimeoutError) as error:
-                await self.close()
+                if mine and isinstance(error, _SilentError):
+                    return None
                 log.warning("piper ended on attempt %d: %s", attempt, error)
-                cause = error
-            except BaseException:  # cancelled: its answer to this line must not be taken for the next one's
-                await asyncio.shield(self.close())
-                raise
+                cause: Exception = error
         raise Unreachable(f"the voice stopped working: {cause}", "The log of the session service says more")
 
     async def _running(self) -> asyncio.subprocess.Process:
@@ -99,6 +99,7 @@ class PiperVoice:
                 cwd=self._folder.name,
             )
         except OSError as error:
+            await self.close()
             raise NotReady(f"the voice cannot be started ({error})", _INSTALL) from error
         return self._process
 
@@ -106,14 +107,19 @@ class PiperVoice:
         assert process.stdin is not None
         assert process.stderr is not None
         said: deque[str] = deque(maxlen=8)
+        self._owed += 1
         with contextlib.suppress(ConnectionError):  # its last words on stderr say why
             process.stdin.write(line.encode() + b"\n")
             await process.stdin.drain()
         while answer := (await process.stderr.readline()).decode("utf-8", "replace"):
             _, found, path = answer.partition(_WROTE)
-            if found:
-                return await asyncio.to_thread(_take, Path(path.strip()))
-            said.append(answer.strip())
+            if not found:
+                said.append(answer.strip())
+                continue
+            self._owed -= 1
+            speech = await asyncio.to_thread(_take, Path(path.strip()))
+            if not self._owed:
+                return speech
         await process.wait()
         raise _why(said)
 

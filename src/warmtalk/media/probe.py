@@ -1,0 +1,45 @@
+"""What has to be known of a video before it is decoded."""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+from pathlib import Path
+
+from warmtalk.media.ffmpeg import ffmpeg, safe_input
+
+_PROBE_S = 30.0
+_HDR = re.compile(rb"Video: [^\n]*\bbt2020[^\n]*/(smpte2084|arib-std-b67)\b")
+_TONE_MAP = (
+    "zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=bt709,tonemap=mobius:desat=0,"
+    "zscale=t=bt709:m=bt709:r=tv,format=yuv420p,"
+)
+
+
+def hdr_filter(path: Path, demuxer: str, max_pixels: int) -> str:
+    """Filters that turn an HDR film (PQ or HLG, as phones make them) into an ordinary one; "" where nothing is to do.
+
+    Blocks for about 50 ms. A file that cannot be opened gives "": the decoder says why. Raises NotReady.
+    """
+    guard = ["-hide_banner", "-nostdin", "-max_pixels", str(max_pixels)]
+    command = [ffmpeg(), *guard, *safe_input(str(path.resolve()), demuxer), "-t", "0", "-f", "null", "-"]
+    said = _said(command)
+    return _TONE_MAP if _HDR.search(said) and _can_tone_map() else ""
+
+
+@functools.cache
+def _can_tone_map() -> bool:
+    """Not every build of ffmpeg has the filters; without them HDR films look a little flat."""
+    said = _said([ffmpeg(), "-hide_banner", "-filters"])
+    return all(re.search(rb"\s%s\s" % name, said) for name in (b"zscale", b"tonemap"))
+
+
+def _said(command: list[str]) -> bytes:
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_PROBE_S
+        )
+    except subprocess.TimeoutExpired:
+        return b""
+    return done.stdout

@@ -1,0 +1,51 @@
+"""The network: residual causal convolutions over loudness-free sound. Runs in numpy in models/mouth_net.py."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from warmtalk.models.hearing import FEATURES, RelativeSound
+
+DILATIONS = (1, 1, 2, 4, 4)
+"""In steps of 20 ms."""
+KERNEL = 3
+SPAN = (KERNEL - 1) * sum(DILATIONS)
+"""Steps of past that an output hears; before a clip there is silence."""
+CHANNELS = 96
+OUTPUTS = 4
+"""opening, width and protrusion in the units of `SCALE`, and the logit of press."""
+SCALE = (0.085, 0.06, 0.3)
+AHEAD_HOPS = 10
+"""Future that an output hears, in rows of 10 ms; with the settling of the loudness LOOKAHEAD in all."""
+
+
+class MouthNet(nn.Module):
+    """[batch, FEATURES, steps] at 50 Hz to [batch, OUTPUTS, steps]. Step s answers for AHEAD_HOPS before it."""
+
+    def __init__(self, channels: int = CHANNELS, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(FEATURES))
+        self.register_buffer("spread", torch.ones(FEATURES))
+        self.first = nn.Conv1d(FEATURES, channels, 1)
+        self.blocks = nn.ModuleList(nn.Conv1d(channels, channels, KERNEL, dilation=d) for d in DILATIONS)
+        self.last = nn.Conv1d(channels, OUTPUTS, 1)
+        self.drop = nn.Dropout1d(dropout)
+
+    centre: Tensor
+    spread: Tensor
+
+    def fit_range(self, heard: Tensor) -> None:
+        """Learns centre and spread of every feature from [rows, FEATURES]."""
+        self.centre.copy_(heard.mean(0))
+        self.spread.copy_(heard.std(0))
+
+    def forward(self, heard: Tensor) -> Tensor:
+        quiet = torch.from_numpy(RelativeSound.QUIET)[None, :, None].expand(len(heard), -1, SPAN)
+        rows = torch.cat([quiet, heard], dim=2)
+        x = torch.relu(self.first((rows - self.centre[:, None]) / self.spread[:, None]))
+        for block, dilation in zip(self.blocks, DILATIONS, strict=True):
+            x = x[..., (KERNEL - 1) * dilation :] + torch.relu(block(self.drop(x)))
+        return cast(Tensor, self.last(x))
