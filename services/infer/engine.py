@@ -32,7 +32,7 @@ _RATE_WINDOW = 64
 class StreamConfig:
     avatar_id: str
     renderer: str
-    """"" takes the first one that the avatar is prepared for and this engine has."""
+    """"" takes the first of this engine that the avatar is prepared for."""
     clock: FrameClock
     start_index: int
     batch_frames: int
@@ -198,7 +198,7 @@ class Engine:
 
     def _warm(self, avatar_id: str, renderer: str) -> tuple[str, WarmAvatar]:
         info = self.avatars.info(avatar_id)
-        ready = [name for name in info.renderers if name in self.models]
+        ready = [name for name in self.models if name in info.renderers]
         name = renderer or (ready[0] if ready else "")
         if name not in info.renderers:
             raise NotReady(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from services.infer.avatars import AvatarCache
 from services.infer.engine import Engine
 from services.infer.servicer import InferServicer
 from warmtalk.config import Config
 from warmtalk.core.pipeline import Model
+from warmtalk.models import weights
 from warmtalk.models.mesh import MeshRenderer
 from warmtalk.models.mouth_dsp import MouthFromSound
 from warmtalk.rpc.server import Server, serve
@@ -16,15 +19,34 @@ from warmtalk.v1 import infer_pb2_grpc
 SERVICE = "warmtalk.v1.InferService"
 
 
-def models() -> dict[str, Model]:
-    """Renderers of this server by name, the default first."""
-    return {"mesh": Model(MouthFromSound(), MeshRenderer())}
+def renderers(config: Config) -> list[str]:
+    """Names of the renderers of this server, the default first: musetalk where torch and its weights are there."""
+    here = ["mesh"]
+    if weights.present(config.models_dir, config.musetalk.version) and find_spec("torch") and find_spec("diffusers"):
+        here.append("musetalk")
+    return sorted(here, key=lambda name: name != config.infer.renderer)
+
+
+def model(name: str, config: Config) -> Model:
+    """One of `renderers`, loaded. Raises NotReady and Damaged when its weights are not what they should be."""
+    if name == "musetalk":
+        from services.infer import musetalk
+
+        return musetalk.model(config.models_dir, config.musetalk)
+    return Model(MouthFromSound(), MeshRenderer())
+
+
+def models(config: Config | None = None) -> dict[str, Model]:
+    """Renderers of this server by name, the default first. Without a configuration the embedded one alone."""
+    if config is None:
+        return {"mesh": Model(MouthFromSound(), MeshRenderer())}
+    return {name: model(name, config) for name in renderers(config)}
 
 
 def build(config: Config) -> tuple[Server, Engine]:
     """A server that is not started yet, and its engine, which is to be closed after it."""
     cache = AvatarCache(AvatarStore(config.avatars_dir), config.infer.cache_mb << 20)
-    engine = Engine(models(), cache, max_streams=config.infer.max_streams)
+    engine = Engine(models(config), cache, max_streams=config.infer.max_streams)
     server = Server(config.infer.listen, SERVICE)
     servicer = InferServicer(engine, batch_frames=config.batch_size)
     infer_pb2_grpc.add_InferServiceServicer_to_server(servicer, server.grpc)

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from importlib.metadata import version
@@ -25,7 +25,17 @@ from services.prep import report
 from services.prep.rows import rows
 from services.prep.scan import Scan, Source, Video, scan
 from services.prep.still import StillMotion
-from warmtalk.core.bundle import AvatarInfo, Faces, write_faces, write_info, write_json, write_mask
+from warmtalk.core.bundle import (
+    AvatarInfo,
+    Bundle,
+    Faces,
+    Latents,
+    write_faces,
+    write_info,
+    write_json,
+    write_latents,
+    write_mask,
+)
 from warmtalk.core.errors import BadMedia
 from warmtalk.core.masks import mesh_mask
 from warmtalk.core.types import Box
@@ -90,13 +100,16 @@ class Order:
 @dataclass(frozen=True, slots=True)
 class Progress:
     stage: str = "queued"
-    """ "queued", "reading", "finding faces" or "writing"."""
+    """ "queued", "reading", "finding faces", "writing" or "encoding faces"."""
     done: int = 0
     total: int = 0
     """0 while unknown."""
     seconds_left: float = -1.0
     """Negative while unknown."""
 
+
+LatentMaker = Callable[[Bundle, Callable[[int, int], None]], Latents]
+"""Latents of a bundle's rows; calls back with rows done and all. May raise NotReady or Damaged: its weights."""
 
 Report = Callable[[Progress], None]
 """Called often; may raise to stop the build."""
@@ -105,9 +118,11 @@ Report = Callable[[Progress], None]
 class Builder:
     """Builds one avatar at a time, in the thread that made it."""
 
-    def __init__(self, store: AvatarStore, limits: Limits) -> None:
+    def __init__(self, store: AvatarStore, limits: Limits, latents: LatentMaker | None = None) -> None:
+        """With `latents` the avatars are prepared for MuseTalk too."""
         self._store = store
         self._limits = limits
+        self._latents = latents
         self._finder: FaceFinder | None = None
 
     def build(self, order: Order, tell: Report) -> AvatarInfo:
@@ -148,6 +163,11 @@ class Builder:
         write_faces(work, faces)
         write_json(work / "report.json", report.report(frames))
         info = _info(order, found, faces)
+        write_info(work, info)
+        if self._latents is None:
+            return info
+        write_latents(work, self._latents(Bundle(work), _counter("encoding faces", tell)))
+        info = replace(info, renderers=(*RENDERERS, "musetalk"))
         write_info(work, info)
         return info
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from importlib.util import find_spec
 from pathlib import Path
 
-from services.prep.builder import Builder, BuildParams, Order
+from services.prep.builder import Builder, BuildParams, LatentMaker, Order
 from services.prep.jobs import Jobs
 from services.prep.servicer import PrepServicer
 from services.prep.uploads import UploadStore
@@ -15,6 +16,7 @@ from warmtalk.config import Config
 from warmtalk.core.errors import WarmtalkError
 from warmtalk.media.decode import Limits
 from warmtalk.media.ffmpeg import sniff_file
+from warmtalk.models import weights
 from warmtalk.rpc.server import Server, serve
 from warmtalk.store import AvatarStore, checked_id
 from warmtalk.v1 import prep_pb2_grpc
@@ -29,10 +31,21 @@ def build(config: Config) -> tuple[Server, Jobs]:
     store = AvatarStore(config.avatars_dir)
     uploads = UploadStore(config.avatars_dir / ".uploads", config.prep.max_upload_mb << 20)
     limits = Limits(config.prep.max_source_s, config.prep.max_source_pixels)
-    jobs = Jobs(store, uploads, lambda: Builder(store, limits), config.prep.max_queue)
+    jobs = Jobs(store, uploads, lambda: Builder(store, limits, latent_maker(config)), config.prep.max_queue)
     server = Server(config.prep.listen, SERVICE)
     prep_pb2_grpc.add_PrepServiceServicer_to_server(PrepServicer(config, store, uploads, jobs), server.grpc)
     return server, jobs
+
+
+def latent_maker(config: Config) -> LatentMaker | None:
+    """MuseTalk's, where torch and its weights are; None: avatars are for the embedded renderer alone."""
+    if not (
+        weights.present(config.models_dir, config.musetalk.version) and find_spec("torch") and find_spec("diffusers")
+    ):
+        return None
+    from services.prep.musetalk import MuseTalkLatents
+
+    return MuseTalkLatents(config.models_dir, config.musetalk)
 
 
 async def run(config: Config) -> None:

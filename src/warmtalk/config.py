@@ -63,6 +63,14 @@ class SessionConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MuseTalkConfig:
+    version: str = _key("v15", "Version of the weights: v15 or v1.")
+    device: str = _key("auto", "auto (a GPU where there is one), cpu, cuda or cuda:0.")
+    dtype: str = _key("auto", "auto (fp16 on a GPU, else fp32), fp32, fp16 or bf16.")
+    lookahead: int = _key(2, "Pieces of 80 ms, from the one a frame begins in, that are heard before it is drawn.")
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     avatar_id: str = _key("", "Avatar of a session that names none.")
     video_path: str = _key("", "Source of avatar_id; with preparation it is built at start when it is missing.")
@@ -71,10 +79,12 @@ class Config:
     preparation: bool = _key(False, "Build avatar_id from video_path at start.")
     fps: Fraction = _key(Fraction(25), "Frames per second of new avatars: 25, or 30000/1001.")
     data_dir: Path = _key(Path("data"), "Folder of the shared volumes: avatars/ and sessions/ lie in it.")
+    models_dir: Path = _key(Path("models"), "Folder of MuseTalk's weights, see warmtalk weights.")
     log_level: str = _key("info", "debug, info, warning or error.")
     prep: PrepConfig = field(default_factory=PrepConfig)
     infer: InferConfig = field(default_factory=InferConfig)
     session: SessionConfig = field(default_factory=SessionConfig)
+    musetalk: MuseTalkConfig = field(default_factory=MuseTalkConfig)
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch_size <= 8:

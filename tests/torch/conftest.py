@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from services.prep.adopt import adopt
 from tests.golden.tiny_checkpoint import build
+from warmtalk.core.types import Samples
+from warmtalk.models import load
+from warmtalk.models.musetalk import MuseTalk
+from warmtalk.models.musetalk_renderer import MuseTalkRenderer
+from warmtalk.models.whisper import WhisperEncoder
+from warmtalk.store import AvatarStore
 
+CPU = torch.device("cpu")
 GOLDEN = Path(__file__).parents[1] / "golden" / "data"
 
 
@@ -21,3 +31,27 @@ def two_threads() -> None:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny checkpoint in the published layout. Not to be changed: copy what you break."""
     return build(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def avatars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An avatars folder with `synth`, 6 frames, taken over from the reference program's cache. Copy what you break."""
+    root = tmp_path_factory.mktemp("avatars")
+    adopt(GOLDEN / "synth_avatar_v15", "synth", AvatarStore(root), fps=Fraction(25))
+    return root
+
+
+@pytest.fixture(scope="session")
+def speech() -> Samples:
+    """1.2 s of the golden clip at 16 kHz."""
+    return np.asarray(np.load(GOLDEN / "synth_audio.npz")["pcm16k"][:19_200], np.float32)
+
+
+@pytest.fixture(scope="session")
+def encoder(models: Path) -> WhisperEncoder:
+    return WhisperEncoder(load.whisper(models, torch.float32), CPU)
+
+
+@pytest.fixture(scope="session")
+def renderer(models: Path) -> MuseTalkRenderer:
+    return MuseTalkRenderer(MuseTalk(models, "v15", CPU, torch.float32))

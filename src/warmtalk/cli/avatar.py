@@ -1,4 +1,4 @@
-"""warmtalk avatar create | list | show | delete"""
+"""warmtalk avatar create | list | show | delete; import and export are in avatar_folder.py"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Never
 
 from tqdm import tqdm
 
-from warmtalk.cli import calls
+from warmtalk.cli import avatar_folder, calls
 from warmtalk.config import Config
 from warmtalk.core.errors import InvalidInput, WarmtalkError
 from warmtalk.rpc.convert import frame_rate_message
@@ -40,6 +40,7 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     delete = avatar.add_parser("delete", help="remove an avatar, or stop its build")
     delete.add_argument("id")
     delete.set_defaults(run=_delete)
+    avatar_folder.add_arguments(avatar)
 
 
 async def _create(args: argparse.Namespace, config: Config) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from services.infer.wiring import models
+from services.infer import wiring
 from warmtalk.config import Config
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import InvalidInput, NotReady
@@ -29,28 +29,30 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     offline.add_argument("--avatar", required=True, metavar="ID", help="in the avatars folder of data_dir")
     offline.add_argument("--audio", type=Path, required=True, metavar="FILE", help="wav, mp3, flac or ogg")
     offline.add_argument("--out", type=Path, required=True, metavar="FILE", help="MP4 with H.264 and FLAC")
-    offline.add_argument("--renderer", default="", help="default: the first that the avatar is prepared for")
+    offline.add_argument(
+        "--renderer", default="", help="default: infer.renderer, else any that the avatar is prepared for"
+    )
     offline.set_defaults(run=_render)
 
 
 async def _render(args: argparse.Namespace, config: Config) -> int:
     bundle = AvatarStore(config.avatars_dir).open(args.avatar)
-    model = _model(bundle, args.renderer)
+    model = _model(bundle, args.renderer, config)
     await asyncio.to_thread(_write, bundle, model, _read(args.audio), args.out, config)
     print(args.out)
     return 0
 
 
-def _model(bundle: Bundle, wanted: str) -> Model:
-    here = models()
-    name = wanted or next((one for one in bundle.info.renderers if one in here), "")
+def _model(bundle: Bundle, wanted: str, config: Config) -> Model:
+    here = wiring.renderers(config)
+    name = wanted or next((one for one in here if one in bundle.info.renderers), "")
     if name not in here or name not in bundle.info.renderers:
         raise NotReady(
             f"avatar {bundle.info.avatar_id!r} is prepared for {', '.join(bundle.info.renderers)};"
             f" this machine renders {', '.join(here)}",
             "Choose one with --renderer, or build the avatar again",
         )
-    return here[name]
+    return wiring.model(name, config)
 
 
 def _read(path: Path) -> bytes:

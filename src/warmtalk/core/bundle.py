@@ -3,6 +3,7 @@
     avatar.json           what it is and how it was made (AvatarInfo)
     frames/00000.mp4 ...  the source frames once, SEGMENT_FRAMES a file, so that any frame is found without seeking
     faces.safetensors     boxes [n,4] int32, crop_boxes [n,4] int32, landmarks [n,468,2] float32, usable [n] uint8
+    latents.safetensors   latents [n,8,32,32] float16, only when prepared for MuseTalk (Latents)
     masks/00000000.png    blend mask of each usable row, S x S uint8, S the side of its crop box
     report.json           per frame: faces found, verdict and reason, for people
 
@@ -24,6 +25,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from warmtalk.core.errors import Damaged
@@ -77,6 +79,22 @@ class Faces:
         shapes = (self.boxes.shape, self.crop_boxes.shape, self.landmarks.shape)
         if shapes != ((n, 4), (n, 4), (n, 468, 2)):
             raise ValueError(f"faces do not fit together: {shapes} for {n} rows")
+
+
+@dataclass(frozen=True, slots=True)
+class Latents:
+    """latents.safetensors: what MuseTalk knows of each row; zeros where the row is not usable."""
+
+    values: npt.NDArray[np.float16]
+    """[n, 8, 32, 32]: the VAE's latents of the face with its lower half black, then of the whole face."""
+    vae: str
+    """Tells the VAE that made them; no other can read them. "" where it is not known."""
+    version: str
+    """Version of MuseTalk that the boxes were made for: "v15" or "v1"."""
+
+    def __post_init__(self) -> None:
+        if self.values.shape[1:] != (8, 32, 32):
+            raise ValueError(f"latents are [n, 8, 32, 32], not {self.values.shape}")
 
 
 class Bundle:
@@ -191,6 +209,23 @@ def read_faces(path: Path) -> Faces:
         return Faces(**load_file(path / "faces.safetensors"))
     except Exception as error:  # safetensors raises its own type, OSError or ValueError by cause
         raise _damaged(path, f"faces.safetensors cannot be read ({error})") from error
+
+
+def read_latents(path: Path) -> Latents:
+    """Of the bundle at `path`. Raises Damaged."""
+    file = path / "latents.safetensors"
+    try:
+        with safe_open(file, "np") as opened:
+            about = opened.metadata()
+            return Latents(opened.get_tensor("latents"), about["vae"], about["version"])
+    except Exception as error:  # safetensors raises its own type, OSError or ValueError by cause
+        raise _damaged(path, f"latents.safetensors cannot be read ({error})") from error
+
+
+def write_latents(path: Path, latents: Latents) -> None:
+    values = np.ascontiguousarray(latents.values, np.float16)
+    about = {"vae": latents.vae, "version": latents.version}
+    save_file({"latents": values}, path / "latents.safetensors", about)
 
 
 def write_info(path: Path, info: AvatarInfo) -> None:

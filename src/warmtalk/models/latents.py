@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from warmtalk.core import bundle
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.faces import crop_face
 from warmtalk.core.types import FACE_SIZE, Image
 from warmtalk.models import load
 
@@ -26,11 +29,11 @@ class LatentEncoder:
         self._vae.decoder = None
         self._device = device
         self._dtype = dtype
-        self._batch = batch
+        self.batch = batch
 
     def encode(self, crops: Sequence[Image]) -> Latents:
         """[256, 256, 3] crops to latents: the mean of the posterior, where the reference draws from it unseeded."""
-        parts = [self._means(crops[i : i + self._batch]) for i in range(0, len(crops), self._batch)]
+        parts = [self._means(crops[i : i + self.batch]) for i in range(0, len(crops), self.batch)]
         return np.concatenate([np.zeros((0, 8, 32, 32), np.float32), *parts])
 
     def posterior(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,6 +46,19 @@ class LatentEncoder:
         mean, _ = self.posterior(torch.cat([vae_input(crops, masked=True), vae_input(crops, masked=False)]))
         latents: Latents = torch.cat((load.VAE_SCALE * mean).chunk(2), 1).numpy()
         return latents
+
+
+def latents_of(
+    avatar: Bundle, encoder: LatentEncoder, version: str, on_row: Callable[[int, int], None] = lambda done, total: None
+) -> bundle.Latents:
+    """Latents of every usable row, zeros elsewhere. `on_row` gets the rows done and all; it may raise to stop."""
+    rows = [row for row in range(len(avatar)) if avatar.usable(row)]
+    values = np.zeros((len(avatar), 8, 32, 32), np.float16)
+    for done in range(0, len(rows), encoder.batch):
+        batch = rows[done : done + encoder.batch]
+        values[batch] = encoder.encode([crop_face(avatar.frame(row), avatar.box(row)) for row in batch])
+        on_row(done + len(batch), len(rows))
+    return bundle.Latents(values, encoder.vae, version)
 
 
 def vae_input(crops: Sequence[Image], *, masked: bool) -> torch.Tensor:

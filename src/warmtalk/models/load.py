@@ -56,8 +56,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise _damaged(path, f"cannot be read ({_first_line(error)})") from error
 
 
-def unet(models_dir: Path, version: str, dtype: torch.dtype) -> Any:
-    """The UNet2DConditionModel of one MuseTalk version, on the CPU, in inference mode.
+def unet(models_dir: Path, version: str, dtype: torch.dtype | None) -> Any:
+    """The UNet2DConditionModel of one MuseTalk version, on the CPU, in `dtype` or that of the file.
 
     Raises NotReady when a file is missing, Damaged when it is broken or no MuseTalk UNet of that version,
     InvalidInput for an unknown version.
@@ -69,7 +69,7 @@ def unet(models_dir: Path, version: str, dtype: torch.dtype) -> Any:
     return _assembled(UNet2DConditionModel, found, read_tensors(found.weights, dtype), lambda _: None)
 
 
-def vae(models_dir: Path, dtype: torch.dtype, *, encoder: bool = True) -> Any:
+def vae(models_dir: Path, dtype: torch.dtype | None, *, encoder: bool = True) -> Any:
     """The AutoencoderKL, on the CPU. Without `encoder` only the decoder is loaded (60 % of the weights).
 
     Raises as `unet` does, and NotReady when the encoder is asked of a file that has the decoder only.
@@ -87,7 +87,7 @@ def vae(models_dir: Path, dtype: torch.dtype, *, encoder: bool = True) -> Any:
     return _assembled(AutoencoderKL, found, tensors, lambda model: None if encoder else _decoder_only(model))
 
 
-def whisper(models_dir: Path, dtype: torch.dtype) -> Tensors:
+def whisper(models_dir: Path, dtype: torch.dtype | None) -> Tensors:
     """Tensors of whisper's encoder, without the prefix of the whole model. Raises as `unet` does."""
     found = weights.find(models_dir, weights.WHISPER)
     prefixes = ("model.encoder.", "encoder.")

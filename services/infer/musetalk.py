@@ -1,0 +1,22 @@
+"""MuseTalk's model of this server. The only module here that imports torch: import it only where it is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from warmtalk.config import MuseTalkConfig
+from warmtalk.core.pipeline import Model
+from warmtalk.models import load
+from warmtalk.models.musetalk import MuseTalk, pick_device, pick_dtype
+from warmtalk.models.musetalk_renderer import MuseTalkRenderer
+from warmtalk.models.speech_features import WhisperFeatures
+from warmtalk.models.whisper import WhisperEncoder
+
+
+def model(models_dir: Path, config: MuseTalkConfig) -> Model:
+    """Loads the weights. Raises NotReady, Damaged and InvalidInput with what to do."""
+    device = pick_device(config.device)
+    dtype = pick_dtype(config.dtype, device)
+    encoder = WhisperEncoder(load.whisper(models_dir, dtype), device)
+    networks = MuseTalk(models_dir, config.version, device, dtype)
+    return Model(WhisperFeatures(encoder, device, lookahead=config.lookahead), MuseTalkRenderer(networks))

@@ -1,0 +1,27 @@
+"""MuseTalk's latents for the builder. Imports torch: import it only where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from warmtalk.config import MuseTalkConfig
+from warmtalk.core.bundle import Bundle, Latents
+from warmtalk.models.latents import LatentEncoder, latents_of
+from warmtalk.models.musetalk import pick_device, pick_dtype
+
+
+class MuseTalkLatents:
+    """Loads the image codec with the first avatar and keeps it. One thread only."""
+
+    def __init__(self, models_dir: Path, config: MuseTalkConfig) -> None:
+        self._models_dir = models_dir
+        self._config = config
+        self._encoder: LatentEncoder | None = None
+
+    def __call__(self, bundle: Bundle, on_row: Callable[[int, int], None]) -> Latents:
+        """Raises NotReady and Damaged when the weights are not what they should be."""
+        if self._encoder is None:
+            device = pick_device(self._config.device)
+            self._encoder = LatentEncoder(self._models_dir, device, pick_dtype(self._config.dtype, device))
+        return latents_of(bundle, self._encoder, self._config.version, on_row)

@@ -1,0 +1,179 @@
+"""MuseTalk behind the port: batches equal single renders, failures belong to one face, bundles fit or are refused."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.torch.conftest import CPU
+from warmtalk.core.bundle import Bundle, Latents, read_latents, write_latents
+from warmtalk.core.errors import Busy, Damaged, InvalidInput, NotReady
+from warmtalk.core.pipeline import WarmAvatar, render
+from warmtalk.core.types import FrameClock, Samples
+from warmtalk.models.latents import LatentEncoder, latents_of
+from warmtalk.models.musetalk import Faces, MuseTalk, pick_device, pick_dtype
+from warmtalk.models.musetalk_renderer import FaceJob, MuseTalkRenderer
+from warmtalk.models.speech_features import WhisperFeatures
+from warmtalk.models.whisper import WhisperEncoder
+
+RNG = np.random.default_rng(1)
+FEATURES = RNG.standard_normal((6, 50, 384)).astype(np.float32)
+
+
+@pytest.fixture
+def own(avatars: Path, tmp_path: Path) -> Path:
+    """A copy of the avatar to break."""
+    return shutil.copytree(avatars / "synth", tmp_path / "synth")
+
+
+def test_a_batch_of_many_streams_is_their_single_renders(renderer: MuseTalkRenderer, avatars: Path) -> None:
+    """At most 1 of 255 apart, on fewer than 0.2 % of the values: the order of summing depends on the batch."""
+    avatar = renderer.prepare(Bundle(avatars / "synth"))
+    together = renderer.render_many([FaceJob(avatar, row, FEATURES[row]) for row in range(6)])
+    for row, face in enumerate(together):
+        alone = renderer.render(avatar, [row], FEATURES[row : row + 1])[0]
+        assert isinstance(face, np.ndarray)
+        assert np.abs(face.astype(int) - alone).max() <= 1
+        assert (face != alone).mean() < 0.002
+
+
+def test_live_and_offline_give_the_same_frames(
+    renderer: MuseTalkRenderer, encoder: WhisperEncoder, avatars: Path, speech: Samples
+) -> None:
+    avatar = WarmAvatar(Bundle(avatars / "synth"), renderer)
+    features = WhisperFeatures(encoder, CPU)
+    sound = speech[:5120]
+    whole, cut = (
+        list(render(avatar, features, pieces, FrameClock(), batch_frames=4))
+        for pieces in ([sound], np.split(sound, [100, 1380, 4000]))
+    )
+    assert [patch.frame for patch in whole] == [patch.frame for patch in cut] == list(range(8))
+    for a, b in zip(whole, cut, strict=True):
+        assert a.box == b.box
+        assert np.abs(a.pixels.astype(int) - b.pixels).max() <= 1  # batches differ in size
+
+
+class Scripted:
+    """Networks that fail as they are told."""
+
+    version, vae, device, dtype = "v15", "", CPU, torch.float32
+
+    def __init__(self, largest: int = 99) -> None:
+        self.largest = largest
+        self.sizes: list[int] = []
+
+    def faces(self, latents: torch.Tensor, features: torch.Tensor) -> tuple[Faces, np.ndarray]:  # type: ignore[type-arg]
+        self.sizes.append(len(latents))
+        if len(latents) > self.largest:
+            raise torch.OutOfMemoryError("no memory")
+        finite = torch.isfinite(features).flatten(1).all(1).numpy()
+        return np.zeros((len(latents), 256, 256, 3), np.uint8), finite
+
+
+def scripted(networks: Scripted) -> MuseTalkRenderer:
+    return MuseTalkRenderer(networks)  # type: ignore[arg-type]
+
+
+def test_a_face_that_is_not_finite_is_the_failure_of_one(avatars: Path) -> None:
+    renderer = scripted(Scripted())
+    avatar = renderer.prepare(Bundle(avatars / "synth"))
+    spoiled = FEATURES.copy()
+    spoiled[2, 7, 7] = np.nan
+    found = renderer.render_many([FaceJob(avatar, row, spoiled[row]) for row in range(4)])
+    assert [isinstance(face, Damaged) for face in found] == [False, False, True, False]
+    assert "row 2 of avatar 'synth'" in str(found[2])
+    with pytest.raises(Damaged, match="not finite"):
+        renderer.render(avatar, [1, 2], spoiled[1:3])
+
+
+def test_nan_is_noticed_in_the_networks_themselves(models: Path) -> None:
+    networks = MuseTalk(models, "v15", CPU, torch.float32)
+    latents = torch.zeros(2, 8, 32, 32)
+    latents[1, 0, 0, 0] = torch.nan
+    _, finite = networks.faces(latents, torch.zeros(2, 50, 384))
+    assert finite.tolist() == [True, False]
+
+
+def test_without_memory_the_batch_shrinks_and_stays_small(avatars: Path) -> None:
+    networks = Scripted(largest=2)
+    renderer = scripted(networks)
+    avatar = renderer.prepare(Bundle(avatars / "synth"))
+    assert len(renderer.render(avatar, list(range(6)), FEATURES)) == 6
+    assert networks.sizes == [6, 3, 1, 1, 1, 1, 1, 1]
+    networks.largest = 0
+    with pytest.raises(Busy, match="no memory left"):
+        renderer.render(avatar, [0], FEATURES[:1])
+
+
+def test_folding_the_timestep_changes_nothing(models: Path) -> None:
+    latents, features = torch.randn(1, 8, 32, 32, generator=torch.Generator().manual_seed(3)), FEATURES[:1]
+    folded, plain = (MuseTalk(models, "v15", CPU, torch.float32, fold=fold) for fold in (True, False))
+    a, b = (one.predict(latents, torch.from_numpy(features)) for one in (folded, plain))
+    assert (a - b).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(("dtype", "mean"), [(torch.float16, 0.5), (torch.bfloat16, 4.0)])
+def test_half_precision_is_near(
+    models: Path, renderer: MuseTalkRenderer, avatars: Path, dtype: torch.dtype, mean: float
+) -> None:
+    bundle = Bundle(avatars / "synth")
+    half = MuseTalkRenderer(MuseTalk(models, "v15", CPU, dtype))
+    faces = [one.render(one.prepare(bundle), [0], FEATURES[:1])[0].astype(int) for one in (renderer, half)]
+    assert np.abs(faces[0] - faces[1]).mean() < mean
+
+
+def test_an_avatar_of_another_version_or_codec(renderer: MuseTalkRenderer, own: Path) -> None:
+    found = read_latents(own)
+    for changed in (replace(found, version="v1"), replace(found, vae="0123456789abcdef")):
+        write_latents(own, changed)
+        with pytest.raises(NotReady, match="Build it again with these weights"):
+            renderer.prepare(Bundle(own))
+
+
+def test_broken_latents(renderer: MuseTalkRenderer, own: Path) -> None:
+    write_latents(own, Latents(np.zeros((3, 8, 32, 32), np.float16), "", "v15"))
+    with pytest.raises(Damaged, match="3 latents for 6 frames"):
+        renderer.prepare(Bundle(own))
+    (own / "latents.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(Damaged, match=r"latents\.safetensors cannot be read"):
+        renderer.prepare(Bundle(own))
+    (own / "latents.safetensors").unlink()
+    with pytest.raises(Damaged, match=r"latents\.safetensors cannot be read"):
+        renderer.prepare(Bundle(own))
+
+
+def test_latents_of_a_bundle_are_aligned_with_its_rows(models: Path, own: Path) -> None:
+    bundle = Bundle(own)
+    bundle.faces.usable[2] = 0
+    calls: list[tuple[int, int]] = []
+    encoder = LatentEncoder(models, CPU, torch.float32, batch=2)
+    found = latents_of(bundle, encoder, "v15", lambda done, total: calls.append((done, total)))
+    assert calls == [(2, 5), (4, 5), (5, 5)]
+    assert not found.values[2].any()
+    imported = read_latents(own).values.astype(np.float32)
+    for row in (0, 1, 3, 4, 5):  # the reference draws from the posterior; here is its mean
+        distance = [np.abs(found.values[row] - imported[other]).mean() for other in range(6)]
+        assert distance[row] < 0.1
+    assert encoder.vae == MuseTalk(models, "v15", CPU, torch.float32).vae
+
+
+def test_devices_and_precisions_that_are_not_there() -> None:
+    assert pick_device("cpu").type == "cpu"
+    assert pick_dtype("auto", CPU) is torch.float32
+    assert pick_dtype("auto", torch.device("cuda")) is torch.float16
+    for device in ("warp", "tpu:0x"):
+        with pytest.raises(InvalidInput, match="no device"):
+            pick_device(device)
+    with pytest.raises(InvalidInput, match="Use auto, fp32"):
+        pick_dtype("int4", CPU)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_where_there_is_none() -> None:
+    with pytest.raises(NotReady, match=r"sees no CUDA GPU.*infer\.device to cpu"):
+        pick_device("cuda")

@@ -1,0 +1,196 @@
+"""warmtalk weights and verify-golden as their user meets them; the hub is a server of this test."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.golden.tiny_checkpoint import write_modern_vae
+from tests.torch.conftest import CPU, GOLDEN
+from warmtalk.cli import main
+from warmtalk.core.errors import Damaged
+from warmtalk.models import load
+from warmtalk.models.musetalk import MuseTalk
+from warmtalk.models.weights import present
+
+
+class Hub(BaseHTTPRequestHandler):
+    """/OWNER/NAME/resolve/main/FILE, as the hub answers for large files."""
+
+    files: dict[str, bytes]
+    lie = False
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, *, body: bool) -> None:
+        data = self.files.get(self.path.split("?")[0].replace("/resolve/main/", ":").lstrip("/"))
+        if data is None:
+            self.send_response(404)
+            self.end_headers()
+            return
+        digest = hashlib.sha256(b"other" if self.lie else data).hexdigest()
+        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
+        self.send_response(206 if "Range" in self.headers else 200)
+        self.send_header("ETag", f'"{digest}"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("X-Linked-ETag", f'"{digest}"')
+        self.send_header("X-Linked-Size", str(len(data)))
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        if body:
+            self.wfile.write(data[start:])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(models: Path, tmp_path: Path) -> Iterator[tuple[str, type[Hub]]]:
+    """Address of a hub with the tiny checkpoint, and its class, to make it lie."""
+    write_modern_vae(tmp_path / "vae")
+    whisper = tmp_path / "whisper.safetensors"
+    from safetensors.torch import save_file
+
+    save_file(load.read_tensors(models / "whisper" / "pytorch_model.bin"), whisper)
+    places = {
+        "TMElyralab/MuseTalk:musetalkV15/musetalk.json": models / "musetalkV15" / "musetalk.json",
+        "TMElyralab/MuseTalk:musetalkV15/unet.pth": models / "musetalkV15" / "unet.pth",
+        "stabilityai/sd-vae-ft-mse:config.json": models / "sd-vae" / "config.json",
+        "stabilityai/sd-vae-ft-mse:diffusion_pytorch_model.safetensors": next((tmp_path / "vae").glob("*.safetensors")),
+        "openai/whisper-tiny:config.json": models / "whisper" / "config.json",
+        "openai/whisper-tiny:model.safetensors": whisper,
+    }
+    handler = type("TinyHub", (Hub,), {"files": {name: path.read_bytes() for name, path in places.items()}})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", handler
+    server.shutdown()
+    server.server_close()
+
+
+def fetch(address: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: the hub's client reads HF_ENDPOINT when it is imported."""
+    environ = os.environ | {
+        "HF_ENDPOINT": address,
+        "WARMTALK_MODELS_DIR": str(folder),
+        "HF_HOME": str(folder.parent / "hf"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    command = [sys.executable, "-m", "warmtalk.cli", "weights", "fetch"]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_fetch_from_a_mirror_into_the_published_layout(hub: tuple[str, type[Hub]], tmp_path: Path) -> None:
+    folder = tmp_path / "fetched"
+    run = fetch(hub[0], folder)
+    assert run.returncode == 0, run.stderr
+    assert present(folder)
+    MuseTalk(folder, "v15", CPU, torch.float32)
+    again = fetch("http://127.0.0.1:9", folder)  # all is there: nobody is asked
+    assert again.returncode == 0, again.stderr
+
+
+def test_a_file_that_is_not_what_the_hub_says(hub: tuple[str, type[Hub]], tmp_path: Path) -> None:
+    hub[1].lie = True
+    run = fetch(hub[0], tmp_path / "fetched")
+    assert run.returncode == 1
+    assert "has sha256" in run.stderr
+    assert not list((tmp_path / "fetched").glob("*/unet.pth"))
+
+
+def test_a_hub_that_does_not_answer(tmp_path: Path) -> None:
+    run = fetch("http://127.0.0.1:9", tmp_path / "fetched")
+    assert run.returncode == 1
+    assert "HF_ENDPOINT" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_verify_says_what_is_missing(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WARMTALK_MODELS_DIR", str(models))
+    assert main(["weights", "verify"]) == 0
+    assert capsys.readouterr().out.count("ok ") == 4
+    own = shutil.copytree(models, tmp_path / "models")
+    shutil.rmtree(own / "musetalk")
+    shutil.rmtree(own / "whisper")
+    (own / "sd-vae" / "diffusion_pytorch_model.bin").write_bytes(b"cut")
+    monkeypatch.setenv("WARMTALK_MODELS_DIR", str(own))
+    assert main(["weights", "verify"]) == 1
+    said = capsys.readouterr().out
+    assert said.count("MISSING") == 3
+    assert "disables: renderer musetalk, version v1\n" in said
+    assert "cannot be read" in said
+
+
+def test_import_flattens_what_downloads_left_nested(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("musetalkV15", "sd-vae", "whisper"):
+        shutil.copytree(models / name, tmp_path / "naive" / name / name)
+    monkeypatch.setenv("WARMTALK_MODELS_DIR", str(tmp_path / "own"))
+    assert main(["weights", "import", str(tmp_path / "naive")]) == 0
+    assert (tmp_path / "own" / "musetalkV15" / "unet.pth").is_file()
+    assert main(["weights", "verify"]) == 0
+    assert main(["weights", "import", str(tmp_path / "naive"), "--version", "v1"]) == 1
+    assert "MuseTalk v1" in capsys.readouterr().err
+
+
+def test_a_lean_export_renders_the_same(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARMTALK_MODELS_DIR", str(models))
+    lean = tmp_path / "lean"
+    assert main(["weights", "export-lean", str(lean)]) == 0
+    assert main(["weights", "export-lean", str(lean)]) == 1  # not over something
+    assert sorted(str(path.relative_to(lean)) for path in lean.rglob("*.safetensors")) == [
+        "musetalkV15/unet.safetensors",
+        "sd-vae/diffusion_pytorch_model.safetensors",
+        "whisper/model.safetensors",
+    ]
+    latents, features = torch.ones(1, 8, 32, 32), torch.ones(1, 50, 384)
+    whole, small = (MuseTalk(folder, "v15", CPU, torch.float16) for folder in (models, lean))
+    assert (whole.faces(latents, features)[0] == small.faces(latents, features)[0]).all()
+    assert whole.vae == small.vae
+    with pytest.raises(Exception, match="only the decoder"):
+        load.vae(lean, torch.float32)
+    (lean / "musetalk").mkdir()
+    for path in (lean / "musetalkV15").iterdir():
+        shutil.copy(path, lean / "musetalk")
+    with pytest.raises(Damaged, match="was written for musetalkV15"):
+        load.unet(lean, "v1", torch.float16)
+
+
+def test_verify_golden_fails_with_other_weights(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = shutil.copytree(models, tmp_path / "models")
+    tensors = torch.load(own / "musetalkV15" / "unet.pth", weights_only=True)
+    tensors["conv_out.bias"] += 0.01
+    torch.save(tensors, own / "musetalkV15" / "unet.pth")
+    vectors = tmp_path / "vectors"
+    vectors.mkdir()
+    for name in ("manifest.json", "pe.npz", "parsing.npz", "audio_index.npz", "edge.npz"):
+        shutil.copy(GOLDEN / name, vectors)
+    assert main(["verify-golden", str(vectors), "--models", str(models), "--device", "cpu"]) == 0
+    for name in ("synth_clip.wav", "synth_audio.npz", "synth_offline.npz", "synth_realtime.npz"):
+        shutil.copy(GOLDEN / name, vectors)
+    shutil.copytree(GOLDEN / "synth_frames", vectors / "synth_frames")
+    assert main(["verify-golden", str(vectors), "--models", str(own), "--device", "cpu"]) == 1
+    said = capsys.readouterr().out
+    assert "FAIL" in said
+    assert "synth_v1/pred_latents " in said
+    assert main(["verify-golden", str(tmp_path), "--models", str(models)]) == 1
