@@ -1,0 +1,166 @@
+"""Scheduler: no frame lost, doubled or out of order; nobody starves; the abort is at once; credit is kept."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from warmtalk.core.scheduler import Scheduler, Share, streams_at
+
+FPS = Fraction(25)
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("offer"), st.integers(0, 5), st.integers(1, 12)),
+        st.tuples(st.just("grant"), st.integers(0, 5), st.integers(1, 12)),
+        st.tuples(st.just("close"), st.integers(0, 5), st.just(0)),
+        st.tuples(st.just("take"), st.just(0), st.just(0)),
+    ),
+    max_size=80,
+)
+
+
+@given(steps, st.integers(1, 20), st.integers(1, 8))
+def test_every_frame_is_taken_once_in_order_within_credit(
+    events: list[tuple[str, int, int]], max_batch: int, max_share: int
+) -> None:
+    scheduler = Scheduler(max_batch=max_batch, max_share=max_share)
+    offered, credit, taken = [0] * 6, [4] * 6, [0] * 6
+    closed: set[int] = set()
+    for key in range(6):
+        scheduler.open(key, FPS, 4)
+
+    def take() -> int:
+        shares = scheduler.take()
+        assert len({share.key for share in shares}) == len(shares)
+        for share in shares:
+            key = share.key
+            assert isinstance(key, int)
+            assert key not in closed
+            assert share.first == taken[key]
+            assert 1 <= share.count <= (max_share if share.first else 1)
+            taken[key] += share.count
+            assert taken[key] <= min(offered[key], credit[key])
+        total = sum(share.count for share in shares)
+        assert total <= max_batch
+        return total
+
+    for now, (kind, key, amount) in enumerate(events):
+        if kind == "take":
+            take()
+        elif kind == "close":
+            scheduler.close(key)
+            closed.add(key)
+        elif key not in closed:
+            (scheduler.offer if kind == "offer" else scheduler.grant)(key, amount, float(now))
+            (offered if kind == "offer" else credit)[key] += amount
+    while take():
+        pass
+    for key in set(range(6)) - closed:
+        assert taken[key] == min(offered[key], credit[key])
+
+
+@given(st.integers(2, 12), st.integers(1, 8), st.integers(1, 30))
+def test_nobody_starves(streams: int, max_batch: int, greed: int) -> None:
+    """A stream with one frame waits for at most one frame of each other stream, however much those have."""
+    scheduler = Scheduler(max_batch=max_batch)
+    for key in range(streams):
+        scheduler.open(key, FPS, 10_000)
+        scheduler.offer(key, greed * 10, 0.0)
+    served: dict[object, int] = {}
+    batches = 0
+    while len(served) < streams:
+        batches += 1
+        for share in scheduler.take():
+            served[share.key] = served.get(share.key, 0) + share.count
+    assert batches <= -(-streams // max_batch)
+
+
+@given(st.lists(st.integers(1, 5), min_size=2, max_size=8))
+def test_over_time_all_get_the_same(weights: list[int]) -> None:
+    """Whatever each has waiting, after n batches no two that still wait differ by more than a share."""
+    scheduler = Scheduler(max_batch=4, max_share=4)
+    for key, weight in enumerate(weights):
+        scheduler.open(key, FPS, 100_000)
+        scheduler.offer(key, weight * 100, 0.0)
+    served = [0] * len(weights)
+    for _ in range(15 * len(weights)):
+        for share in scheduler.take():
+            assert isinstance(share.key, int)
+            served[share.key] += share.count
+    assert max(served) - min(served) <= 4
+
+
+def test_every_stream_has_its_most_urgent_window_in_the_batch() -> None:
+    scheduler = Scheduler(max_batch=4)
+    for key in "abcd":
+        scheduler.open(key, FPS, 32)
+        scheduler.offer(key, 10, 0.0)
+    assert scheduler.take() == [Share(key, 0, 1) for key in "abcd"]
+    assert scheduler.take() == [Share(key, 1, 1) for key in "abcd"]
+
+
+def test_one_that_comes_late_is_served_at_once() -> None:
+    scheduler = Scheduler(max_batch=2)
+    scheduler.open("old", FPS, 1000)
+    scheduler.offer("old", 500, 0.0)
+    for _ in range(50):
+        scheduler.take()  # it is drawn far ahead of its time
+    scheduler.open("new", FPS, 32)
+    scheduler.offer("new", 2, 0.5)
+    assert scheduler.take()[0] == Share("new", 0, 1)
+
+
+def test_a_pause_gives_no_claim_on_the_time_of_the_others() -> None:
+    scheduler = Scheduler(max_batch=1)
+    for key in ("a", "b"):
+        scheduler.open(key, FPS, 1000)
+    scheduler.offer("a", 1000, 60.0)
+    scheduler.offer("b", 1, 0.0)
+    scheduler.take()
+    scheduler.offer("b", 1000, 60.0)  # silent for a minute
+    order = [scheduler.take()[0].key for _ in range(20)]
+    assert order.count("a") == 10
+
+
+def test_without_credit_a_stream_is_passed_over() -> None:
+    scheduler = Scheduler(max_batch=8)
+    scheduler.open("a", FPS, 0)
+    scheduler.offer("a", 5, 0.0)
+    assert scheduler.take() == []
+    assert scheduler.next_due_s() is None
+    scheduler.grant("a", 3, 7.0)
+    assert scheduler.next_due_s() == 7.0
+    assert scheduler.take() == [Share("a", 0, 1)]  # the first comes alone, to be early
+    assert scheduler.take() == [Share("a", 1, 2)]
+    assert scheduler.take() == []
+
+
+def test_after_the_abort_nothing_of_it_is_drawn() -> None:
+    scheduler = Scheduler(max_batch=8)
+    scheduler.open("a", FPS, 32)
+    scheduler.offer("a", 20, 0.0)
+    scheduler.take()
+    scheduler.close("a")
+    scheduler.close("a")
+    scheduler.offer("a", 3, 1.0)
+    assert scheduler.take() == []
+    assert "a" not in scheduler
+    assert len(scheduler) == 0
+
+
+def test_what_is_no_scheduler() -> None:
+    with pytest.raises(ValueError, match="a batch of 0"):
+        Scheduler(max_batch=0)
+    scheduler = Scheduler(max_batch=1)
+    scheduler.open(1, FPS, 1)
+    with pytest.raises(ValueError, match="open already"):
+        scheduler.open(1, FPS, 1)
+
+
+def test_streams_that_a_device_can_serve() -> None:
+    assert streams_at(500, FPS) == 18
+    assert streams_at(20, FPS) == 0
