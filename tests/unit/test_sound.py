@@ -72,6 +72,17 @@ def test_16_bit_wav_is_exact() -> None:
     assert np.array_equal(np.rint(heard * 32768), (samples * 32767).astype("<i2"))
 
 
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_a_16_bit_wav_is_the_same_with_and_without_ffmpeg(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(channels).integers(-32768, 32768, (40_000, channels)).astype("<i2")
+    data = raw_wav(noise.tobytes(), code=1, channels=channels, rate=44_100, bits=16)
+    decoded, rate = decode(data)
+    monkeypatch.setattr("warmtalk.media.sound.SoundReader", None)
+    info = check(data, max_s=LIMIT_S)
+    assert (info.rate_hz, info.channels, info.samples) == (rate, channels, 40_000)
+    assert np.array_equal(np.concatenate(list(info.pieces())), decoded)
+
+
 def test_8_khz_8_bit() -> None:
     data = raw_wav(bytes([128] * 4000 + [255] * 4000), code=1, channels=1, rate=8_000, bits=8)
     heard, rate = decode(data)
