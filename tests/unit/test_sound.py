@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import struct
 import subprocess
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,8 +24,9 @@ LIMIT_S = 900.0
 def make(*args: str, rate: int = 44_100, seconds: float = 1.0) -> bytes:
     """A sine as ffmpeg writes it to a file that can seek."""
     source = ["-f", "lavfi", "-i", f"sine=440:r={rate}:d={seconds}"]
-    done = subprocess.run([ffmpeg(), "-v", "error", *source, *args, "pipe:1"], capture_output=True, check=True)
-    return done.stdout
+    with tempfile.NamedTemporaryFile() as file:
+        subprocess.run([ffmpeg(), "-v", "error", *source, *args, "-y", file.name], check=True)
+        return Path(file.name).read_bytes()
 
 
 def raw_wav(data: bytes, *, code: int, channels: int, rate: int, bits: int, size: int | None = None) -> bytes:
