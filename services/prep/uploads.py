@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import threading
 import time
 import uuid
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from warmtalk.core.bundle import write_json
-from warmtalk.core.errors import BadMedia, InvalidInput, NotFound
+from warmtalk.core.errors import BadMedia, Interrupted, InvalidInput, NotFound
 from warmtalk.media.decode import video_kind
 from warmtalk.media.ffmpeg import sniff_file
 from warmtalk.media.process import storage
@@ -82,7 +83,10 @@ class UploadStore:
 
 
 class Incoming:
-    """An upload under way. Leaving by an exception, or without `finish`, leaves nothing. One thread at a time."""
+    """An upload under way. Leaving by an exception, or without `finish`, leaves nothing.
+
+    A call that is cancelled leaves while a thread may still be in `write` or `finish`: leaving waits for it.
+    """
 
     def __init__(self, path: Path, name: str, promised: int, max_bytes: int) -> None:
         self._path = path
@@ -93,6 +97,7 @@ class Incoming:
         self._digest = hashlib.sha256()
         self._sniffed = False
         self._finished = False
+        self._busy = threading.Lock()
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Incoming:
@@ -103,38 +108,48 @@ class Incoming:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is not None:
-            self._file.close()
-        if not self._finished:
-            self._path.unlink(missing_ok=True)
+        with self._busy:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+            if kind is not None or not self._finished:
+                self._path.unlink(missing_ok=True)
+                self._note.unlink(missing_ok=True)
+
+    @property
+    def _note(self) -> Path:
+        return self._path.with_suffix(".json")
 
     def write(self, data: bytes) -> None:
-        """Raises BadMedia as soon as the size or the first bytes are wrong, StorageFull."""
-        assert self._file is not None
+        """Raises BadMedia as soon as the size or the first bytes are wrong, StorageFull, Interrupted after the end."""
         self._check_size(self._size + len(data))
-        with storage(f"taking {self._name}"):
-            self._file.write(data)
+        with self._busy, storage(f"taking {self._name}"):
+            self._open_file().write(data)
             self._size += len(data)
             if not self._sniffed and self._size >= _SNIFFED_BYTES:
-                self._file.flush()
+                self._open_file().flush()
                 self._sniff()
         self._digest.update(data)
 
     def finish(self) -> Upload:
-        """Raises BadMedia for an empty file, or less or more than was promised; StorageFull."""
-        assert self._file is not None
+        """Raises BadMedia for an empty file, or less or more than was promised; StorageFull, Interrupted."""
         if not self._size:
             raise BadMedia(f"{self._name} is empty", "Upload it again")
         if self._promised and self._promised != self._size:
             raise BadMedia(f"{self._name} arrived with {self._size} of {self._promised} bytes", "Upload it again")
         upload = Upload(self._path.name, self._path, self._name, self._digest.hexdigest(), self._size)
         note = {"file_name": upload.file_name, "sha256": upload.sha256, "size_bytes": upload.size_bytes}
-        with storage(f"taking {self._name}"):
-            self._file.close()
+        with self._busy, storage(f"taking {self._name}"):
+            self._open_file().close()
             self._sniff()
-            write_json(self._path.with_suffix(".json"), note)
-        self._finished = True
+            write_json(self._note, note)
+            self._finished = True
         return upload
+
+    def _open_file(self) -> BinaryIO:
+        if self._file is None:
+            raise Interrupted(f"the upload of {self._name} was broken off")
+        return self._file
 
     def _check_size(self, size: int) -> None:
         if size > self._max_bytes:

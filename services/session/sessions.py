@@ -18,7 +18,7 @@ import grpc
 from services.session.conversation import SessionFolder
 from services.session.record import ConversationRecord, SessionRecord
 from services.session.speaker import Speaker, Studio
-from services.session.utterance import Ticket, Utterance
+from services.session.utterance import Ticket, Utterance, unbroken
 from warmtalk.config import SessionConfig
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import (
@@ -44,6 +44,7 @@ T = TypeVar("T")
 
 _POOL_THREADS = 4
 _WARM_S = 60.0
+_MOST_AUDIO = 30 << 20
 
 
 class Sessions:
@@ -118,6 +119,8 @@ class Sessions:
         Raises InvalidInput, NotFound, Damaged, Busy; all else comes out of `events`.
         """
         live = self._find(session_id)
+        if len(audio) > _MOST_AUDIO:
+            raise InvalidInput(f"audio has {len(audio)} bytes", f"Send at most {_MOST_AUDIO}", field="audio")
         if len(live.queue) > self._config.max_queue:
             raise Busy(
                 f"{self._config.max_queue} utterances of session {session_id!r} wait already",
@@ -145,7 +148,7 @@ class Sessions:
         live.gone = True
         why = Interrupted(f"session {session_id!r} was deleted")
         try:
-            await self._alone(live, why, live.folder.delete)
+            await unbroken(self._alone(live, why, live.folder.delete))
         finally:
             self._live.pop(session_id, None)
 
@@ -166,7 +169,7 @@ class Sessions:
             for one in before:
                 one.interrupt(why)
             await ticket.turn.wait()
-            return await asyncio.shield(self._in_pool(work))
+            return await unbroken(self._in_pool(work))
         finally:
             ticket.leave()
 
@@ -205,7 +208,7 @@ class Sessions:
     async def _play(self, checked: sound.Sound) -> AsyncGenerator[Speech, None]:
         pieces = checked.pieces()
         try:
-            while (piece := await self._in_pool(next, pieces, None)) is not None:
+            while (piece := await unbroken(self._in_pool(next, pieces, None))) is not None:
                 yield Speech(piece, checked.rate_hz)
         finally:
             await self._in_pool(pieces.close)

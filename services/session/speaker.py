@@ -23,8 +23,9 @@ from services.session.events import Body, ClipReady, ConversationUpdated, Finish
 from services.session.frames import Avatars, compose
 from services.session.record import ClipRecord
 from services.session.render import Rendering, RenderSettings
+from services.session.utterance import unbroken
 from warmtalk.core.bundle import Bundle
-from warmtalk.core.errors import InvalidInput, StorageFull
+from warmtalk.core.errors import InvalidInput, StorageFull, WarmtalkError
 from warmtalk.core.ports import Speech
 from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Patch, Samples
 from warmtalk.media.encode import X264, ClipWriter
@@ -65,22 +66,24 @@ class Speaker:
         self._writer: ClipWriter | None = None
         self._known = 0
         self._drawn = 0
+        self._expected = 0
 
     async def say(self, text: str, source: AsyncGenerator[Speech, None]) -> ClipRecord:
         """Raises what the voice, infer, the avatar and the disk raise; the conversation is then as before."""
         lost = ""
         try:
             bundle = await self._on_worker(self._studio.avatars.get, self._folder.record.avatar_id)
-            writer = await _unbroken(self._on_worker(self._open, text, bundle))
+            writer = await unbroken(self._on_worker(self._open, text, bundle))
             await self._film(source, bundle, writer)
+            self._check_length(writer.frames)
             clip = await self._on_worker(writer.finish)
-            made = await _unbroken(self._on_worker(self._folder.commit, clip))
+            made = await unbroken(self._on_worker(self._folder.commit, clip))
         except StorageFull as error:
             lost = error.message
             raise
         finally:
             if self._folder.speaking:
-                await _unbroken(self._clean_up(lost))
+                await unbroken(self._clean_up(lost))
             self._worker.shutdown(wait=False)
         self._report(made)
         return made
@@ -112,6 +115,11 @@ class Speaker:
         await self._store(loud, writer)
         await rendering.send(heard)
         rendering.end()
+        self._expected = splitter.frames
+
+    def _check_length(self, frames: int) -> None:
+        if frames != self._expected:
+            raise WarmtalkError(f"infer sent {frames} of {self._expected} frames")
 
     async def _store(self, samples: Samples, writer: ClipWriter) -> None:
         self._known += len(samples)
@@ -177,17 +185,18 @@ class _Splitter:
         loud = np.concatenate([self._end, loud])
         if not self._loud:
             raise InvalidInput("the voice finds nothing to say in this text", "Send words in a language that it speaks")
-        left = math.floor(self._frames() * SPEECH_RATE_HZ / self._clock.fps) - self._heard
+        left = math.floor(self.frames * SPEECH_RATE_HZ / self._clock.fps) - self._heard
         rest = np.concatenate([self._tail, heard])[:left]
         return self._faded(loud), np.pad(rest, (0, left - len(rest)))
 
     def _faded(self, loud: Samples) -> Samples:
         start = self._clock.samples_at(self._first, CLIP_RATE_HZ)
-        if self._clock.samples_at(self._first + self._frames(), CLIP_RATE_HZ) - start > self._loud:
+        if self._clock.samples_at(self._first + self.frames, CLIP_RATE_HZ) - start > self._loud:
             loud[-_FADE:] *= np.linspace(1, 0, min(_FADE, len(loud)), dtype=np.float32)
         return loud
 
-    def _frames(self) -> int:
+    @property
+    def frames(self) -> int:
         """Fewest frames that hold the sound, from where the clip starts."""
         end = self._clock.samples_at(self._first, CLIP_RATE_HZ) + self._loud
         last = self._clock.frames_for(end, CLIP_RATE_HZ)
@@ -232,13 +241,3 @@ async def _together(*works: Coroutine[Any, Any, None]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _unbroken(work: Coroutine[Any, Any, T]) -> T:
-    """Runs to its end even when the caller is cancelled meanwhile; the cancel is then passed on if it failed."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise

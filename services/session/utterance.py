@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Coroutine
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Coroutine
+from typing import Any, TypeVar
 
 from services.session.conversation import SessionFolder
 from services.session.events import Accepted, Body, Event, Finished, Progress
 from warmtalk.core.errors import Interrupted
+
+T = TypeVar("T")
 
 
 class Ticket:
@@ -51,6 +53,7 @@ class Utterance(Ticket):
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._why: Interrupted | None = None
+        self._cancelled = False
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """The work is cancelled by `close` and `interrupt` and leaves nothing behind then."""
@@ -94,7 +97,8 @@ class Utterance(Ticket):
             self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
-        if self._task is not None and not self._task.done():
+        if self._task is not None and not self._cancelled:
+            self._cancelled = True
             self._task.cancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -107,3 +111,21 @@ class Utterance(Ticket):
         if task.cancelled():
             raise self._why or Interrupted("the Speak was cancelled")
         task.result()
+
+
+async def unbroken(work: Awaitable[T]) -> T:
+    """Runs to its end even when the caller is cancelled meanwhile, however often; the cancel is passed on after it.
+
+    For work in a thread, which nothing can stop: what comes next must not begin beside it.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        task.exception()  # seen; the cancel counts
+        raise asyncio.CancelledError
+    return task.result()

@@ -282,6 +282,12 @@ async def test_sound_that_cannot_be_said(desk: Desk, audio: bytes, message: str)
     assert not desk.fake.configs, "nobody was bothered with it"
 
 
+async def test_sound_of_too_many_bytes(desk: Desk) -> None:
+    await desk.create()
+    async with refused(Code.INVALID_ARGUMENT, "audio has 31457281 bytes. Send at most 31457280"):
+        await desk.say(audio=bytes((30 << 20) + 1))
+
+
 async def test_sound_longer_than_the_limit(desk: Desk) -> None:
     await desk.stop()
     await desk.start(max_clip_s=3.0)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import struct
 import subprocess
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,8 +24,9 @@ LIMIT_S = 900.0
 def make(*args: str, rate: int = 44_100, seconds: float = 1.0) -> bytes:
     """A sine as ffmpeg writes it to a file that can seek."""
     source = ["-f", "lavfi", "-i", f"sine=440:r={rate}:d={seconds}"]
-    done = subprocess.run([ffmpeg(), "-v", "error", *source, *args, "pipe:1"], capture_output=True, check=True)
-    return done.stdout
+    with tempfile.NamedTemporaryFile() as file:
+        subprocess.run([ffmpeg(), "-v", "error", *source, *args, "-y", file.name], check=True)
+        return Path(file.name).read_bytes()
 
 
 def raw_wav(data: bytes, *, code: int, channels: int, rate: int, bits: int, size: int | None = None) -> bytes:
@@ -70,6 +73,17 @@ def test_16_bit_wav_is_exact() -> None:
     heard, rate = decode(wav(samples))
     assert rate == 16_000
     assert np.array_equal(np.rint(heard * 32768), (samples * 32767).astype("<i2"))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_a_16_bit_wav_is_the_same_with_and_without_ffmpeg(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(channels).integers(-32768, 32768, (40_000, channels)).astype("<i2")
+    data = raw_wav(noise.tobytes(), code=1, channels=channels, rate=44_100, bits=16)
+    decoded, rate = decode(data)
+    monkeypatch.setattr("warmtalk.media.sound.SoundReader", None)
+    info = check(data, max_s=LIMIT_S)
+    assert (info.rate_hz, info.channels, info.samples) == (rate, channels, 40_000)
+    assert np.array_equal(np.concatenate(list(info.pieces())), decoded)
 
 
 def test_8_khz_8_bit() -> None:

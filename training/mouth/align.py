@@ -8,11 +8,10 @@ every loose clip to where the map predicts it best, repeat. Clips of other corpo
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 import numpy as np
 
-from training.mouth.corpus import Clip, Floats
+from training.mouth.corpus import Clip, Floats, moved
 from training.mouth.ridge import fit, frame_contexts, targets
 
 logger = logging.getLogger(__name__)
@@ -60,14 +59,6 @@ def best_move(said: Floats, real: Floats, most: int = MOST) -> tuple[int, float]
         found.append((r - _PER_FRAME * abs(move), move, r))
     _, move, r = max(found)
     return move, r
-
-
-def moved(clip: Clip, move: int) -> Clip:
-    """The clip with its mouth `move` frames earlier; frames without a mouth are marked not ok."""
-    inside = np.arange(len(clip.opening)) + move
-    known = (inside >= 0) & (inside < len(clip.opening))
-    at = inside.clip(0, len(clip.opening) - 1)
-    return replace(clip, opening=clip.opening[at], width=clip.width[at], ok=clip.ok[at] & known)
 
 
 def _moved_targets(clip: Clip, move: int) -> Floats:

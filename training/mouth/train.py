@@ -17,9 +17,9 @@ import torch
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
-from training.mouth.align import LOOSE, aligned, best_move, moved
+from training.mouth.align import LOOSE, aligned, best_move
 from training.mouth.batches import Batch, Example, batch, batches, example
-from training.mouth.corpus import Clip, load_corpus
+from training.mouth.corpus import Clip, load_corpus, moved
 from training.mouth.net import MouthNet
 
 logger = logging.getLogger(__name__)

@@ -7,8 +7,10 @@ few pieces of sound. Everything here blocks: call it from a worker thread.
 from __future__ import annotations
 
 import contextlib
+import io
 import struct
 import threading
+import wave
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -152,6 +154,8 @@ def check(data: bytes, *, max_s: float) -> Sound:
 
     Raises all that SoundReader does.
     """
+    if (plain := _plain_wav(data)) and plain.seconds <= max_s:
+        return plain
     kept: list[Samples] = []
     samples = 0
     with closing(SoundReader(data, max_s=max_s)) as reader:
@@ -161,6 +165,29 @@ def check(data: bytes, *, max_s: float) -> Sound:
                 kept.append(piece)
         short = tuple(kept) if samples <= _KEPT_SAMPLES else ()
         return Sound(reader.kind, reader.rate_hz, reader.channels, samples, data, short)
+
+
+def _plain_wav(data: bytes) -> Sound | None:
+    """A short 16-bit WAV file, what most speech programs write, without a child: it saves 50 ms before the first frame.
+
+    Gives what SoundReader gives. None for everything else, and for all that is wrong with it: SoundReader says what.
+    """
+    try:
+        if _kind(data) != "wav":
+            return None
+        with wave.open(io.BytesIO(data)) as file:
+            rate, channels, samples = file.getframerate(), file.getnchannels(), file.getnframes()
+            usable = _LOWEST_HZ <= rate <= _HIGHEST_HZ and channels <= _MOST_CHANNELS
+            if file.getsampwidth() != 2 or not usable or not 0 < samples <= _KEPT_SAMPLES:
+                return None
+            grid = np.frombuffer(file.readframes(samples), "<i2").reshape(-1, channels)
+    except (BadMedia, EOFError, ValueError, wave.Error):
+        return None
+    if len(grid) != samples:
+        return None
+    mono = (grid.astype(np.float32) / 32768).mean(axis=1, dtype=np.float32)
+    pieces = (mono[place : place + _PIECE_FRAMES] for place in range(0, samples, _PIECE_FRAMES))
+    return Sound("wav", rate, channels, samples, data, tuple(pieces))
 
 
 class Resampler:

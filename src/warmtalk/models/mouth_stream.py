@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from warmtalk.core.mouth import MOUTH_FEATURES
+from warmtalk.core.mouth import LEAST, MOST, MOUTH_FEATURES
 from warmtalk.core.types import SPEECH_RATE_HZ, Features, FrameClock, Samples
 from warmtalk.models.hearing import HOP, WINDOW, Ear, Floats, Heard
 
@@ -76,7 +76,7 @@ class MouthStream:
         if self._track_start != whole or len(self._track) < 2:
             return None
         share = np.float32(row - whole)
-        return self._track[0] * (1 - share) + self._track[1] * share
+        return np.clip(self._track[0] * (1 - share) + self._track[1] * share, LEAST, MOST)  # rounding
 
 
 def _stack(rows: list[Floats]) -> Features:
