@@ -19,11 +19,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import card
+from warmtalk.core.ports import FaceJob
 from warmtalk.core.scheduler import Scheduler, streams_at
 from warmtalk.core.types import FrameClock
 from warmtalk.models import load
 from warmtalk.models.musetalk import MuseTalk, pick_device, pick_dtype
-from warmtalk.models.musetalk_renderer import FaceJob, MuseTalkAvatar, MuseTalkRenderer
+from warmtalk.models.musetalk_renderer import MuseTalkAvatar, MuseTalkRenderer
 from warmtalk.models.speech_features import PIECE_SAMPLES, WhisperFeatures
 from warmtalk.models.whisper import WhisperEncoder
 

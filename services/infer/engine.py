@@ -1,7 +1,8 @@
 """The one thread that owns the renderers, and the utterances that share it.
 
-Each turn it takes the next utterance that can go on (round robin, so none starves), hears what came for it, draws one
-batch and delivers it. Credit bounds what is drawn ahead; sound waiting to be heard is bounded by `room`.
+Each round it hears what came for a few utterances (round robin, so none starves), then draws the most urgent frames of
+all as one batch (see core/scheduler.py); another thread puts the faces into their frames and delivers them. Credit
+bounds what is drawn ahead.
 """
 
 from __future__ import annotations
@@ -11,98 +12,26 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar, cast
 
 from services.infer.avatars import AvatarCache
-from warmtalk.core.errors import Busy, InvalidInput, NotReady, WarmtalkError
-from warmtalk.core.pipeline import Model, WarmAvatar
+from services.infer.stream import RenderStream, StreamConfig
+from warmtalk.core.errors import Busy, InvalidInput, NotReady
+from warmtalk.core.pipeline import Model, Plan, WarmAvatar, faces_of
+from warmtalk.core.ports import BatchRenderer
+from warmtalk.core.scheduler import Scheduler, streams_at
 from warmtalk.core.stream import Utterance
-from warmtalk.core.types import SPEECH_RATE_HZ, FrameClock, Patch, Samples
+from warmtalk.core.types import Image
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_WAITING_SAMPLES = 30 * SPEECH_RATE_HZ
 _RATE_WINDOW = 64
-
-
-@dataclass(frozen=True, slots=True)
-class StreamConfig:
-    avatar_id: str
-    renderer: str
-    """"" takes the first of this engine that the avatar is prepared for."""
-    clock: FrameClock
-    start_index: int
-    batch_frames: int
-    credit: int
-
-
-class RenderStream:
-    """One utterance as its handler sees it. For the event loop; `close` is for anywhere, any number of times."""
-
-    def __init__(self, engine: Engine, avatar: WarmAvatar, renderer: str, utterance: Utterance) -> None:
-        self.avatar = avatar
-        self.renderer = renderer
-        self.utterance = utterance
-        self._engine = engine
-        self._loop = asyncio.get_running_loop()
-        self._out: deque[list[Patch] | WarmtalkError | Exception | None] = deque()
-        self._changed = asyncio.Event()
-
-    async def push(self, samples: Samples) -> None:
-        """Waits while more than 30 s of sound wait to be heard."""
-        while self.utterance.pending_samples > _WAITING_SAMPLES and not self.utterance.aborted:
-            self._changed.clear()
-            await self._changed.wait()
-        self._engine.update(lambda: self.utterance.push(samples))
-
-    def end(self) -> None:
-        self._engine.update(lambda: setattr(self.utterance, "ended", True))
-
-    def grant(self, frames: int) -> None:
-        self._engine.update(lambda: setattr(self.utterance, "credit", self.utterance.credit + frames))
-
-    def abort(self) -> None:
-        """Frames not drawn yet are dropped; the batch being drawn is still delivered."""
-        self._engine.update(lambda: setattr(self.utterance, "aborted", True))
-
-    def fail(self, error: Exception) -> None:
-        """Ends the stream with this error."""
-        self.abort()
-        self._put(error)
-
-    def close(self) -> None:
-        """Frees the place in the engine."""
-        self._engine.remove(self)
-
-    async def batches(self) -> AsyncIterator[list[Patch]]:
-        """Until the last frame was delivered. Raises what went wrong."""
-        while True:
-            while not self._out:
-                self._changed.clear()
-                await self._changed.wait()
-            item = self._out.popleft()
-            if item is None:
-                return
-            if isinstance(item, Exception):
-                raise item
-            yield item
-
-    def wake(self) -> None:
-        """Called by the render thread: sound was taken, there is room for more."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._changed.set)
-
-    def deliver(self, item: list[Patch] | Exception | None) -> None:
-        """Called by the render thread. None is the end."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._put, item)
-
-    def _put(self, item: list[Patch] | Exception | None) -> None:
-        self._out.append(item)
-        self._changed.set()
+_HEARD_A_ROUND = 4
+_ALONE = 8
+"""Frames between two looks at new sound, where the renderer draws one utterance after the other."""
 
 
 class Engine:
@@ -118,11 +47,14 @@ class Engine:
         self._calls: deque[Callable[[], None]] = deque()
         self._closed = False
         self._seconds_per_face: deque[float] = deque(maxlen=_RATE_WINDOW)
+        self._schedulers = {name: Scheduler(max_batch=_max_batch(model)) for name, model in self.models.items()}
+        self._blender = ThreadPoolExecutor(1, thread_name_prefix="blend")
         self._thread = threading.Thread(target=self._run, name="render", daemon=True)
         self._thread.start()
 
     async def open(self, config: StreamConfig) -> RenderStream:
-        """Raises Busy when all places are taken, and all that warming an avatar raises."""
+        """Raises Busy when all places are taken or one more would slow the others down, and all that warming an avatar
+        raises."""
         with self._lock:
             if len(self._streams) + self._opening >= self.max_streams:
                 raise Busy(
@@ -134,9 +66,9 @@ class Engine:
         try:
             name, avatar = await self.warm(config.avatar_id, config.renderer)
             hearing = self.models[name].encoder.start_stream(config.clock)
-            utterance = Utterance(hearing, config.start_index, config.batch_frames, config.credit)
+            utterance = Utterance(hearing, config.start_index, config.credit)
             stream = RenderStream(self, avatar, name, utterance)
-            self.update(lambda: self._streams.append(stream))
+            self._admit(stream, config)
             return stream
         finally:
             self.update(lambda: setattr(self, "_opening", self._opening - 1))
@@ -168,15 +100,46 @@ class Engine:
             change()
             self._lock.notify()
 
-    def remove(self, stream: RenderStream) -> None:
+    def grant(self, stream: RenderStream, frames: int) -> None:
+        with self._lock:
+            stream.utterance.credit += frames
+            self._schedulers[stream.renderer].grant(stream, frames, time.monotonic())
+            self._lock.notify()
+
+    def abort(self, stream: RenderStream) -> None:
         with self._lock:
             stream.utterance.aborted = True
-            if stream in self._streams:
-                self._streams.remove(stream)
+            self._schedulers[stream.renderer].close(stream)
+            self._lock.notify()
+
+    def remove(self, stream: RenderStream) -> None:
+        with self._lock:
+            self.abort(stream)
+            self._leave(stream)
 
     async def close(self) -> None:
         self.update(lambda: setattr(self, "_closed", True))
         await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._blender.shutdown)
+
+    def _leave(self, stream: RenderStream) -> None:
+        self._schedulers[stream.renderer].close(stream)
+        if stream in self._streams:
+            self._streams.remove(stream)
+
+    def _admit(self, stream: RenderStream, config: StreamConfig) -> None:
+        """Raises Busy when the device would not keep up with one more."""
+        scheduler, renderer = self._schedulers[stream.renderer], self.models[stream.renderer].renderer
+        with self._lock:
+            rate = renderer.faces_per_second if isinstance(renderer, BatchRenderer) else 0.0
+            if rate and len(scheduler) >= max(1, streams_at(rate, config.clock.fps)):
+                raise Busy(
+                    f"{rate:.0f} faces a second are enough for the {len(scheduler)} streams that are open, no more",
+                    "Try again soon, or add a server",
+                    retry_after_s=1.0,
+                )
+            self._streams.append(stream)
+            scheduler.open(stream, config.clock.fps, config.credit, config.batch_frames)
 
     async def _call(self, work: Callable[[], T]) -> T:
         """Runs `work` on the render thread between two batches."""
@@ -211,51 +174,92 @@ class Engine:
     def _run(self) -> None:
         while True:
             with self._lock:
-                self._lock.wait_for(lambda: self._closed or self._calls or self._next())
+                self._lock.wait_for(lambda: self._closed or self._calls or self._hearable() or self._due())
                 if self._closed:
                     return
                 call = self._calls.popleft() if self._calls else None
-                stream = None if call else self._next()
+                hearing = [] if call else self._hearable()
             if call:
                 call()
-            elif stream:
-                self._turn(stream)
+                continue
+            for stream in hearing:
+                self._hear(stream)
+            self._draw()
 
-    def _next(self) -> RenderStream | None:
-        """The first that can go on, and it goes to the back of the line."""
-        for _ in range(len(self._streams)):
-            stream = self._streams[0]
-            self._streams.rotate(-1)
-            if stream.utterance.runnable:
-                return stream
-        return None
+    def _hearable(self) -> list[RenderStream]:
+        """The next few that have something to hear or to finish; they go to the back of the line."""
+        found = [stream for stream in self._streams if stream.utterance.hearable][:_HEARD_A_ROUND]
+        for stream in found:
+            self._streams.remove(stream)
+            self._streams.append(stream)
+        return found
 
-    def _turn(self, stream: RenderStream) -> None:
-        try:
-            self._advance(stream)
-        except Exception as error:  # noqa: BLE001 - belongs to this utterance alone; the engine goes on
-            self.remove(stream)
-            stream.deliver(error)
-
-    def _advance(self, stream: RenderStream) -> None:
+    def _hear(self, stream: RenderStream) -> None:
         utterance = stream.utterance
         with self._lock:
             pieces, last = utterance.take_sound()
         if pieces:
             stream.wake()
-        heard = utterance.hear(pieces, last)
+        try:
+            heard = [] if utterance.aborted else utterance.hear(pieces, last)
+        except Exception as error:  # noqa: BLE001 - belongs to this utterance alone; the engine goes on
+            self._fail(stream, error)
+            return
         with self._lock:
             utterance.put(heard, last)
-            batch = utterance.take_frames()
-        if batch:
-            first, features = batch
-            begin = time.perf_counter()
-            patches = stream.avatar.draw(first, utterance.start_index, features)
-            self._seconds_per_face.append((time.perf_counter() - begin) / len(patches))
-            stream.deliver(patches)
+            frames = sum(len(features) for features in heard)
+            self._schedulers[stream.renderer].offer(stream, frames, time.monotonic())
+        self._finish(stream)
+
+    def _due(self) -> str | None:
+        """The renderer whose most urgent frame is the first of all."""
+        due = {name: scheduler.next_due_s() for name, scheduler in self._schedulers.items()}
+        waiting = {name: when for name, when in due.items() if when is not None}
+        return min(waiting, key=lambda name: waiting[name]) if waiting else None
+
+    def _draw(self) -> None:
         with self._lock:
-            finished = utterance.done and stream in self._streams
+            name = self._due()
+            if name is None:
+                return
+            shares = self._schedulers[name].take()
+            streams = [cast(RenderStream, share.key) for share in shares]
+            taken = [one.utterance.take_frames(share.count) for one, share in zip(streams, shares, strict=True)]
+        plans = [
+            stream.avatar.plan(first, stream.utterance.start_index, features)
+            for stream, (first, features) in zip(streams, taken, strict=True)
+        ]
+        begin = time.perf_counter()
+        for stream, plan, faces in zip(streams, plans, faces_of(self.models[name].renderer, plans), strict=True):
+            if isinstance(faces, Exception):
+                self._fail(stream, faces)
+            else:
+                self._blender.submit(self._paste, stream, plan, faces)
+        self._seconds_per_face.append((time.perf_counter() - begin) / sum(len(plan.rows) for plan in plans))
+        for stream in streams:
+            self._finish(stream)
+
+    def _paste(self, stream: RenderStream, plan: Plan, faces: list[Image]) -> None:
+        """On the blending thread."""
+        try:
+            stream.deliver(stream.avatar.paste(plan, faces))
+        except Exception as error:  # noqa: BLE001 - belongs to this utterance alone; the engine goes on
+            self._fail(stream, error)
+
+    def _fail(self, stream: RenderStream, error: Exception) -> None:
+        self.remove(stream)
+        stream.deliver(error)
+
+    def _finish(self, stream: RenderStream) -> None:
+        """Ends it when all its frames were drawn; the end comes after them."""
+        with self._lock:
+            finished = stream.utterance.done and stream in self._streams
             if finished:
-                self._streams.remove(stream)
+                self._leave(stream)
         if finished:
-            stream.deliver(None)
+            self._blender.submit(stream.deliver, None)
+
+
+def _max_batch(model: Model) -> int:
+    renderer = model.renderer
+    return renderer.max_batch if isinstance(renderer, BatchRenderer) else _ALONE

@@ -19,4 +19,7 @@ def model(models_dir: Path, config: MuseTalkConfig) -> Model:
     dtype = pick_dtype(config.dtype, device)
     encoder = WhisperEncoder(load.whisper(models_dir, dtype), device)
     networks = MuseTalk(models_dir, config.version, device, dtype)
-    return Model(WhisperFeatures(encoder, device, lookahead=config.lookahead), MuseTalkRenderer(networks))
+    renderer = MuseTalkRenderer(networks)
+    if device.type == "cuda":  # a CPU would take minutes, to find that it is no match for one stream
+        renderer.measure()
+    return Model(WhisperFeatures(encoder, device, lookahead=config.lookahead), renderer)

@@ -10,7 +10,8 @@ from typing import Any
 
 import grpc
 
-from services.infer.engine import Engine, RenderStream, StreamConfig
+from services.infer.engine import Engine
+from services.infer.stream import RenderStream, StreamConfig
 from warmtalk.core.errors import InvalidInput
 from warmtalk.core.types import FrameClock
 from warmtalk.rpc import convert

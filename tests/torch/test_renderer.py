@@ -14,10 +14,11 @@ from tests.torch.conftest import CPU
 from warmtalk.core.bundle import Bundle, Latents, read_latents, write_latents
 from warmtalk.core.errors import Busy, Damaged, InvalidInput, NotReady
 from warmtalk.core.pipeline import WarmAvatar, render
+from warmtalk.core.ports import FaceJob
 from warmtalk.core.types import FrameClock, Samples
 from warmtalk.models.latents import LatentEncoder, latents_of
 from warmtalk.models.musetalk import Faces, MuseTalk, pick_device, pick_dtype
-from warmtalk.models.musetalk_renderer import FaceJob, MuseTalkRenderer
+from warmtalk.models.musetalk_renderer import MuseTalkRenderer
 from warmtalk.models.speech_features import WhisperFeatures
 from warmtalk.models.whisper import WhisperEncoder
 

@@ -27,11 +27,11 @@ steps = st.lists(
 def test_every_frame_is_taken_once_in_order_within_credit(
     events: list[tuple[str, int, int]], max_batch: int, max_share: int
 ) -> None:
-    scheduler = Scheduler(max_batch=max_batch, max_share=max_share)
+    scheduler = Scheduler(max_batch=max_batch)
     offered, credit, taken = [0] * 6, [4] * 6, [0] * 6
     closed: set[int] = set()
     for key in range(6):
-        scheduler.open(key, FPS, 4)
+        scheduler.open(key, FPS, 4, max_share)
 
     def take() -> int:
         shares = scheduler.take()
@@ -82,9 +82,9 @@ def test_nobody_starves(streams: int, max_batch: int, greed: int) -> None:
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=8))
 def test_over_time_all_get_the_same(weights: list[int]) -> None:
     """Whatever each has waiting, after n batches no two that still wait differ by more than a share."""
-    scheduler = Scheduler(max_batch=4, max_share=4)
+    scheduler = Scheduler(max_batch=4)
     for key, weight in enumerate(weights):
-        scheduler.open(key, FPS, 100_000)
+        scheduler.open(key, FPS, 100_000, 4)
         scheduler.offer(key, weight * 100, 0.0)
     served = [0] * len(weights)
     for _ in range(15 * len(weights)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,21 +41,20 @@ events = st.lists(
 )
 
 
-def turn(utterance: Utterance, out: list[float]) -> None:
+def turn(utterance: Utterance, batch: int, out: list[float]) -> None:
     pieces, last = utterance.take_sound()
     utterance.put(utterance.hear(pieces, last), last)
-    credit = utterance.credit
-    batch = utterance.take_frames()
-    if batch:
-        first, features = batch
+    most = min(batch, utterance.credit, utterance.ready)
+    if most and not utterance.aborted:
+        first, features = utterance.take_frames(most)
         assert first == len(out)
-        assert len(features) <= min(utterance.batch_frames, credit)
+        assert len(features) == most
         out += features[:, 0].tolist()
 
 
 @given(events, st.integers(1, 8), st.integers(1, 40))
 def test_every_frame_comes_once_and_in_order(steps: list[tuple[str, int]], batch: int, credit: int) -> None:
-    utterance = Utterance(CountingStream(), 0, batch, credit)
+    utterance = Utterance(CountingStream(), 0, credit)
     out: list[float] = []
     samples = 0
     for kind, amount in steps:
@@ -63,41 +63,47 @@ def test_every_frame_comes_once_and_in_order(steps: list[tuple[str, int]], batch
             samples += amount
         elif kind == "credit":
             utterance.credit += amount
-        elif utterance.runnable:
-            turn(utterance, out)
+        else:
+            turn(utterance, batch, out)
     utterance.ended = True
     utterance.credit += 10_000
     while not utterance.done:
-        assert utterance.runnable
-        turn(utterance, out)
+        assert utterance.hearable or utterance.ready
+        turn(utterance, batch, out)
     assert out == list(range(-(-samples // 640)))
 
 
-def test_nothing_is_drawn_without_credit() -> None:
-    utterance = Utterance(CountingStream(), 0, 4, 3)
-    utterance.push(np.zeros(64_000, np.float32))
-    out: list[float] = []
-    for _ in range(5):
-        if utterance.runnable:
-            turn(utterance, out)
-    assert out == [0, 1, 2]
-    assert not utterance.runnable
-
-
-def test_the_first_batch_is_one_frame() -> None:
-    utterance = Utterance(CountingStream(), 0, 4, 100)
+def test_more_than_credit_or_sound_allows_cannot_be_taken() -> None:
+    utterance = Utterance(CountingStream(), 0, 3)
     utterance.push(np.zeros(6400, np.float32))
-    sizes = []
-    pieces, last = utterance.take_sound()
-    utterance.put(utterance.hear(pieces, last), last)
-    while batch := utterance.take_frames():
-        sizes.append(len(batch[1]))
-    assert sizes == [1, 4, 4, 1]
+    utterance.put(utterance.hear(*utterance.take_sound()), False)
+    assert utterance.ready == 10
+    with pytest.raises(AssertionError):
+        utterance.take_frames(4)
+    utterance.take_frames(3)
+    with pytest.raises(AssertionError):
+        utterance.take_frames(1)
+
+
+def test_much_sound_is_heard_in_slices_and_only_so_far_ahead() -> None:
+    utterance = Utterance(CountingStream(), 0, 0)
+    utterance.push(np.zeros(100, np.float32))
+    utterance.push(np.zeros(160_000, np.float32))
+    utterance.ended = True
+    slices = []
+    while utterance.hearable:
+        pieces, last = utterance.take_sound()
+        slices.append(sum(len(piece) for piece in pieces))
+        assert not last
+        utterance.put(utterance.hear(pieces, last), last)
+    assert set(slices) == {8000}
+    assert 64 <= utterance.ready < 64 + 13
+    assert utterance.pending_samples == 160_100 - sum(slices)
 
 
 def test_an_aborted_utterance_is_done() -> None:
-    utterance = Utterance(CountingStream(), 0, 4, 100)
+    utterance = Utterance(CountingStream(), 0, 100)
     utterance.push(np.zeros(6400, np.float32))
     utterance.aborted = True
     assert utterance.done
-    assert utterance.take_frames() is None
+    assert utterance.hearable

@@ -6,16 +6,18 @@ pieces of sound ─ encoder ─► features, one row a frame ─ renderer ─►
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from warmtalk.core.blend import BlendRegion
 from warmtalk.core.bundle import Bundle
-from warmtalk.core.ports import FaceRenderer, SpeechEncoder
-from warmtalk.core.types import Box, Features, FrameClock, Patch, Samples, cycle_row
+from warmtalk.core.errors import WarmtalkError
+from warmtalk.core.ports import BatchRenderer, FaceJob, FaceRenderer, SpeechEncoder
+from warmtalk.core.types import Box, Features, FrameClock, Image, Patch, Samples, cycle_row
 
 _NOTHING = Box(0, 0, 0, 0)
 _REGION_BYTES = 256 << 20
@@ -27,6 +29,25 @@ class Model:
 
     encoder: SpeechEncoder
     renderer: FaceRenderer[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """Frames of one utterance, before they are drawn."""
+
+    avatar: WarmAvatar
+    first_frame: int
+    rows: list[int]
+    """Source row of each frame."""
+    places: list[int]
+    """Which of them have a face to draw."""
+    features: Features
+    """Of those."""
+
+    @property
+    def faced(self) -> list[int]:
+        """Source rows to draw a face for."""
+        return [self.rows[place] for place in self.places]
 
 
 class WarmAvatar:
@@ -50,14 +71,26 @@ class WarmAvatar:
         `start_index` is the place in the avatar's forth-and-back cycle of frame 0. A source row without a usable face
         gives a patch with an empty box.
         """
-        frames = range(first_frame, first_frame + len(features))
-        rows = [cycle_row(start_index + frame, len(self.bundle)) for frame in frames]
-        drawn = [place for place, row in enumerate(rows) if self.bundle.usable(row)]
-        faces = self._renderer.render(self._prepared, [rows[place] for place in drawn], features[drawn])
-        found = {place: self._region(rows[place]).blend(face) for place, face in zip(drawn, faces, strict=True)}
+        plan = self.plan(first_frame, start_index, features)
+        return self.paste(plan, self._renderer.render(self._prepared, plan.faced, plan.features))
+
+    def plan(self, first_frame: int, start_index: int, features: Features) -> Plan:
+        """What `draw` draws, for those who render many avatars at once."""
+        rows = [cycle_row(start_index + first_frame + i, len(self.bundle)) for i in range(len(features))]
+        places = [place for place, row in enumerate(rows) if self.bundle.usable(row)]
+        return Plan(self, first_frame, rows, places, features[places])
+
+    def jobs(self, plan: Plan) -> list[FaceJob[Any]]:
+        return [FaceJob(self._prepared, row, one) for row, one in zip(plan.faced, plan.features, strict=True)]
+
+    def paste(self, plan: Plan, faces: list[Image]) -> list[Patch]:
+        """Faces of plan.faced, in that order. May run in another thread than the rest, but always in the same."""
+        found = {
+            place: self._region(plan.rows[place]).blend(face) for place, face in zip(plan.places, faces, strict=True)
+        }
         return [
-            Patch(frame, row, *found.get(place, (_NOTHING, np.empty((0, 0, 3), np.uint8))))
-            for place, (frame, row) in enumerate(zip(frames, rows, strict=True))
+            Patch(plan.first_frame + place, row, *found.get(place, (_NOTHING, np.empty((0, 0, 3), np.uint8))))
+            for place, row in enumerate(plan.rows)
         ]
 
     def _region(self, row: int) -> BlendRegion:
@@ -72,6 +105,30 @@ class WarmAvatar:
                 self._region_bytes -= old.nbytes
         self._regions.move_to_end(row)
         return region
+
+
+def faces_of(renderer: FaceRenderer[Any], plans: Sequence[Plan]) -> Iterator[list[Image] | Exception]:
+    """The faces of each plan, or why they failed: those of one utterance do not harm the others'.
+
+    All at once where the renderer can, else one plan after the other.
+    """
+    if not isinstance(renderer, BatchRenderer):
+        for plan in plans:
+            try:
+                jobs = plan.avatar.jobs(plan)
+                yield renderer.render(jobs[0].avatar, plan.faced, plan.features) if jobs else []
+            except Exception as error:  # noqa: BLE001 - the caller tells whose it is
+                yield error
+        return
+    try:
+        drawn = iter(renderer.render_many([job for plan in plans for job in plan.avatar.jobs(plan)]))
+    except Exception as error:  # noqa: BLE001
+        yield from [error] * len(plans)
+        return
+    for plan in plans:
+        faces = list(islice(drawn, len(plan.places)))
+        wrong = next((face for face in faces if isinstance(face, WarmtalkError)), None)
+        yield wrong or [face for face in faces if not isinstance(face, WarmtalkError)]
 
 
 def render(

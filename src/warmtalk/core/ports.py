@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from warmtalk.core.bundle import Bundle
+from warmtalk.core.errors import WarmtalkError
 from warmtalk.core.types import Features, FrameClock, Image, Samples
 
 
@@ -51,6 +52,30 @@ class FaceRenderer(Protocol[Prepared]):
 
     def render(self, avatar: Prepared, rows: Sequence[int], features: Features) -> list[Image]:
         """One [256, 256, 3] face per row, to be stretched over the row's face box. All rows are usable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceJob(Generic[Prepared]):
+    """One face to draw."""
+
+    avatar: Prepared
+    row: int
+    """A usable one."""
+    features: Features
+    """Of this frame alone: without the axis of frames."""
+
+
+@runtime_checkable
+class BatchRenderer(Protocol):
+    """A FaceRenderer that is faster with faces of many avatars at once. Same thread."""
+
+    max_batch: int
+    faces_per_second: float
+    """Measured at the start with full batches; 0: not measured."""
+
+    def render_many(self, jobs: Sequence[FaceJob[Any]]) -> list[Image | WarmtalkError]:
+        """A face, or what went wrong with this one, for each job in order. Raises what concerns all of them."""
         ...
 
 

@@ -29,6 +29,8 @@ class Share:
 class _Stream:
     interval_s: float
     credit: int
+    share: int
+    """Most of its frames in one batch."""
     next: int = 0
     """First frame that was not taken yet."""
     ready: int = 0
@@ -48,12 +50,11 @@ class Scheduler:
     passed over, so that what is under way for a stream that left does no harm.
     """
 
-    def __init__(self, *, max_batch: int, max_share: int = 8) -> None:
-        """At most `max_batch` frames at once, `max_share` of one stream, and one where it has shown nothing yet."""
-        if max_batch < 1 or max_share < 1:
-            raise ValueError(f"a batch of {max_batch}, {max_share} of a stream, is none")
+    def __init__(self, *, max_batch: int) -> None:
+        """At most `max_batch` frames at once."""
+        if max_batch < 1:
+            raise ValueError(f"a batch of {max_batch} is none")
         self.max_batch = max_batch
-        self.max_share = max_share
         self._streams: dict[Key, _Stream] = {}
 
     def __len__(self) -> int:
@@ -62,11 +63,14 @@ class Scheduler:
     def __contains__(self, key: Key) -> bool:
         return key in self._streams
 
-    def open(self, key: Key, fps: Fraction, credit: int) -> None:
-        """Raises ValueError when the key is taken."""
+    def open(self, key: Key, fps: Fraction, credit: int, share: int = 8) -> None:
+        """At most `share` frames of it come at once, the first alone, to be early.
+
+        Raises ValueError when the key is taken.
+        """
         if key in self._streams:
             raise ValueError(f"stream {key!r} is open already")
-        self._streams[key] = _Stream(float(1 / fps), credit)
+        self._streams[key] = _Stream(float(1 / fps), credit, share)
 
     def close(self, key: Key) -> None:
         """Also the abort: frames not taken are forgotten. Any number of times."""
@@ -99,7 +103,7 @@ class Scheduler:
             due, order, key = heapq.heappop(waiting)
             stream, count = self._streams[key], counts.get(key, 0) + 1
             counts[key] = count
-            if count < min(self.max_share if stream.next else 1, stream.open_frames):
+            if count < min(stream.share if stream.next else 1, stream.open_frames):
                 heapq.heappush(waiting, (due + stream.interval_s, order, key))
         return [self._spend(key, count) for key, count in counts.items()]
 

@@ -8,22 +8,26 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from warmtalk.core.ports import SpeechStream
-from warmtalk.core.types import Features, Samples
+from warmtalk.core.types import SPEECH_RATE_HZ, Features, Samples
+
+_SLICE_SAMPLES = SPEECH_RATE_HZ // 2
+"""Heard at once, however much waits: others are served between."""
+_MOST_READY = 64
+"""Frames that wait to be drawn before no more sound is heard: MuseTalk's features are 77 KB a frame."""
 
 
 @dataclass(slots=True)
 class Utterance:
     """Not thread-safe: the engine guards it with its lock, except `hear`, which only the render thread calls.
 
-    Sound is heard as it comes, drawn only with credit: what waits in between is features, which are small.
+    Sound is heard shortly before it is drawn, and drawn only with credit: what waits is sound, which is small.
     """
 
     hearing: SpeechStream
     start_index: int
-    batch_frames: int
     credit: int
     """Frames that may still be sent."""
-    pending: list[Samples] = field(default_factory=list)
+    pending: deque[Samples] = field(default_factory=deque)
     """Sound not heard yet."""
     pending_samples: int = 0
     ended: bool = False
@@ -40,11 +44,17 @@ class Utterance:
         self.pending_samples += len(samples)
 
     @property
-    def runnable(self) -> bool:
-        """There is something to hear, to draw or to finish now."""
-        if self.aborted or self.pending or self.done:
+    def hearable(self) -> bool:
+        """There is something to hear or to finish now."""
+        if self.aborted or self.done:
             return True
-        return (self.ended and not self._finished_hearing) or (self._ready_frames > 0 and self.credit > 0)
+        waiting = self.pending or (self.ended and not self._finished_hearing)
+        return bool(waiting) and self._ready_frames < _MOST_READY
+
+    @property
+    def ready(self) -> int:
+        """Frames that were heard and not taken."""
+        return self._ready_frames
 
     @property
     def done(self) -> bool:
@@ -52,9 +62,17 @@ class Utterance:
         return self.aborted or (self._finished_hearing and not self._ready_frames)
 
     def take_sound(self) -> tuple[list[Samples], bool]:
-        """Everything not heard yet, and whether it is the last."""
-        pieces, self.pending, self.pending_samples = self.pending, [], 0
-        return pieces, self.ended
+        """What was not heard yet, half a second of it at most, and whether it is the last."""
+        taken: list[Samples] = []
+        left = _SLICE_SAMPLES
+        while self.pending and left:
+            piece = self.pending.popleft()
+            taken.append(piece[:left])
+            if len(piece) > left:
+                self.pending.appendleft(piece[left:])
+            left -= len(taken[-1])
+            self.pending_samples -= len(taken[-1])
+        return taken, self.ended and not self.pending
 
     def hear(self, pieces: list[Samples], last: bool) -> list[Features]:
         """Encodes without touching the rest of the state, so that it needs no lock."""
@@ -69,11 +87,9 @@ class Utterance:
         self._ready_frames += sum(len(features) for features in heard)
         self._finished_hearing = self._finished_hearing or last
 
-    def take_frames(self) -> tuple[int, Features] | None:
-        """(first frame, features) of the next batch within the credit; the first batch is one frame, to be early."""
-        most = min(self.batch_frames if self.drawn else 1, self.credit, self._ready_frames)
-        if self.aborted or most <= 0:
-            return None
+    def take_frames(self, most: int) -> tuple[int, Features]:
+        """(first frame, features) of the next `most` frames, which are ready and within the credit."""
+        assert 0 < most <= min(self.credit, self._ready_frames)
         parts: list[Features] = []
         left = most
         while left:

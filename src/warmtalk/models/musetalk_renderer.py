@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,13 +12,15 @@ import torch
 
 from warmtalk.core.bundle import Bundle, read_latents
 from warmtalk.core.errors import Busy, Damaged, NotReady, WarmtalkError
+from warmtalk.core.ports import FaceJob
 from warmtalk.core.types import Features, Image
-from warmtalk.models.musetalk import MuseTalk
+from warmtalk.models.musetalk import TOKENS, WIDTH, MuseTalk
 
 log = logging.getLogger(__name__)
 
 MAX_BATCH = 16
 """Past this a batch is no faster per face, and the first face of it waits longer."""
+_MEASURED = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,16 +36,6 @@ class MuseTalkAvatar:
         return int(self.latents.numel() * self.latents.element_size())
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FaceJob:
-    """One face to draw."""
-
-    avatar: MuseTalkAvatar
-    row: int
-    features: Features
-    """[50, 384] float32, without positions."""
-
-
 class MuseTalkRenderer:
     """FaceRenderer, and of many avatars at once. Thread of the device only."""
 
@@ -50,7 +43,18 @@ class MuseTalkRenderer:
 
     def __init__(self, networks: MuseTalk, *, max_batch: int = MAX_BATCH) -> None:
         self._networks = networks
-        self._max_batch = max_batch
+        self.max_batch = max_batch
+        self.faces_per_second = 0.0
+
+    def measure(self) -> None:
+        """Draws full batches until the device is warm, and notes how fast: takes seconds on a GPU, minutes on a CPU."""
+        latents, features = torch.zeros(self.max_batch, 8, 32, 32), torch.zeros(self.max_batch, TOKENS, WIDTH)
+        times = []
+        for _ in range(_MEASURED):
+            begin = time.perf_counter()
+            self._networks.faces(latents, features)
+            times.append(time.perf_counter() - begin)
+        self.faces_per_second = self.max_batch / min(times)
 
     def prepare(self, bundle: Bundle) -> MuseTalkAvatar:
         """Raises NotReady when the bundle was prepared with other weights, Damaged when its latents are broken."""
@@ -79,21 +83,21 @@ class MuseTalkRenderer:
             faces.append(face)
         return faces
 
-    def render_many(self, jobs: Sequence[FaceJob]) -> list[Image | WarmtalkError]:
+    def render_many(self, jobs: Sequence[FaceJob[MuseTalkAvatar]]) -> list[Image | WarmtalkError]:
         """A face or what went wrong with it, for each job in order: one broken avatar does not spoil the others'.
 
         Raises Busy when the device has no memory for a single face.
         """
         done: list[Image | WarmtalkError] = []
         while len(done) < len(jobs):
-            batch = jobs[len(done) : len(done) + self._max_batch]
+            batch = jobs[len(done) : len(done) + self.max_batch]
             try:
                 done += self._draw(batch)
             except torch.OutOfMemoryError as error:
                 self._shrink(len(batch), error)
         return done
 
-    def _draw(self, jobs: Sequence[FaceJob]) -> list[Image | WarmtalkError]:
+    def _draw(self, jobs: Sequence[FaceJob[MuseTalkAvatar]]) -> list[Image | WarmtalkError]:
         latents = torch.stack([job.avatar.latents[job.row] for job in jobs])
         features = torch.from_numpy(np.stack([job.features for job in jobs]))
         faces, finite = self._networks.faces(latents, features)
@@ -105,12 +109,12 @@ class MuseTalkRenderer:
             raise Busy(
                 "the device has no memory left for one face", "Close other programs on it", retry_after_s=5.0
             ) from error
-        self._max_batch = size // 2
+        self.max_batch = size // 2
         torch.cuda.empty_cache()
-        log.warning("out of memory with %d faces at once; from now on at most %d", size, self._max_batch)
+        log.warning("out of memory with %d faces at once; from now on at most %d", size, self.max_batch)
 
 
-def _not_finite(job: FaceJob) -> Damaged:
+def _not_finite(job: FaceJob[MuseTalkAvatar]) -> Damaged:
     return Damaged(
         f"MuseTalk drew row {job.row} of avatar {job.avatar.avatar_id!r} with values that are not finite",
         "Build the avatar again; if that does not help, set musetalk.dtype to bf16 or fp32",
