@@ -76,8 +76,8 @@ class MuseTalk:
         self.vae = load.vae_fingerprint(models_dir)
         self.device = device
         self.dtype = dtype
-        self._unet = _placed(unet, device)
-        self._vae = _placed(load.vae(models_dir, dtype, encoder=False), device)
+        self._unet = unet.to(device)
+        self._vae = load.vae(models_dir, dtype, encoder=False).to(device)
         self._positions = positions().to(device, dtype)
         self._timestep = torch.zeros(1, dtype=torch.int64, device=device)
 
@@ -119,8 +119,3 @@ def fold_timestep(unet: Any) -> None:
                 block.time_emb_proj = None
                 block.time_embedding_norm = "folded"  # any name but the two it knows: nothing is added
         unet.time_embedding.to(unet.dtype)
-
-
-def _placed(model: Any, device: torch.device) -> Any:
-    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-    return model.to(device=device, memory_format=layout)
