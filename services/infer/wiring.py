@@ -8,7 +8,7 @@ from services.infer.servicer import InferServicer
 from warmtalk.config import Config
 from warmtalk.core.pipeline import Model
 from warmtalk.models.mesh import MeshRenderer
-from warmtalk.models.mouth_dsp import MouthFromSound
+from warmtalk.models.mouth_net import TrainedMouth
 from warmtalk.rpc.server import Server, serve
 from warmtalk.store import AvatarStore
 from warmtalk.v1 import infer_pb2_grpc
@@ -18,7 +18,7 @@ SERVICE = "warmtalk.v1.InferService"
 
 def models() -> dict[str, Model]:
     """Renderers of this server by name, the default first."""
-    return {"mesh": Model(MouthFromSound(), MeshRenderer())}
+    return {"mesh": Model(TrainedMouth(), MeshRenderer())}
 
 
 def build(config: Config) -> tuple[Server, Engine]:
