@@ -105,6 +105,32 @@ def test_noise_alone_does_not_open() -> None:
     assert mouth(noise.astype(np.float32))[:, OPENING].max() == 0.0
 
 
+def creak(seconds: float) -> Floats:
+    """A vowel without a pitch: its glottal pulses come at odd moments, 25 to 60 a second."""
+    rng = np.random.default_rng(4)
+    pulses = np.zeros(round(seconds * SPEECH_RATE_HZ))
+    place = 0
+    while place < len(pulses):
+        pulses[place] = rng.uniform(0.5, 1.0)
+        place += int(SPEECH_RATE_HZ / rng.uniform(25, 60))
+    t = np.arange(400) / SPEECH_RATE_HZ
+    throat = sum(np.exp(-300 * t) * np.sin(2 * np.pi * f * t) for f in (750, 1200, 2500))
+    sound = np.convolve(pulses, throat)[: len(pulses)]
+    return np.asarray(0.5 * sound / np.abs(sound).max(), np.float32)
+
+
+def test_a_voice_that_creaks_goes_on_speaking() -> None:
+    opening = mouth(np.concatenate([buzz(0.4), creak(0.5), silence(0.6)]))[:, OPENING]
+    assert opening[12:21].min() > 0.01
+    assert opening[-8:].max() == 0.0
+
+
+def test_noise_after_a_voice_is_not_taken_for_it_for_long() -> None:
+    noise = 0.1 * np.random.default_rng(5).standard_normal(3 * SPEECH_RATE_HZ)
+    opening = mouth(np.concatenate([buzz(0.4), noise.astype(np.float32)]))[:, OPENING]
+    assert opening[-40:].max() == 0.0
+
+
 def test_loudness_does_not_matter() -> None:
     loud, quiet = (mouth(np.tile(SENTENCE, 2) * np.float32(gain))[:, OPENING] for gain in (1.0, 0.05))
     assert 0.75 < quiet.mean() / loud.mean() < 1.3
