@@ -10,8 +10,10 @@ import numpy as np
 
 from benchmarks import card, material
 from warmtalk.core.mouth import MouthShape, to_features
+from warmtalk.core.types import SPEECH_RATE_HZ, FrameClock
 from warmtalk.models.face import FaceFinder
 from warmtalk.models.mesh import MeshRenderer
+from warmtalk.models.mouth_net import TrainedMouth
 
 _FACES = 50
 
@@ -40,10 +42,23 @@ def _measure(folder: Path) -> list[tuple[str, float, str]]:
     first = card.median_ms(first_of_a_row)
     find = card.median_ms(lambda: finder.find(frame))
     return [
+        ("mouth_ms_per_frame", _mouth_ms(), "ms to hear one frame of sound at 25 fps"),
         ("mesh_ms_per_face", face, "ms a face of 256 x 256, one core (target 3)"),
         ("mesh_ms_first_of_row", first, "ms the first time a source frame is drawn on"),
         ("face_finder_ms", find, "ms to find a face and its 468 points at 720p"),
     ]
+
+
+def _mouth_ms() -> float:
+    sound = np.frombuffer(material.speech(2.0)[44:], "<i2").astype(np.float32) / 32768
+    encoder = TrainedMouth()
+
+    def hear() -> None:
+        stream = encoder.start_stream(FrameClock())
+        stream.accept(sound)
+        stream.finish()
+
+    return card.median_ms(hear, inner=1) / FrameClock().frames_for(len(sound), SPEECH_RATE_HZ)
 
 
 def _shape(number: int) -> MouthShape:

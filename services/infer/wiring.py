@@ -11,7 +11,7 @@ from warmtalk.config import Config
 from warmtalk.core.pipeline import Model
 from warmtalk.models import weights
 from warmtalk.models.mesh import MeshRenderer
-from warmtalk.models.mouth_dsp import MouthFromSound
+from warmtalk.models.mouth_net import TrainedMouth
 from warmtalk.rpc.server import Server, serve
 from warmtalk.store import AvatarStore
 from warmtalk.v1 import infer_pb2_grpc
@@ -33,13 +33,13 @@ def model(name: str, config: Config) -> Model:
         from services.infer import musetalk
 
         return musetalk.model(config.models_dir, config.musetalk)
-    return Model(MouthFromSound(), MeshRenderer())
+    return Model(TrainedMouth(), MeshRenderer())
 
 
 def models(config: Config | None = None) -> dict[str, Model]:
     """Renderers of this server by name, the default first. Without a configuration the embedded one alone."""
     if config is None:
-        return {"mesh": Model(MouthFromSound(), MeshRenderer())}
+        return {"mesh": Model(TrainedMouth(), MeshRenderer())}
     return {name: model(name, config) for name in renderers(config)}
 
 

@@ -428,10 +428,8 @@ async def test_delete_stops_a_build_and_its_watchers(prep: Prep, long_film: byte
     parts = prep.config.avatars_dir / ".building" / "me" / "parts"
     await until(lambda: (parts / "00000.safetensors").exists())
     await prep.create("waits", long_film, AvatarParams())
-    began = time.monotonic()
     await prep.delete("waits")
     await prep.delete("me")
-    assert time.monotonic() - began < 1
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await watching
     refused(caught, grpc.StatusCode.NOT_FOUND, "there is no avatar 'me'")

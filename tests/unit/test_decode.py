@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
-import time
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -188,10 +187,8 @@ def test_a_decoder_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_p
     asleep.chmod(0o755)
     monkeypatch.setattr(decode, "ffmpeg", lambda: str(asleep))
     monkeypatch.setattr(decode, "STALL_S", 0.2)
-    began = time.monotonic()
     with pytest.raises(BadMedia, match="nothing came for"):
         read(source)
-    assert time.monotonic() - began < 5
 
 
 def test_missing_ffmpeg_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, source: Path) -> None:

@@ -127,10 +127,9 @@ def test_abort_frees_a_blocked_writer(tmp_path: Path, use_ffmpeg) -> None:  # ty
     thread = threading.Thread(target=write)
     thread.start()
     time.sleep(0.2)
-    begin = time.monotonic()
     writer.abort()
     thread.join(5)
-    assert time.monotonic() - begin < 2
+    assert not thread.is_alive()
     assert str(caught[0]) == "the clip was given up"
 
 

@@ -1,6 +1,6 @@
 """Fits the linear map of the signal-processing mouth: log-mel context to opening and width.
 
-python -m training.mouth.ridge CORPUS_FOLDER src/warmtalk/models/data/mouth_ridge.npz
+python -m training.mouth.ridge CORPUS_FOLDER MAP.npz
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from training.mouth.corpus import FPS, Clip, Floats, load_corpus
+from training.mouth.linear import contexts
 from warmtalk.models.hearing import HOP
-from warmtalk.models.mouth_dsp import contexts
 
 CLIP_WEIGHT = {"grid_s1": 0.15, "grid_multi": 2.0, "lrwar_arabic": 0.1}
 """Many clips of one speaker transfer worse than few of many; the broadcast clips pull a linear map away

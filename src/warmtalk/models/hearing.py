@@ -116,14 +116,25 @@ class Loudness:
         self.voice_db = _FIRST_VOICE_DB
         self._noise_db = _LOUDEST_FIRST_NOISE_DB
         self._voiced_rows = 0
+        self._rows_since_pitch = _CREAK_ROWS
 
     def hear(self, row: Heard) -> bool:
-        """Learns from the next row; True when it is this voice, not noise and not something far behind it."""
+        """Learns from the next row; True when it is this voice, not noise and not something far behind it.
+
+        A voice may creak: as loud as its vowels and without a pitch for a while. Noise that nobody spoke before has
+        no such credit.
+        """
         pitched = row.voicing > _PITCHED and row.level_db > self._noise_db + _ABOVE_NOISE_DB
         self._follow_noise(row.level_db, pitched)
+        self._rows_since_pitch += 1
         if pitched:
             self._follow_voice(row.level_db)
-        return pitched and row.level_db > self.voice_db - _BELOW_VOICE_DB
+            self._rows_since_pitch = 0
+        above_noise_db = row.level_db - self._noise_db
+        creaks = self._rows_since_pitch < _CREAK_ROWS and above_noise_db > _CREAK_ABOVE_NOISE_DB
+        return row.level_db > self.voice_db - (_BELOW_VOICE_DB if pitched else _CREAK_BELOW_VOICE_DB) and (
+            pitched or creaks
+        )
 
     def _follow_noise(self, level_db: float, pitched: bool) -> None:
         rise_db = 0.01 if pitched else 0.1
@@ -142,6 +153,10 @@ _LOUDEST_FIRST_NOISE_DB = -50.0
 _LEAST_NOISE_DB = -70.0
 _ABOVE_NOISE_DB = 8.0
 _BELOW_VOICE_DB = 25.0
+_CREAK_ROWS = 80
+"""How long a creak may be."""
+_CREAK_BELOW_VOICE_DB = 12.0
+_CREAK_ABOVE_NOISE_DB = 20.0
 
 
 class RelativeSound:

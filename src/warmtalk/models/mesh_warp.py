@@ -69,7 +69,7 @@ def warp(face: FaceShape, want: Field) -> Warped:
     to_source = face.x - face.middle
     move_x = to_source * (face.spread * face.window * (1 - 1 / stretch))
     curve = look_up(face.table, face.x - move_x)
-    lens = _lens(curve[..., LENS], opening, round_)
+    lens = _lens(curve[..., LENS], opening, round_, face.smile)
     shut = press * max(1 - opening / 0.04, 0.0) * PRESS_THIN
     gap_upper = UPPER_SHARE * min(opening, face.gap) + RAISE_SHARE * max(opening - face.gap, 0.0)
     gap_upper *= 1 - ROUND_COVER * round_
@@ -137,9 +137,11 @@ def _fine(face: FaceShape, coarse: Field, jaw: float) -> Warped:
     )
 
 
-def _lens(lens: Field, opening: float, round_: float) -> Field:
+def _lens(lens: Field, opening: float, round_: float, smile: float) -> Field:
     """The opening profile of the asked shape: a wide open mouth is an oval, not a wedge, and rounded lips touch near
-    the corners and make an oval of the rest."""
-    inner = np.clip((lens - 0.55 * round_) / (1 - 0.55 * round_), 0, 1)
+    the corners and make an oval of the rest. A smile's lips touch less: its corners are dark, and would show as a line.
+    """
+    touching = 0.55 * round_ * (1 - 0.75 * smile)
+    inner = np.clip((lens - touching) / (1 - touching), 0, 1)
     wide = min(max(opening - 0.1, 0.0) / 0.2, 1.0)
-    return np.asarray(inner ** ((1 - 0.4 * round_) * (1 - 0.35 * wide)), np.float32)
+    return np.asarray(inner ** ((1 - 0.4 * round_ * (1 - 0.5 * smile)) * (1 - 0.35 * wide)), np.float32)

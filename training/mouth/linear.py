@@ -7,7 +7,6 @@ weight, on LRC-AR lip-reading clips; see training/mouth/MODEL_CARD.md.
 from __future__ import annotations
 
 from collections import deque
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
@@ -74,10 +73,9 @@ def contexts(samples: Samples) -> Floats:
 class MouthFromSound:
     """A SpeechEncoder whose features are mouth shapes (core.mouth). Holds no state of a stream; any thread."""
 
-    def __init__(self, weights: Path | None = None) -> None:
-        """The package's own map unless another is given (training/mouth/ridge.py)."""
-        packaged = files("warmtalk.models") / "data" / "mouth_ridge.npz"
-        with as_file(packaged) as path, np.load(weights or path) as arrays:
+    def __init__(self, weights: Path) -> None:
+        """`weights` is what ridge.py writes."""
+        with np.load(weights) as arrays:
             self._weight, self._bias = arrays["weight"], arrays["bias"]
 
     def start_stream(self, clock: FrameClock) -> MouthStream:
