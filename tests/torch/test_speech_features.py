@@ -28,10 +28,11 @@ def streamed(
 
 def test_pieces_of_any_size_give_the_same_features(encoder: WhisperEncoder, speech: Samples) -> None:
     features = WhisperFeatures(encoder, CPU)
-    whole = np.concatenate(streamed(features, speech, []))
-    assert whole.shape == (30, 50, 384)
+    sound = speech[:7000]
+    whole = np.concatenate(streamed(features, sound, []))
+    assert whole.shape == (11, 50, 384)
     for pieces in ([1, 700, 1279, 3000, 5], [PIECE_SAMPLES] * 20):
-        assert np.array_equal(np.concatenate(streamed(features, speech, pieces)), whole)
+        assert np.array_equal(np.concatenate(streamed(features, sound, pieces)), whole)
 
 
 def test_frames_come_when_their_window_is_complete(encoder: WhisperEncoder, speech: Samples) -> None:

@@ -86,7 +86,7 @@ class RenderConfig(_message.Message):
     avatar_id: _builtins.str
     """Avatar to draw on. Required. Pattern ^[a-z0-9][a-z0-9_-]{0,62}$."""
     renderer: _builtins.str
-    """"mesh". Default: the first that the avatar is prepared for."""
+    """"mesh" or "musetalk". Default: the first of the server that the avatar is prepared for."""
     start_index: _builtins.int
     """Frame of the avatar's forth-and-back cycle that the first frame is drawn on. Default 0. Range from 0."""
     pixel_format: _media_pb2.FrameBatch.PixelFormat.ValueType
