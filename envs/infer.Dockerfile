@@ -9,7 +9,7 @@ COPY src src
 COPY services services
 RUN pip install --no-cache-dir --no-deps .
 USER 10001
-ENV WARMTALK_DATA_DIR=/data WARMTALK_INFER_LISTEN=0.0.0.0:50052
+ENV WARMTALK_DATA_DIR=/data WARMTALK_MODELS_DIR=/models WARMTALK_INFER_LISTEN=0.0.0.0:50052
 EXPOSE 50052
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["python", "-m", "warmtalk.rpc.probe", "127.0.0.1:50052", "warmtalk.v1.InferService"]

@@ -9,7 +9,7 @@ COPY src src
 COPY services services
 RUN pip install --no-cache-dir --no-deps .
 USER 10001
-ENV WARMTALK_DATA_DIR=/data WARMTALK_PREP_LISTEN=0.0.0.0:50051
+ENV WARMTALK_DATA_DIR=/data WARMTALK_MODELS_DIR=/models WARMTALK_PREP_LISTEN=0.0.0.0:50051
 EXPOSE 50051
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["python", "-m", "warmtalk.rpc.probe", "127.0.0.1:50051", "warmtalk.v1.PrepService"]
