@@ -23,7 +23,7 @@ from warmtalk.core.pipeline import Model, Plan, WarmAvatar, faces_of
 from warmtalk.core.ports import BatchRenderer
 from warmtalk.core.scheduler import Scheduler, streams_at
 from warmtalk.core.stream import Utterance
-from warmtalk.core.types import Image
+from warmtalk.core.types import Features, FrameClock, Image
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -89,6 +89,12 @@ class Engine:
         return len(self._streams)
 
     @property
+    def room(self) -> int:
+        """Streams of 25 fps that it takes at once, with its fastest renderer."""
+        rates = [self._rate(name) for name in self.models]
+        return self.max_streams if 0.0 in rates else min(self.max_streams, streams_at(max(rates), FrameClock().fps))
+
+    @property
     def faces_per_second(self) -> float:
         """Median of the last batches; 0 before the first."""
         times = sorted(self._seconds_per_face)
@@ -129,9 +135,8 @@ class Engine:
 
     def _admit(self, stream: RenderStream, config: StreamConfig) -> None:
         """Raises Busy when the device would not keep up with one more."""
-        scheduler, renderer = self._schedulers[stream.renderer], self.models[stream.renderer].renderer
+        scheduler, rate = self._schedulers[stream.renderer], self._rate(stream.renderer)
         with self._lock:
-            rate = renderer.faces_per_second if isinstance(renderer, BatchRenderer) else 0.0
             if rate and len(scheduler) >= max(1, streams_at(rate, config.clock.fps)):
                 raise Busy(
                     f"{rate:.0f} faces a second are enough for the {len(scheduler)} streams that are open, no more",
@@ -140,6 +145,11 @@ class Engine:
                 )
             self._streams.append(stream)
             scheduler.open(stream, config.clock.fps, config.credit, config.batch_frames)
+
+    def _rate(self, name: str) -> float:
+        """Faces a second as measured at start; 0: not measured."""
+        renderer = self.models[name].renderer
+        return renderer.faces_per_second if isinstance(renderer, BatchRenderer) else 0.0
 
     async def _call(self, work: Callable[[], T]) -> T:
         """Runs `work` on the render thread between two batches."""
@@ -225,6 +235,14 @@ class Engine:
             shares = self._schedulers[name].take()
             streams = [cast(RenderStream, share.key) for share in shares]
             taken = [one.utterance.take_frames(share.count) for one, share in zip(streams, shares, strict=True)]
+        try:
+            self._render(name, streams, taken)
+        except Exception as error:  # noqa: BLE001 - belongs to this batch alone; the engine goes on
+            for stream in streams:
+                self._fail(stream, error)
+
+    def _render(self, name: str, streams: list[RenderStream], taken: list[tuple[int, Features]]) -> None:
+        """Draws (first frame, features) of each stream."""
         plans = [
             stream.avatar.plan(first, stream.utterance.start_index, features)
             for stream, (first, features) in zip(streams, taken, strict=True)

@@ -56,7 +56,7 @@ class InferServicer(infer_pb2_grpc.InferServiceServicer):
         return infer_pb2.GetCapacityResponse(
             renderers=list(self._engine.models),
             open_streams=self._engine.open_streams,
-            max_streams=self._engine.max_streams,
+            max_streams=self._engine.room,
             faces_per_second=self._engine.faces_per_second,
             warm_avatars=self._engine.avatars.names,
             warm_bytes=self._engine.avatars.nbytes,

@@ -86,7 +86,9 @@ async def test_a_face_that_is_not_finite_ends_its_own_conversation_only(engine: 
 
 
 async def test_one_more_than_the_device_can_serve_is_refused(engine: Engine, watched: Watched) -> None:
+    assert engine.room == 8
     watched.faces_per_second = 60.0
+    assert engine.room == 2
     held = [await engine.open(config()) for _ in range(2)]
     with pytest.raises(Busy, match="60 faces a second are enough for the 2 streams") as caught:
         await engine.open(config())
