@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import AsyncIterator
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Never
 
@@ -12,7 +13,7 @@ from tqdm import tqdm
 from warmtalk.cli import avatar_folder, calls
 from warmtalk.config import Config
 from warmtalk.core.errors import InvalidInput, WarmtalkError
-from warmtalk.rpc.convert import frame_rate_message
+from warmtalk.rpc import convert
 from warmtalk.v1 import prep_pb2
 
 if TYPE_CHECKING:  # these classes exist for the type checker alone
@@ -48,7 +49,7 @@ async def _create(args: argparse.Namespace, config: Config) -> int:
         bbox_shift=config.bbox_shift if args.bbox_shift is None else args.bbox_shift,
         extra_margin=config.prep.extra_margin if args.extra_margin is None else args.extra_margin,
         still_seconds=config.prep.still_seconds,
-        frame_rate=frame_rate_message(config.fps),
+        frame_rate=convert.frame_rate_message(config.fps),
     )
     avatar = await create(config.prep.listen, args.id, args.source, params, replace=args.replace)
     print(_line(avatar))
@@ -124,8 +125,8 @@ async def _show(args: argparse.Namespace, config: Config) -> int:
     print(_line(avatar))
     rows = {
         "source": f"{avatar.source_name} ({avatar.source_sha256[:12]})",
-        "params": ", ".join(f"{field.name} {value}" for field, value in avatar.params.ListFields()).replace("\n", " "),
-        "size": f"{avatar.size_bytes / 1e6:.1f} MB",
+        "params": _params(avatar.params),
+        "size": f"{avatar.size_bytes / 1e6:.1f} MB" if avatar.size_bytes else "",
         "footage": avatar.summary,
         "error": avatar.error,
     }
@@ -148,3 +149,9 @@ def _line(avatar: prep_pb2.Avatar) -> str:
         return f"{avatar.avatar_id:24} {state}"
     shape = f"{avatar.width}x{avatar.height}, {avatar.frames} frames, {avatar.usable_frames} usable"
     return f"{avatar.avatar_id:24} {state:9} {shape}, for {', '.join(avatar.renderers)}"
+
+
+def _params(params: prep_pb2.AvatarParams) -> str:
+    rate = convert.frame_rate(params.frame_rate, Fraction(25))
+    still = f", a photo moves for {params.still_seconds:g} s" if params.HasField("still_seconds") else ""
+    return f"{rate} fps, bbox_shift {params.bbox_shift}, extra_margin {params.extra_margin}{still}"
