@@ -199,3 +199,15 @@ def test_verify_golden_fails_with_other_weights(
     failed = [line.split()[1] for line in capsys.readouterr().out.splitlines() if "FAIL" in line and "npz" in line]
     assert failed == ["synth_v15_raw/final_0", "synth_v15_raw/final_7"]
     assert main(["verify-golden", str(tmp_path), "--models", str(models)]) == 1
+
+
+def test_half_precision_has_its_own_tolerances(models: Path, tmp_path: Path) -> None:
+    wanted = (
+        "synth_audio",
+        "synth_realtime.npz synth_rt_v15",
+        "synth_offline.npz synth_noise",
+        "parsing.npz label_map",
+    )
+    vectors = part_of_golden(tmp_path / "vectors", *wanted)
+    command = ["verify-golden", str(vectors), "--models", str(models), "--device", "cpu", "--dtype"]
+    assert main([*command, "fp16"]) == 0

@@ -27,9 +27,10 @@ class Tolerances:
 
 TOLERANCES = {
     "fp32": Tolerances(0.0, 2e-5, 5e-6, 2e-5, 1, 0.002),
-    "fp16": Tolerances(1e-4, 5e-2, 1e-2, 2e-2, 6, 1.0),
-    "bf16": Tolerances(1e-4, 5e-1, 1e-1, 2e-1, 40, 1.0),
+    "fp16": Tolerances(1e-4, 2e-2, 2e-2, 3e-2, 6, 1.0),
+    "bf16": Tolerances(1e-4, 2e-1, 2e-1, 2e-1, 40, 1.0),
 }
+"""fp32: what the reference's own batches differ by. Half precision: about twice what the tiny checkpoint shows."""
 ON_CUDA = Tolerances(1e-4, 2e-4, 1e-4, 1e-3, 2, 0.05)
 """fp32 on a GPU: other orders of summing, nothing rounded to TF32."""
 
