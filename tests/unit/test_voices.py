@@ -259,6 +259,7 @@ async def test_openai_silent_server(server: Server) -> None:
 
 async def test_openai_given_up_hangs_up(server: Server) -> None:
     server.pieces = [wav(syllables(1.0, 24_000), 24_000)] + [bytes(40_000)] * 100
+    server.go_on.set()
     pieces = server.voice().speak("Hi.")
     await anext(pieces)
     await pieces.aclose()  # type: ignore[attr-defined]
