@@ -258,7 +258,7 @@ async def test_openai_silent_server(server: Server) -> None:
 
 
 async def test_openai_given_up_hangs_up(server: Server) -> None:
-    server.pieces = [wav(syllables(1.0, 24_000), 24_000)] + [bytes(40_000)] * 100
+    server.pieces = [wav(syllables(1.0, 24_000), 24_000)] + [bytes(400_000)] * 100  # more than sockets hold
     server.go_on.set()
     pieces = server.voice().speak("Hi.")
     await anext(pieces)
