@@ -124,8 +124,8 @@ class SessionServiceServicer(object):
         idle pictures between utterances, the same picture speaking as soon as text or sound has come. One utterance is
         either texts or sounds, closed by `end`; each becomes a clip of the conversation as with Speak. Ends with OK when
         the client has closed its side and all was said; ABORTED when the session is reset or deleted. A client that does
-        not read slows its own stream and nothing else. The session does one thing at a time: while a Converse is open a
-        Speak waits, and a second Converse ends with RESOURCE_EXHAUSTED.
+        not read slows its own stream and nothing else. Utterances of Speaks and of a Converse are said one after another.
+        A second Converse takes over: the first ends with ABORTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

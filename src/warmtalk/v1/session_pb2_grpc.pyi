@@ -53,8 +53,8 @@ class SessionServiceStub:
     idle pictures between utterances, the same picture speaking as soon as text or sound has come. One utterance is
     either texts or sounds, closed by `end`; each becomes a clip of the conversation as with Speak. Ends with OK when
     the client has closed its side and all was said; ABORTED when the session is reset or deleted. A client that does
-    not read slows its own stream and nothing else. The session does one thing at a time: while a Converse is open a
-    Speak waits, and a second Converse ends with RESOURCE_EXHAUSTED.
+    not read slows its own stream and nothing else. Utterances of Speaks and of a Converse are said one after another.
+    A second Converse takes over: the first ends with ABORTED.
     """
     Interrupt: _grpc.UnaryUnaryMultiCallable[_session_pb2.InterruptRequest, _session_pb2.InterruptResponse]
     """Stops what the session is saying, in a Speak or a Converse, and keeps what was played. Changes nothing when it
@@ -90,8 +90,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     idle pictures between utterances, the same picture speaking as soon as text or sound has come. One utterance is
     either texts or sounds, closed by `end`; each becomes a clip of the conversation as with Speak. Ends with OK when
     the client has closed its side and all was said; ABORTED when the session is reset or deleted. A client that does
-    not read slows its own stream and nothing else. The session does one thing at a time: while a Converse is open a
-    Speak waits, and a second Converse ends with RESOURCE_EXHAUSTED.
+    not read slows its own stream and nothing else. Utterances of Speaks and of a Converse are said one after another.
+    A second Converse takes over: the first ends with ABORTED.
     """
     Interrupt: _aio.UnaryUnaryMultiCallable[_session_pb2.InterruptRequest, _session_pb2.InterruptResponse]  # type: ignore[assignment]
     """Stops what the session is saying, in a Speak or a Converse, and keeps what was played. Changes nothing when it
@@ -160,8 +160,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         idle pictures between utterances, the same picture speaking as soon as text or sound has come. One utterance is
         either texts or sounds, closed by `end`; each becomes a clip of the conversation as with Speak. Ends with OK when
         the client has closed its side and all was said; ABORTED when the session is reset or deleted. A client that does
-        not read slows its own stream and nothing else. The session does one thing at a time: while a Converse is open a
-        Speak waits, and a second Converse ends with RESOURCE_EXHAUSTED.
+        not read slows its own stream and nothing else. Utterances of Speaks and of a Converse are said one after another.
+        A second Converse takes over: the first ends with ABORTED.
         """
 
     @_abc_1.abstractmethod
