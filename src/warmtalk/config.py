@@ -63,6 +63,30 @@ class SessionConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    listen: str = _key("127.0.0.1:8000", "Address to serve HTTP on: host:port. Beyond loopback it wants api_key.")
+    prep: str = _key("127.0.0.1:50051", "Address of the prep service.")
+    infer: str = _key("127.0.0.1:50052", "Address of the infer service; its health is shown.")
+    session: str = _key("127.0.0.1:50053", "Address of the session service.")
+    api_key: str = _key("", "Key that every request must carry, as X-Internal-API-Key or bearer.")
+    token_minutes: float = _key(60.0, "Life of a page's session token, in minutes; the page renews it for 12 hours.")
+    allowed_origins: str = _key("", "Origins of other sites that may call, with commas: https://example.org; or *.")
+    session_id: str = _key("default", "Session of a request that names none, and of the old POST /speak.")
+    max_audio_mb: int = _key(30, "Largest sound of one request, in MiB.")
+    chat_url: str = _key("", "Base URL of an OpenAI-compatible chat server, up to and with /v1. Empty: it asks back.")
+    chat_key: str = _key("", "Its API key, if it wants one.")
+    chat_model: str = _key("gpt-4o-mini", "Its model.")
+    chat_prompt: str = _key(
+        "You are a friendly person in a spoken video conversation. Answer in one to three short sentences, without "
+        "lists, links or markup.",
+        "What the chat server is told first.",
+    )
+    transcriptions_url: str = _key("", "Base URL of a server with /audio/transcriptions. Empty: speech is said back.")
+    transcriptions_key: str = _key("", "Its API key, if it wants one.")
+    transcriptions_model: str = _key("whisper-1", "Its model.")
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     avatar_id: str = _key("", "Avatar of a session that names none.")
     video_path: str = _key("", "Source of avatar_id; with preparation it is built at start when it is missing.")
@@ -75,6 +99,7 @@ class Config:
     prep: PrepConfig = field(default_factory=PrepConfig)
     infer: InferConfig = field(default_factory=InferConfig)
     session: SessionConfig = field(default_factory=SessionConfig)
+    gateway: GatewayConfig = field(default_factory=GatewayConfig)
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch_size <= 8:

