@@ -15,6 +15,9 @@ from services.gateway import problems
 from services.gateway.avatars import AvatarRoutes
 from services.gateway.backend import Backend
 from services.gateway.guard import Guard
+from services.gateway.live import Hub
+from services.gateway.live_routes import LiveRoutes
+from services.gateway.partner import Partner
 from services.gateway.sessions import SessionRoutes
 from services.gateway.speak import SpeakRoutes
 from services.gateway.tokens import Tokens
@@ -35,16 +38,17 @@ _PAGE_HEADERS = {
 }
 
 
-def create(config: Config, backend: Backend) -> FastAPI:
+def create(config: Config, backend: Backend, hub: Hub, partner: Partner) -> FastAPI:
     views, tokens = (
         Views(SessionStore(config.sessions_dir)),
         Tokens(config.gateway.api_key, config.gateway.token_minutes),
     )
     app = FastAPI(title="warmtalk", version=__version__, description="A talking avatar: text or sound in, video out.")
     problems.install(app)
-    app.include_router(SpeakRoutes(backend, views, config.gateway).router)
-    app.include_router(SessionRoutes(backend, views, tokens).router)
+    app.include_router(SpeakRoutes(backend, views, hub, config.gateway).router)
+    app.include_router(SessionRoutes(backend, views, tokens, partner).router)
     app.include_router(AvatarRoutes(backend, config).router)
+    app.include_router(LiveRoutes(hub, config.gateway).router)
     app.include_router(_health(backend))
     app.include_router(_page(config))
     origins = [one.strip() for one in config.gateway.allowed_origins.split(",") if one.strip()]
@@ -59,7 +63,7 @@ def create(config: Config, backend: Backend) -> FastAPI:
 def _limit(config: Config, method: str, path: str) -> int:
     if path == "/v1/avatars":
         return (config.prep.max_upload_mb << 20) + _FORM_BYTES
-    if path == "/v1/speak" or path.endswith("/ask"):
+    if path == "/v1/speak" or path == "/v1/transcriptions":
         return (config.gateway.max_audio_mb << 20) + _FORM_BYTES
     return _JSON_BYTES
 

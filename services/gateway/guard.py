@@ -20,12 +20,12 @@ from services.gateway.tokens import Token, Tokens
 from warmtalk.config import GatewayConfig
 from warmtalk.core.errors import WarmtalkError
 
-_OPEN = {"/", "/page.js", "/page.css", "/favicon.svg", "/health", "/v1/health/live", "/v1/health/ready"}
+_OPEN = {"/", "/page.js", "/page.css", "/health", "/v1/health/live", "/v1/health/ready"}
 """Without a key: the page's three files, which hold no secret, and what a container's health check asks."""
 _PAGES = {"/", "/docs"}
 """Where a link on another site may lead."""
 _BY_TOKEN = re.compile(r"(GET|HEAD) /v1/(avatars|avatars/[^/]+|avatars/[^/]+/events|status/[^/]+|config)|"
-                       r"POST /v1/(avatars|sessions|speak|token)")  # fmt: skip
+                       r"POST /v1/(avatars|sessions|speak|token|transcriptions)")  # fmt: skip
 """Besides its own session. POSTs with a session in their body ask `Caller.check`."""
 _LOCAL = {"127.0.0.1", "localhost", "[::1]", "::1"}
 

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from services.gateway import files
 from services.gateway.backend import LONG_S, SHORT_S, Backend, our_errors
 from services.gateway.guard import Caller, caller_of
+from services.gateway.partner import Partner
 from services.gateway.tokens import Tokens
 from services.gateway.views import Reset, Session, SessionList, Views, seconds
 from warmtalk.core.errors import NotFound
@@ -56,10 +57,11 @@ class PageToken(BaseModel):
 
 
 class SessionRoutes:
-    def __init__(self, backend: Backend, views: Views, tokens: Tokens) -> None:
+    def __init__(self, backend: Backend, views: Views, tokens: Tokens, partner: Partner) -> None:
         self._backend = backend
         self._views = views
         self._tokens = tokens
+        self._partner = partner
         self.router = APIRouter(tags=["sessions"])
         add, one = self.router.add_api_route, "/v1/sessions/{session_id}"
         add("/v1/sessions", self.all, methods=["GET"])
@@ -96,12 +98,14 @@ class SessionRoutes:
 
     async def delete(self, session_id: str) -> None:
         """Removes a session and its videos."""
+        self._partner.forget(session_id)
         with our_errors("session"):
             request = session_pb2.DeleteSessionRequest(session_id=session_id)
             await self._backend.session.DeleteSession(request, timeout=LONG_S)
 
     async def reset(self, session_id: str, body: ResetBody | None = None) -> Reset:
         """Closes the conversation and starts the next; ends a Speak under way."""
+        self._partner.forget(session_id)
         answer = await self._backend.reset(session_id, delete=bool(body and body.delete))
         closed = self._views.conversation(answer.session, answer.closed) if answer.HasField("closed") else None
         return Reset(session=self._views.session(answer.session), closed=closed)

@@ -15,9 +15,10 @@ from starlette.responses import Response
 from services.gateway import streams
 from services.gateway.backend import Backend
 from services.gateway.guard import Caller, caller_of
+from services.gateway.live import Hub
 from services.gateway.views import Spoken, Views, event_view, seconds
 from warmtalk.config import GatewayConfig
-from warmtalk.core.errors import InvalidInput, WarmtalkError
+from warmtalk.core.errors import Busy, InvalidInput, WarmtalkError
 from warmtalk.v1 import session_pb2
 
 _BODY = {
@@ -70,9 +71,10 @@ class OldSpeak(BaseModel):
 
 
 class SpeakRoutes:
-    def __init__(self, backend: Backend, views: Views, config: GatewayConfig) -> None:
+    def __init__(self, backend: Backend, views: Views, hub: Hub, config: GatewayConfig) -> None:
         self._backend = backend
         self._views = views
+        self._hub = hub
         self._config = config
         self.router = APIRouter(tags=["speak"])
         add = self.router.add_api_route
@@ -89,6 +91,7 @@ class SpeakRoutes:
         """
         order = await self._order(request)
         caller.check(order.session_id)
+        self._check_free(order.session_id)
         await self._backend.ensure_session(order.session_id, order.avatar_id)
         if kind := streams.wanted(request):
             return await streams.respond(kind, self._events(order))
@@ -97,6 +100,7 @@ class SpeakRoutes:
     async def old_speak(self, request: Request, body: OldSpeak) -> dict[str, Any]:
         """As the warm server's POST /speak: {"text": ...} in, the path of the conversation's video out."""
         session_id = self._config.session_id
+        self._check_free(session_id)
         await self._backend.ensure_session(session_id, "")
         spoken = await streams.while_connected(request, self._say(Order(session_id, "", body.text, b"")))
         session = await self._backend.get_session(session_id)
@@ -116,6 +120,14 @@ class SpeakRoutes:
         answer = await self._backend.reset(session_id, delete=False)
         closed = answer.closed.uri and str(self._views.file(session_id, answer.closed.uri))
         return {"status": "ok", "video_path": closed or None}
+
+    def _check_free(self, session_id: str) -> None:
+        if self._hub.busy(session_id):  # it would wait for as long as the page is open
+            raise Busy(
+                f"session {session_id!r} is live in a page",
+                "Speak over its live connection, or close the page",
+                retry_after_s=10.0,
+            )
 
     async def _order(self, request: Request) -> Order:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

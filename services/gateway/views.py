@@ -205,7 +205,7 @@ def event_view(session_id: str, one: session_pb2.SpeakResponse) -> dict[str, Any
         case "accepted":
             found |= {"queued_before": one.accepted.queued_before, "sentences": one.accepted.sentences}
         case "started":
-            found["delay_s"] = seconds(one.started.delay)
+            found |= {"delay_s": seconds(one.started.delay), "stream_start_s": seconds(one.started.stream_start)}
         case "progress":
             found |= {"frames_done": one.progress.frames_done, "frames_known": one.progress.frames_known}
         case "clip_ready":
@@ -218,6 +218,12 @@ def event_view(session_id: str, one: session_pb2.SpeakResponse) -> dict[str, Any
             found["played_s"] = seconds(one.interrupted.played)
         case "finished":
             found |= {"frames": one.finished.frames, "elapsed_s": seconds(one.finished.elapsed)}
+        case "opened":
+            opened = one.opened
+            found |= {"mime_type": opened.mime_type, "width": opened.width, "height": opened.height}
+        case "frame_rate_changed":
+            rate = one.frame_rate_changed.frame_rate
+            found["fps"] = round(rate.numerator / (rate.denominator or 1), 3)
     return found
 
 

@@ -14,6 +14,8 @@ import uvicorn
 
 from services.gateway import app as application
 from services.gateway.backend import Backend
+from services.gateway.live import Hub
+from services.gateway.partner import Partner
 from warmtalk.config import Config, GatewayConfig
 from warmtalk.core.errors import InvalidInput
 
@@ -46,11 +48,14 @@ class Gateway:
             raise OSError(f"cannot listen on {config.gateway.listen}: {error.strerror or error}") from error
         self.address = f"{config.gateway.listen.rpartition(':')[0]}:{self._socket.getsockname()[1]}"
         self._backend = Backend(config)
+        self._partner = Partner(config.gateway)
+        self._hub = Hub(self._backend, self._partner)
         self._server = _Server(
             uvicorn.Config(
-                application.create(config, self._backend),
+                application.create(config, self._backend, self._hub, self._partner),
                 log_config=None,
-                access_log=False,  # its lines would carry the tokens of <video> URLs
+                access_log=False,  # these lines would carry the tokens of <video> URLs and WebSockets
+                log_level="warning",
                 lifespan="off",
                 ws="websockets-sansio",
                 ws_max_size=MOST_MESSAGE,
@@ -66,6 +71,8 @@ class Gateway:
             await self._server.serve([self._socket])
         finally:
             self._socket.close()
+            await self._hub.close()
+            await self._partner.close()
             await self._backend.close()
 
     def stop(self) -> None:
