@@ -209,6 +209,7 @@ class LiveStream:
         info, first = self._bundle.info, self.folder.record.conversation.frames
         opening = asyncio.to_thread(self.folder.begin, "", info.width, info.height, self._studio.x264)
         writer = await unbroken(opening)
+        writer.yield_cpu()
         return Recorder(writer, self.folder.clock, first, self._options.most_idle_s)
 
     def lead_in(self, recorder: Recorder, take: Take) -> None:

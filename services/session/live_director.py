@@ -14,10 +14,12 @@ import numpy as np
 
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Patch, Samples
 
-_ENTER = (1 / 3, 2 / 3)
+_ENTER = (1 / 5, 2 / 5, 3 / 5, 4 / 5)
 """Share of the drawn mouth in the first pictures of a take; its lips are closed there."""
-_LEAVE = (2 / 3, 1 / 3)
-"""Share of the last drawn mouth in the pictures after a take."""
+_LEAVE = (4 / 5, 3 / 5, 2 / 5, 1 / 5)
+"""Share of the last drawn mouth in the pictures after a take; its lips are closed."""
+_SHUT = (2 / 3, 1 / 3)
+"""The same after a take that was cut."""
 _FADE = 144
 """Samples, 3 ms: sound that stops or starts anywhere does not click."""
 _MOST_HELD = 3
@@ -91,8 +93,11 @@ class Director:
 
     def cut(self) -> None:
         """The take is not wanted any more: the mouth closes from the next frame on."""
+        self._leave(_SHUT)
+
+    def _leave(self, shares: tuple[float, ...]) -> None:
         if self._entered:
-            self._leaving.extend(_LEAVE)
+            self._leaving.extend(shares)
         self._take = None
         self._entered = 0
 
@@ -104,7 +109,7 @@ class Director:
         if take is not None and take.ready and (self._entered or not idle or self.index >= take.start_index):
             return self._speak(take)
         if take is not None and take.done:
-            self.cut()
+            self._leave(_LEAVE)
         elif take is not None and self._entered:
             return self._hold(take)
         if self._leaving:

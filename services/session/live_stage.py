@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import cv2
-import numpy as np
 
 from services.session.live_director import Shot
 from warmtalk.core.bundle import Bundle
@@ -38,17 +37,19 @@ class Stage:
 
     def _mixed(self, source: Image, row: int, patch: Patch, mix: float) -> Image:
         box = self._place(row, patch)
-        pixels = patch.pixels
-        if (box.width, box.height) != (patch.box.width, patch.box.height):
-            pixels = np.asarray(cv2.resize(pixels, (box.width, box.height)), np.uint8)
         frame = source.copy()
         part = frame[box.y1 : box.y2, box.x1 : box.x2]
-        part[:] = pixels if mix >= 1 else cv2.addWeighted(pixels, mix, part, 1 - mix, 0)
+        part[:] = patch.pixels if mix >= 1 else cv2.addWeighted(patch.pixels, mix, part, 1 - mix, 0)
         return frame
 
     def _place(self, row: int, patch: Patch) -> Box:
         """Where a patch lies on this row: with the face, which moves from row to row."""
         if row == patch.row:
             return patch.box
-        box = self._bundle.crop_box(row).clipped(self._bundle.info.width, self._bundle.info.height)
-        return patch.box if box.empty else box
+        now, then = self._bundle.crop_box(row), self._bundle.crop_box(patch.row)
+        right, down = (now.x1 + now.x2 - then.x1 - then.x2) // 2, (now.y1 + now.y2 - then.y1 - then.y2) // 2
+        box = patch.box
+        width, height = self._bundle.info.width, self._bundle.info.height
+        right = min(max(right, -box.x1), width - box.x2)
+        down = min(max(down, -box.y1), height - box.y2)
+        return Box(box.x1 + right, box.y1 + down, box.x2 + right, box.y2 + down)

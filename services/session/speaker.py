@@ -40,7 +40,7 @@ class LiveOptions:
     """How live streams are made."""
 
     encoder: LiveSettings = field(default_factory=LiveSettings)
-    ahead_s: float = 0.12
+    ahead_s: float = 0.1
     """How far the stream is ahead of its player."""
     most_idle_s: float = 0.6
     """Idle time kept between utterances in the recorded conversation."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import dataclass
 
 import grpc
@@ -25,6 +26,8 @@ from warmtalk.voices.piper import PiperVoice
 log = logging.getLogger(__name__)
 
 SERVICE = "warmtalk.v1.SessionService"
+_SWITCH_S = 0.0005
+"""How long a thread may keep the event loop from running; the default of 5 ms shows as jitter of live streams."""
 MESSAGE_BYTES = 32 << 20
 """A whole sound file comes in one message."""
 
@@ -89,5 +92,6 @@ def build(config: Config, voice: Voice | None = None) -> Parts:
 
 
 async def run(config: Config) -> None:
+    sys.setswitchinterval(_SWITCH_S)
     parts = build(config)
     await serve(parts.server, warm_up=parts.warm_up, close=[parts.close])

@@ -142,7 +142,7 @@ async def test_idle_speech_idle(desk: Desk, tmp_path: Path) -> None:
     first = round(start * 25)
     lights = [int(picture[24, 24].mean()) for picture in shown.pictures]
     index = desk.fake.configs[0].start_index
-    assert lights[first + 2 : first + 25] == [pytest.approx(50 + index + k, abs=8) for k in range(2, 25)]
+    assert lights[first + 4 : first + 25] == [pytest.approx(50 + index + k, abs=8) for k in range(4, 25)]
     loud = np.flatnonzero(np.abs(shown.pcm) > 0.06) / 48_000
     assert loud[0] == pytest.approx(start + 0.01, abs=0.03)
     assert loud[-1] < start + 1.01
@@ -157,9 +157,9 @@ async def test_clip_is_what_was_shown(desk: Desk) -> None:
         await client.until("finished", 2)
     conversation = await desk.conversation()
     first, second = (film(clip.uri) for clip in conversation.clips)
-    assert len(first.pictures) == 25 + 6 + 2, "the speech, its tail, the mouth closing"
-    assert len(second.pictures) > 15 + 8, "idle pictures in front"
-    assert len(second.pictures) <= 15 + 8 + 15
+    assert len(first.pictures) == 25 + 6 + 4, "the speech, its tail, the mouth closing"
+    assert len(second.pictures) > 15 + 10, "idle pictures in front"
+    assert len(second.pictures) <= 15 + 10 + 15
     whole = film(conversation.uri)
     assert np.array_equal(whole.pcm, np.concatenate([first.pcm, second.pcm]))
     assert conversation.samples == conversation.frames * 1920

@@ -79,6 +79,10 @@ class ClipWriter:
             remove(self._sound)
             raise
 
+    def yield_cpu(self) -> None:
+        """For a clip that nobody waits for while it is written."""
+        self._child.yield_cpu()
+
     def write_bgr(self, image: Image) -> None:
         """[H, W, 3] uint8 BGR."""
         self.write_i420(to_i420(image))

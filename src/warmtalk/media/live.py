@@ -117,7 +117,7 @@ class LiveEncoder:
         stream.time_base = stream.codec_context.time_base = _TICK
         stream.codec_context.max_b_frames = 0
         # OpenCV makes BT.601 pictures: say so, browsers follow. One thread: streams share the cores, slices cost size.
-        more = "keyint=infinite:scenecut=0:threads=1:colorprim=bt709:transfer=bt709:colormatrix=smpte170m"
+        more = "keyint=infinite:scenecut=0:threads=1:ipratio=1.1:colorprim=bt709:transfer=bt709:colormatrix=smpte170m"
         stream.options = {
             "preset": self._settings.preset,
             "tune": "zerolatency",
