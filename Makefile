@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help setup demo up test check check-envs check-containers format proto docs bench clean
+.PHONY: help setup demo up test test-browser check check-envs check-containers format proto docs bench clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -30,6 +31,11 @@ up: $(STAMP)  ## Start all services on this machine
 
 test: $(STAMP)  ## All tests
 	$(BIN)/python -m pytest
+
+test-browser: $(STAMP)  ## The talk page in a real Chromium (CHROMIUM=/usr/bin/chromium)
+	@test -x $(CHROMIUM) || { echo "There is no $(CHROMIUM). On Debian: apt-get install chromium; or CHROMIUM=PATH"; exit 1; }
+	$(PIP) install --quiet -e '.[browser]'
+	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest tests/browser
 
 check: $(STAMP)  ## Format, lint, types, layers, protos, generated code
 	$(BIN)/ruff format --check .

@@ -30,6 +30,8 @@ _LINGER_S = 10.0
 _AHEAD = 100
 """Fragments that the quickest player may be behind; then the stream is not read on, which slows the renderer."""
 _EVENTS = 256
+_TOLD_AGAIN = {"answer", "accepted", "started"}
+"""Events of an utterance that a player who comes in its middle must know."""
 _OPEN_S = 20.0
 
 
@@ -71,6 +73,7 @@ class Live:
         self.opened: dict[str, Any] = {}
         self.ended: WarmtalkError | None = None
         self.viewers: set[Viewer] = set()
+        self._utterance: list[dict[str, Any]] = []
         self._partner = partner
         self._call: Any = backend.session.Converse()
         self._writing = asyncio.Lock()
@@ -141,7 +144,18 @@ class Live:
 
     def tell(self, event: dict[str, Any]) -> None:
         """To every player."""
+        if event["event"] in _TOLD_AGAIN:
+            self._utterance.append(event)
+            del self._utterance[:-_EVENTS]
+        elif event["event"] == "finished":
+            self._utterance.clear()
         for viewer in self.viewers:
+            viewer.tell(event)
+
+    def add(self, viewer: Viewer) -> None:
+        """A player, who learns at once what is being said."""
+        self.viewers.add(viewer)
+        for event in self._utterance:
             viewer.tell(event)
 
     async def _answer(self, text: str) -> None:
@@ -250,7 +264,7 @@ class Hub:
         same = stream == live.stream_id and position_s is not None
         place = live.ring.resume(position_s) if same and position_s is not None and not fresh else None
         viewer = Viewer(live, live.ring.begin(position_s if same else None) if place is None else place)
-        live.viewers.add(viewer)
+        live.add(viewer)
         return viewer, place is not None
 
     def leave(self, viewer: Viewer) -> None:

@@ -106,7 +106,7 @@ class Player {  // fragments into a <video> by MediaSource, close to the live ed
     source.addEventListener("sourceopen", () => {
       if (source !== this.source) return;
       this.buffer = source.addSourceBuffer(mime);
-      this.buffer.addEventListener("updateend", () => this.pump());
+      this.buffer.addEventListener("updateend", () => { if (!this.began) this.follow(); this.pump(); });
       this.pump();
     }, { once: true });
     this.play();
@@ -138,19 +138,19 @@ class Player {  // fragments into a <video> by MediaSource, close to the live ed
 
   follow() {
     const { video } = this, ranges = video.buffered;
-    if (!this.source || !ranges.length) return;
+    if (!this.source || !ranges.length || !video.readyState) return;  // a seek before the head is read is lost
     if (!this.began) { this.began = true; this.jump(Math.max(ranges.start(0), this.wish ?? this.end - 0.3)); this.wish = undefined; return; }
     const now = video.currentTime, ahead = this.end - now;
     for (let i = 0; i < ranges.length; i++) if (ranges.start(i) > now + 0.05 && (i === 0 || ranges.end(i - 1) <= now + 0.1)) { this.jump(ranges.start(i)); return; }
     const idle = !this.speaking && now > this.quietFrom;
     if (idle && ahead > 1.5) this.jump(this.end - 0.25);
-    video.playbackRate = idle && ahead > 0.45 ? 1.1 : 1;
+    video.playbackRate = idle && ahead > 0.35 ? 1.1 : 1;
     if (video.paused && !document.hidden && !this.refused) this.play();
   }
   jump(to) { this.video.currentTime = to; }
-  starts(at) {  // speech begins there: idle pictures before it need not be seen
+  starts(at) {  // speech begins there: many idle pictures before it need not be seen, a few cost less than a seek
     this.speaking = true;
-    if (this.source && at - this.position > 0.12 && at < this.position + 5) this.jump(Math.max(this.position, Math.min(at - 0.02, this.end)));
+    if (this.source && at - this.position > 0.6 && at < this.position + 5) this.jump(Math.max(this.position, Math.min(at - 0.02, this.end)));
   }
   ends() { this.speaking = false; this.quietFrom = this.end; }
 
@@ -227,6 +227,7 @@ const talk = {
       case "opened":
         clearTimeout(patience);
         this.tries = 0;
+        this.pending = "";  // what is being said is told again
         calm();
         this.opened(event);
         break;
@@ -402,7 +403,7 @@ async function make(file) {
     await begin(made);
   } catch (error) {
     if (error.name !== "AbortError") complain(error, "Choose another file", () => $("file").click());
-    await choose().catch(() => {});
+    await choose({ back: Boolean(talk.session) }).catch(() => {});
   } finally {
     upload = null;
     $("making").hidden = true;
