@@ -36,6 +36,7 @@ class Recorder:
         self._samples = 0
         self._frames = 0
         self._idle = 0
+        self._closed = False
         self._starts: list[tuple[int, int]] = []
         """(start within the stream, frames of the clip before it) of each picture."""
         self.lead_in = 0
@@ -58,7 +59,7 @@ class Recorder:
         behind. Raises what it raises.
         """
         self._idle = 0 if speech else self._idle + len(sound)
-        if self._idle <= self._most_idle:
+        if self._idle <= self._most_idle and not self._closed:
             self._starts.append((start, self._frames))
             await self._add(picture, sound)
 
@@ -69,14 +70,18 @@ class Recorder:
 
     async def finish(self, most_frames: int) -> ClipFile:
         """The clip, cut to `most_frames`, at least 1. Raises what ClipWriter.finish raises."""
+        self._closed = True
         await self._flush()
-        return await unbroken(self._on_worker(self._writer.finish, most_frames))
+        clip = await unbroken(self._on_worker(self._writer.finish, most_frames))
+        self._worker.shutdown(wait=False)
+        return clip
 
     async def abort(self) -> None:
         """Leaves nothing on disk. Idempotent; does nothing to a finished clip."""
+        self._closed = True
         await asyncio.to_thread(self._writer.abort)
         await asyncio.gather(*self._works, return_exceptions=True)
-        await self._on_worker(self._writer.abort)
+        await asyncio.to_thread(self._writer.abort)
         self._worker.shutdown(wait=False)
 
     async def _add(self, picture: I420, sound: Samples) -> None:
@@ -87,6 +92,9 @@ class Recorder:
         whole = round((base + self._samples) * self._clock.fps / CLIP_RATE_HZ) - self._first
         times, self._frames = whole - self._frames, whole
         await self._slots.acquire()
+        if self._closed:
+            self._slots.release()
+            return
         work = self._submit(self._write, picture, sound, times)
         work.add_done_callback(lambda _: self._slots.release())
 

@@ -51,6 +51,7 @@ class LiveUtterance(Ticket):
         self._asked = time.monotonic()
         self._started = False
         self._begun = False
+        self._opening: asyncio.Task[Recorder] | None = None
         self._takes: set[asyncio.Task[None]] = set()
         self._stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._most_frames: int | None = None
@@ -73,8 +74,10 @@ class LiveUtterance(Ticket):
             lost = error.message
             raise
         finally:
-            await unbroken(self._clean_up(lost))
-            self.leave()
+            try:
+                await unbroken(self._clean_up(lost))
+            finally:
+                self.leave()
 
     def cut(self, position: int | None, played_s: float | None) -> None:
         """Stops here and keeps what was played: up to a place of the stream, or so much of the speech, or all."""
@@ -100,7 +103,8 @@ class LiveUtterance(Ticket):
     async def _begin(self) -> None:
         await self.turn.wait()
         self._begun = True
-        self.recorder = await self._screen.open_recorder()
+        self._opening = asyncio.create_task(self._screen.open_recorder())
+        self.recorder = await asyncio.shield(self._opening)  # it opens in a thread: a cancel must not lose it
 
     async def _speak(self) -> None:
         take: Take | None = None
@@ -162,6 +166,7 @@ class LiveUtterance(Ticket):
             self._screen.emit(ConversationUpdated(self._folder.record.conversation))
         elif recorder is not None:
             await recorder.abort()
+            await unbroken(asyncio.to_thread(self._folder.give_up))
         self.kept.set_result(spoken_s)
         elapsed = time.monotonic() - self._asked
         self._screen.emit(Finished(frames if spoken else 0, elapsed))
@@ -173,8 +178,10 @@ class LiveUtterance(Ticket):
         for task in list(self._takes):
             task.cancel()
         await asyncio.gather(*self._takes, return_exceptions=True)
-        recorder, self.recorder = self.recorder, None
-        if recorder is not None:
-            await recorder.abort()
+        self.recorder = None
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+            if self._opening.exception() is None:
+                await self._opening.result().abort()
         if self._begun and self._folder.speaking:
             await asyncio.to_thread(self._folder.give_up, lost)
