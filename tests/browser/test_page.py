@@ -147,12 +147,23 @@ async def test_a_refused_microphone_is_explained(services: Services) -> None:
 
 async def test_refused_autoplay_shows_what_to_do(services: Services) -> None:
     async with tab(services.url, "--autoplay-policy=user-gesture-required") as one:
+        await asyncio.sleep(5)  # looking at the page counts as a gesture of its user
         await one.shown(":is(#sound, #start)")
         button = "#start" if await one.page.is_visible("#start") else "#sound"
         await one.page.click(button)
         await one.live()
         assert not await one.page.evaluate("document.querySelector('#live').muted")
         assert not await one.page.is_visible(button)
+
+
+async def test_without_mediasource_it_plays_the_plain_stream(services: Services) -> None:
+    async with tab(services.url) as one:
+        await one.page.add_init_script("delete window.MediaSource")
+        await one.page.reload()
+        await one.live()
+        await one.ask("Hello.")
+        await one.answered()
+        assert one.media == [] or "live.mp4" in await one.page.evaluate("document.querySelector('#live').src")
 
 
 async def test_it_works_by_keyboard_and_everything_has_a_name(services: Services) -> None:
