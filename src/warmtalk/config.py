@@ -60,6 +60,12 @@ class SessionConfig:
     cache_mb: int = _key(1024, "Memory for decoded source frames, in MiB.")
     x264_preset: str = _key("veryfast", "x264 preset of the clips: ultrafast to medium.")
     x264_crf: int = _key(18, "x264 quality of the clips: 0 (lossless) to 51.")
+    live_preset: str = _key("ultrafast", "x264 preset of live streams: ultrafast to medium.")
+    live_crf: int = _key(21, "x264 quality of live streams: 0 (lossless) to 51.")
+    live_ahead_s: float = _key(
+        0.1, "How far a live stream is ahead of its player, in seconds."
+    )
+    pause_s: float = _key(0.6, "Most idle time kept between live utterances in the conversation, in seconds.")
 
 
 @dataclass(frozen=True, slots=True)
