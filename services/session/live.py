@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from fractions import Fraction
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ from services.session.conversation import SessionFolder
 from services.session.events import Body, Event, Media, Opened, RateChanged
 from services.session.live_director import Director, Shot
 from services.session.live_input import LiveInput
+from services.session.live_pace import Outbox, Pace
 from services.session.live_record import Recorder
 from services.session.live_stage import Stage
 from services.session.live_take import Take
@@ -46,8 +47,6 @@ _MOST_UNSENT = 8
 """Fragments that the client has not read; then the stream stands still."""
 _MOST_UNPLAYED_S = 10.0
 """How far the stream runs ahead of a player that tells where it is."""
-_LATE_S = 0.4
-"""A stream that is held up for longer goes on from where it is, else it catches up."""
 _MOST_INPUTS = 8
 _NO_SOUND: Samples = np.zeros(0, np.float32)
 _LEAD = (1, 8)
@@ -83,14 +82,11 @@ class LiveStream:
         self._take: Take | None = None
         self._complete = False
         self._said_all = False
-        self._out: deque[Event] = deque()
-        self._unsent = 0
-        self._news = asyncio.Event()
-        """Something to send, or the end."""
-        self._moved = asyncio.Event()
+        self._outbox = Outbox()
+        self._moved = self._outbox.read
         """The client read, played or asked; a frame was shown."""
         self._position: int | None = None
-        self._epoch = 0.0
+        self._pacer = Pace(options.ahead_s)
         self._delay_s = 0.1
         """How long infer takes to the first picture, as far as was seen."""
         self._idle_frames = 0
@@ -147,21 +143,14 @@ class LiveStream:
     async def events(self) -> AsyncGenerator[Event, None]:
         """Until all was said, or raises why it ended."""
         assert self._task is not None
-        while True:
-            while self._out:
-                event = self._out.popleft()
+        async with aclosing(self._outbox.events()) as events:
+            async for event in events:
                 yield event
-                self._unsent -= isinstance(event.body, Media)
-                self._moved.set()
-            if self._task.done():
-                if self._why is not None:
-                    raise self._why
-                if self._task.cancelled():
-                    raise Interrupted("the conversation was cancelled")
-                self._task.result()
-                return
-            self._news.clear()
-            await self._news.wait()
+        if self._why is not None:
+            raise self._why
+        if self._task.cancelled():
+            raise Interrupted("the conversation was cancelled")
+        self._task.result()
 
     def fail(self, why: Exception) -> None:
         """Ends it; its client hears why."""
@@ -221,9 +210,7 @@ class LiveStream:
     def emit(self, body: Body) -> None:
         recorder = self._utterance.recorder if self._utterance else None
         frames = self.folder.record.conversation.frames + (recorder.frames if recorder else 0)
-        self._out.append(Event(self.folder.clock.seconds_at(frames), body))
-        self._unsent += isinstance(body, Media)
-        self._news.set()
+        self._outbox.put(self.folder.clock.seconds_at(frames), body)
 
     # --- the stream ---
 
@@ -235,7 +222,7 @@ class LiveStream:
             width, height = self._bundle.info.width, self._bundle.info.height
             self.emit(Opened(encoder.mime_type, width + width % 2, height + height % 2, self._clock.fps))
             self.emit(Media(encoder.head, speech=False))
-            self._epoch = time.monotonic()
+            self._pacer.stood_still(0)
             await together(self._film(), self._talk())
         finally:
             await unbroken(self._clean_up())
@@ -260,7 +247,7 @@ class LiveStream:
             shot = self._director.next(idle=self._idle)
             if shot is None:
                 await self._wait_moved()
-                self._epoch = max(self._epoch, time.monotonic() - self._samples / CLIP_RATE_HZ)
+                self._pacer.stood_still(self._samples)
                 continue
             await self._shoot(shot)
             self._protect()
@@ -286,13 +273,9 @@ class LiveStream:
 
     async def _pace(self) -> None:
         """Waits until the next frame is due, and for a client that is behind."""
-        while self._unsent > _MOST_UNSENT or self._unplayed_s > _MOST_UNPLAYED_S:
+        while self._outbox.fragments > _MOST_UNSENT or self._unplayed_s > _MOST_UNPLAYED_S:
             await self._wait_moved()
-        now = time.monotonic()
-        due = self._epoch + self._samples / CLIP_RATE_HZ - self._options.ahead_s
-        if now - due > _LATE_S:
-            self._epoch += now - due
-        await asyncio.sleep(max(0.0, due - now))
+        await self._pacer.wait(self._samples)
 
     def _protect(self) -> None:
         """Fewer pictures a second rather than a stream that stalls."""
@@ -342,8 +325,7 @@ class LiveStream:
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
             task.exception()  # seen, also when nobody listens any more
-        self._news.set()
-        self._moved.set()
+        self._outbox.end()
 
     async def _on_worker(self, work: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
