@@ -253,14 +253,12 @@ class Hub:
         A player that was at `position_s` of `stream` goes on there; a `fresh` one, which has no head and no picture,
         at the key picture before it.
         """
-        async with self._opening.setdefault(session_id, asyncio.Lock()):
-            live = self._live.get(session_id)
-            if live is None or live.ended is not None:
-                live = Live(self._backend, self._partner, session_id)
-                await live.open()
-                self._live[session_id] = live
-            if leaving := self._leaving.pop(session_id, None):
-                leaving.cancel()
+        try:
+            live = await self._find(session_id)
+        except WarmtalkError:
+            if session_id not in self._live:
+                self._opening.pop(session_id, None)
+            raise
         same = stream == live.stream_id and position_s is not None
         place = live.ring.resume(position_s) if same and position_s is not None and not fresh else None
         viewer = Viewer(live, live.ring.begin(position_s if same else None) if place is None else place)
@@ -279,12 +277,24 @@ class Hub:
             task.cancel()
         await asyncio.gather(*(live.close() for live in self._live.values()))
 
+    async def _find(self, session_id: str) -> Live:
+        """The stream that is there, or a new one."""
+        async with self._opening.setdefault(session_id, asyncio.Lock()):
+            live = self._live.get(session_id)
+            if live is None or live.ended is not None:
+                live = Live(self._backend, self._partner, session_id)
+                await live.open()
+                self._live[session_id] = live
+            if leaving := self._leaving.pop(session_id, None):
+                leaving.cancel()
+            return live
+
     async def _let_go(self, live: Live) -> None:
         await asyncio.sleep(0 if live.ended else _LINGER_S)
-        async with self._opening[live.session_id]:
+        async with self._opening.setdefault(live.session_id, asyncio.Lock()):
             if live.viewers:
                 return
             self._leaving.pop(live.session_id, None)
             self._live.pop(live.session_id, None)
             await live.close()
-            del self._opening[live.session_id]
+            self._opening.pop(live.session_id, None)

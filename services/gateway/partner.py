@@ -14,6 +14,8 @@ from warmtalk.core.errors import Unreachable
 
 _SESSIONS, _TURNS = 200, 12
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+_OPENERS = ("I see.", "Okay.", "Right.", "Oh.")
+"""Short ones are spoken at once, while the voice works on the rest."""
 _QUESTIONS = (
     "What made you think of that?",
     "Can you tell me more about it?",
@@ -100,4 +102,4 @@ def _delta(line: str) -> str:
 
 def _ask_back(text: str, turn: int) -> str:
     said = " ".join(text.split()).rstrip(".!?…")[:300]
-    return f"You said: {said}. {_QUESTIONS[turn % len(_QUESTIONS)]}"
+    return f"{_OPENERS[turn % len(_OPENERS)]} You said: {said}. {_QUESTIONS[turn % len(_QUESTIONS)]}"
