@@ -172,7 +172,7 @@ class LiveStream:
 
     def open_take(self) -> Take:
         first, last = _LEAD
-        lead = min(last, max(first, math.ceil(self._delay_s * self._clock.fps))) if self._idle else 0
+        lead = min(last, max(first, math.floor(self._delay_s * self._clock.fps))) if self._idle else 0
         settings = RenderSettings(
             avatar_id=self._bundle.info.avatar_id,
             source_sha256=self._bundle.info.source_sha256,
@@ -201,11 +201,10 @@ class LiveStream:
         writer.yield_cpu()
         return Recorder(writer, self.folder.clock, first, self._options.most_idle_s)
 
-    def lead_in(self, recorder: Recorder, take: Take) -> None:
+    def lead_in(self, recorder: Recorder, index: int) -> None:
         if self.folder.record.conversation.clips:
             most = round(self._options.most_idle_s * self._clock.fps)
-            seen = self._idle_frames + take.start_index - self._director.index
-            recorder.lead(self._draw_idle, range(take.start_index - min(most, seen), take.start_index))
+            recorder.lead(self._draw_idle, range(index - min(most, self._idle_frames), index))
 
     def emit(self, body: Body) -> None:
         recorder = self._utterance.recorder if self._utterance else None
@@ -257,7 +256,6 @@ class LiveStream:
     async def _shoot(self, shot: Shot) -> None:
         assert self._stage is not None
         start, utterance = self._samples, self._utterance
-        recorder = utterance.recorder if utterance is not None else None
         flush = shot.first or (self._director.free and not self._idle)
         self._speech = self._speech or shot.speech
         picture, fragment = await self._on_worker(self._stage.shoot, shot, flush)
@@ -267,7 +265,13 @@ class LiveStream:
         if utterance is not None and shot.first:
             self._delay_s += 0.5 * ((self._take.delay_s if self._take else self._delay_s) - self._delay_s)
             utterance.first_shown(start / CLIP_RATE_HZ)
+        await self._record(utterance, shot, picture, start)
         self._idle_frames = 0 if shot.speech else self._idle_frames + 1
+
+    async def _record(self, utterance: LiveUtterance | None, shot: Shot, picture: I420, start: int) -> None:
+        if utterance is None:
+            return
+        recorder = await utterance.recording(shot.index) if shot.speech else utterance.recorder
         if recorder is not None and (shot.speech or recorder.frames > recorder.lead_in):
             await recorder.add(picture, shot.sound, start, speech=shot.speech)
 

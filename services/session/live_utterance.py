@@ -33,7 +33,7 @@ class Screen(Protocol):
         ...
 
     async def open_recorder(self) -> Recorder: ...
-    def lead_in(self, recorder: Recorder, take: Take) -> None: ...
+    def lead_in(self, recorder: Recorder, index: int) -> None: ...
     def emit(self, body: Body) -> None: ...
     def fail(self, why: Exception) -> None: ...
 
@@ -51,6 +51,7 @@ class LiveUtterance(Ticket):
         self._asked = time.monotonic()
         self._started = False
         self._begun = False
+        self._over = False
         self._opening: asyncio.Task[Recorder] | None = None
         self._takes: set[asyncio.Task[None]] = set()
         self._stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -100,18 +101,28 @@ class LiveUtterance(Ticket):
             self._started = True
             self._screen.emit(Started(time.monotonic() - self._asked, stream_s))
 
+    async def recording(self, index: int) -> Recorder | None:
+        """What takes this picture of the speech; at the first one, of source frame `index`, it is waited for. None
+        when the utterance is over. Raises what SessionFolder.begin raises.
+        """
+        if self.recorder is None and self._opening is not None and not self._over:
+            recorder = await asyncio.shield(self._opening)  # it opens in a thread: a cancel must not lose it
+            if not self._over:
+                self._screen.lead_in(recorder, index)
+                self.recorder = recorder
+        return self.recorder
+
     async def _begin(self) -> None:
         await self.turn.wait()
         self._begun = True
-        self._opening = asyncio.create_task(self._screen.open_recorder())
-        self.recorder = await asyncio.shield(self._opening)  # it opens in a thread: a cancel must not lose it
+        self._opening = asyncio.create_task(self._screen.open_recorder())  # while the first picture is drawn
 
     async def _speak(self) -> None:
         take: Take | None = None
         async with aclosing(self._source.pieces()) as pieces:
             async for piece in pieces:
                 if take is None or take.closed:
-                    take = await self._next_take(take)
+                    take = await self._next_take()
                 take.push(piece)
                 await take.room()
         if take is None:
@@ -119,14 +130,12 @@ class LiveUtterance(Ticket):
         take.close()
         await self._screen.shown()
 
-    async def _next_take(self, last: Take | None) -> Take:
+    async def _next_take(self) -> Take:
         await self._screen.shown()
         take = self._screen.open_take()
         task = asyncio.create_task(take.run())
         self._takes.add(task)
         task.add_done_callback(self._take_ended)
-        if last is None and self.recorder is not None:
-            self._screen.lead_in(self.recorder, take)
         return take
 
     def _take_ended(self, task: asyncio.Task[None]) -> None:
@@ -153,7 +162,7 @@ class LiveUtterance(Ticket):
         return True
 
     async def _keep(self) -> None:
-        recorder, self.recorder = self.recorder, None
+        recorder, self.recorder, self._over = self.recorder, None, True
         frames = 0 if recorder is None else recorder.frames if self._most_frames is None else self._most_frames
         spoken = 0 if recorder is None else max(0, frames - recorder.lead_in)
         spoken_s = self._folder.clock.seconds_at(spoken)
@@ -164,9 +173,8 @@ class LiveUtterance(Ticket):
             made = await unbroken(asyncio.to_thread(self._folder.commit, clip, self._source.text))
             self._screen.emit(ClipReady(self._folder.record.conversation, made))
             self._screen.emit(ConversationUpdated(self._folder.record.conversation))
-        elif recorder is not None:
-            await recorder.abort()
-            await unbroken(asyncio.to_thread(self._folder.give_up))
+        elif self._begun:
+            await unbroken(self._forget(""))
         self.kept.set_result(spoken_s)
         elapsed = time.monotonic() - self._asked
         self._screen.emit(Finished(frames if spoken else 0, elapsed))
@@ -178,7 +186,11 @@ class LiveUtterance(Ticket):
         for task in list(self._takes):
             task.cancel()
         await asyncio.gather(*self._takes, return_exceptions=True)
-        self.recorder = None
+        self.recorder, self._over = None, True
+        await self._forget(lost)
+
+    async def _forget(self, lost: str) -> None:
+        """Leaves nothing of a clip that was not committed. Idempotent."""
         if self._opening is not None:
             await asyncio.wait([self._opening])
             if self._opening.exception() is None:
