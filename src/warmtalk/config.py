@@ -62,9 +62,7 @@ class SessionConfig:
     x264_crf: int = _key(18, "x264 quality of the clips: 0 (lossless) to 51.")
     live_preset: str = _key("ultrafast", "x264 preset of live streams: ultrafast to medium.")
     live_crf: int = _key(21, "x264 quality of live streams: 0 (lossless) to 51.")
-    live_ahead_s: float = _key(
-        0.1, "How far a live stream is ahead of its player, in seconds."
-    )
+    live_ahead_s: float = _key(0.1, "How far a live stream is ahead of its player, in seconds.")
     pause_s: float = _key(0.6, "Most idle time kept between live utterances in the conversation, in seconds.")
 
 
