@@ -23,6 +23,8 @@ _RATE_FRAMES = 12
 """Arrivals over which the rate of infer is measured."""
 _SOUND_ENOUGH_S = 0.6
 """Sound ahead of the pictures from which on infer alone decides how fast they come."""
+_PIECE_LATE_S = 0.25
+"""Sound that has not come for so long has paused; before, it is only on its way."""
 
 
 class Take:
@@ -53,6 +55,7 @@ class Take:
         self._arrivals: deque[float] = deque(maxlen=_RATE_FRAMES)
         self._slower: FrameClock | None = None
         self._rate_hz = CLIP_RATE_HZ
+        self._pushed = self.began
 
     @property
     def index(self) -> int:
@@ -76,7 +79,8 @@ class Take:
     @property
     def starved(self) -> bool:
         """It waits for more sound, not for infer."""
-        return not self._closed and not self._patches and self._sound_ahead_s < _SOUND_ENOUGH_S
+        late = time.monotonic() - self._pushed > _PIECE_LATE_S
+        return not self._closed and not self._patches and late and self._sound_ahead_s < _SOUND_ENOUGH_S
 
     @property
     def too_slow_hz(self) -> float:
@@ -89,6 +93,7 @@ class Take:
 
     def push(self, speech: Speech) -> None:
         self._rate_hz = speech.rate_hz
+        self._pushed = time.monotonic()
         self._add(*self._splitter.accept(speech))
 
     def close(self) -> None:
