@@ -123,6 +123,7 @@ class SessionFolder:
         longer = _with_state(replace(conversation, clips=(*conversation.clips, made)), after)
         with storage("recording a clip"):
             self._save(replace(self.record, conversation=longer, saying=None))
+        self._sweep(longer)  # an encoder that outlived a killed service may have left its file since `begin`
         return made
 
     def give_up(self, lost: str = "") -> None:
