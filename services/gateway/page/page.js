@@ -91,6 +91,7 @@ class Player {  // fragments into a <video> by MediaSource, close to the live ed
     this.speaking = false;
     this.quietFrom = 0;
     video.addEventListener("playing", () => { this.blocked(""); state("Live", "on"); });
+    video.addEventListener("loadedmetadata", () => this.follow());
     setInterval(() => this.follow(), 150);
   }
   static can(mime) { return "MediaSource" in window && MediaSource.isTypeSupported(mime); }
@@ -150,7 +151,7 @@ class Player {  // fragments into a <video> by MediaSource, close to the live ed
   jump(to) { this.video.currentTime = to; }
   starts(at) {  // speech begins there: many idle pictures before it need not be seen, a few cost less than a seek
     this.speaking = true;
-    if (this.source && at - this.position > 0.6 && at < this.position + 5) this.jump(Math.max(this.position, Math.min(at - 0.02, this.end)));
+    if (this.began && this.source && at - this.position > 0.6 && at < this.position + 5) this.jump(Math.max(this.position, Math.min(at - 0.02, this.end)));
   }
   ends() { this.speaking = false; this.quietFrom = this.end; }
 
