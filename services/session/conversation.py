@@ -103,9 +103,10 @@ class SessionFolder:
         encoder = X264(conversation.preset, conversation.crf)
         return ClipWriter(target, width, height, self.clock, conversation.frames, encoder)
 
-    def commit(self, clip: ClipFile) -> ClipRecord:
-        """Joins a finished clip to the conversation and records it. Raises StorageFull, Damaged, NotReady; the
-        conversation is then as before.
+    def commit(self, clip: ClipFile, text: str | None = None) -> ClipRecord:
+        """Joins a finished clip to the conversation and records it; `text` replaces that of `begin`.
+
+        Raises StorageFull, Damaged, NotReady; the conversation is then as before.
         """
         conversation, saying = self.record.conversation, self.record.saying
         assert saying is not None, "commit without begin"
@@ -113,7 +114,7 @@ class SessionFolder:
         made = ClipRecord(
             number=len(conversation.clips) + 1,
             file=clip.path.name,
-            text=saying.text,
+            text=saying.text if text is None else text,
             first_frame=conversation.frames,
             frames=clip.frames,
             samples=clip.samples,
@@ -122,6 +123,7 @@ class SessionFolder:
         longer = _with_state(replace(conversation, clips=(*conversation.clips, made)), after)
         with storage("recording a clip"):
             self._save(replace(self.record, conversation=longer, saying=None))
+        self._sweep(longer)  # an encoder that outlived a killed service may have left its file since `begin`
         return made
 
     def give_up(self, lost: str = "") -> None:

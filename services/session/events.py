@@ -1,11 +1,13 @@
-"""What a Speak tells its caller. `frames` of a clip and times in seconds; no messages of the wire."""
+"""What a Speak or a Converse tells its caller. `frames` of a clip and times in seconds; no messages of the wire."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TypeAlias
 
 from services.session.record import ClipRecord, ConversationRecord
+from warmtalk.media.live import Fragment
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,8 @@ class Accepted:
 @dataclass(frozen=True, slots=True)
 class Started:
     delay_s: float
+    stream_start_s: float | None = None
+    """Where it starts within a live stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,37 @@ class Finished:
     elapsed_s: float
 
 
-Body: TypeAlias = Accepted | Started | Progress | ClipReady | ConversationUpdated | Finished
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """It was interrupted."""
+
+    played_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a live stream is."""
+
+    mime_type: str
+    width: int
+    height: int
+    fps: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    fragment: Fragment
+    speech: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RateChanged:
+    fps: Fraction
+
+
+Body: TypeAlias = (
+    Accepted | Started | Progress | ClipReady | ConversationUpdated | Finished | Cut | Opened | Media | RateChanged
+)
 
 
 @dataclass(frozen=True, slots=True)

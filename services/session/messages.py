@@ -14,6 +14,8 @@ from services.session import events
 from services.session.conversation import SessionFolder
 from services.session.record import ClipRecord, ConversationRecord
 from warmtalk.core.errors import InvalidInput
+from warmtalk.core.types import CLIP_RATE_HZ
+from warmtalk.media.live import Fragment
 from warmtalk.rpc import convert
 from warmtalk.v1 import session_pb2
 
@@ -66,8 +68,10 @@ def speak_response(folder: SessionFolder, event: events.Event) -> session_pb2.Sp
     match event.body:
         case events.Accepted(before, sentences):
             response.accepted.CopyFrom(session_pb2.SpeakAccepted(queued_before=before, sentences=sentences))
-        case events.Started(delay_s):
+        case events.Started(delay_s, stream_start_s):
             response.started.CopyFrom(session_pb2.SpeakStarted(delay=duration(delay_s)))
+            if stream_start_s is not None:
+                response.started.stream_start.CopyFrom(duration(stream_start_s))
         case events.Progress(done, known):
             response.progress.CopyFrom(session_pb2.SpeakProgress(frames_done=done, frames_known=known))
         case events.ClipReady(one, made):
@@ -78,7 +82,36 @@ def speak_response(folder: SessionFolder, event: events.Event) -> session_pb2.Sp
             response.conversation_updated.CopyFrom(updated)
         case events.Finished(frames, elapsed_s):
             response.finished.CopyFrom(session_pb2.SpeakFinished(frames=frames, elapsed=duration(elapsed_s)))
+        case events.Cut(played_s):
+            response.interrupted.CopyFrom(session_pb2.SpeakInterrupted(played=duration(played_s)))
+        case events.Opened() | events.Media() | events.RateChanged():
+            _add_live(response, event.body)
     return response
+
+
+def _add_live(response: session_pb2.SpeakResponse, body: events.Opened | events.Media | events.RateChanged) -> None:
+    match body:
+        case events.Opened(mime_type, width, height, fps):
+            rate = convert.frame_rate_message(fps)
+            opened = session_pb2.StreamOpened(mime_type=mime_type, width=width, height=height, frame_rate=rate)
+            response.opened.CopyFrom(opened)
+        case events.Media(one, speech):
+            response.fragment.CopyFrom(_fragment(one, speech=speech))
+        case events.RateChanged(fps):
+            rate = convert.frame_rate_message(fps)
+            response.frame_rate_changed.CopyFrom(session_pb2.FrameRateChanged(frame_rate=rate))
+
+
+def _fragment(one: Fragment, *, speech: bool) -> session_pb2.MediaFragment:
+    return session_pb2.MediaFragment(
+        data=one.data,
+        sequence=one.number,
+        first_frame=one.first_frame,
+        key_frame=one.key,
+        start=duration(one.start / CLIP_RATE_HZ),
+        duration=duration(one.samples / CLIP_RATE_HZ),
+        speech=speech,
+    )
 
 
 def duration(seconds: float) -> Duration:

@@ -75,11 +75,15 @@ class Rendering:
 
     async def send(self, samples: Samples) -> None:
         """16 kHz mono. Waits while too much of it waits to be drawn."""
-        self._sound = np.concatenate([self._sound, samples])
-        self._changed.set()
+        self.push(samples)
         while self._waiting_s() > _AHEAD_S:
             self._came.clear()
             await self._came.wait()
+
+    def push(self, samples: Samples) -> None:
+        """As `send`, for a caller that bounds by itself what waits."""
+        self._sound = np.concatenate([self._sound, samples])
+        self._changed.set()
 
     def end(self) -> None:
         """The sound is complete."""

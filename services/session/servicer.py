@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from fractions import Fraction
@@ -9,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from services.session import messages
+from services.session import converse, messages
 from services.session.sessions import Sessions
 from warmtalk.core.errors import InvalidInput
 from warmtalk.rpc import convert
@@ -68,6 +69,30 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         if closed is not None:
             response.closed.CopyFrom(messages.conversation(folder, closed))
         return response
+
+    async def Interrupt(  # noqa: N802
+        self, request: session_pb2.InterruptRequest, context: Context
+    ) -> session_pb2.InterruptResponse:
+        told = request.played.ToTimedelta().total_seconds() if request.HasField("played") else None
+        kept = await self._sessions.interrupt(request.session_id, told)
+        if kept is None:
+            return session_pb2.InterruptResponse()
+        return session_pb2.InterruptResponse(played=messages.duration(kept))
+
+    async def Converse(  # noqa: N802
+        self, requests: AsyncIterator[session_pb2.ConverseRequest], context: Context
+    ) -> AsyncIterator[session_pb2.ConverseResponse]:
+        settings = await converse.settings(requests)
+        stream = self._sessions.converse(settings.session_id, fragment_s=settings.fragment_s, idle=settings.idle)
+        context.add_done_callback(lambda _: stream.close())  # type: ignore[arg-type]  # its stub takes a class
+        reader = asyncio.create_task(converse.read(requests, stream, settings))
+        try:
+            async with aclosing(stream.events()) as events:
+                async for event in events:
+                    yield session_pb2.ConverseResponse(event=messages.speak_response(stream.folder, event))
+        finally:
+            reader.cancel()
+            stream.close()
 
     async def Speak(  # noqa: N802
         self, request: session_pb2.SpeakRequest, context: Context

@@ -10,12 +10,17 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import grpc
 
 from services.session.conversation import SessionFolder
+from services.session.live import LiveStream
+from services.session.live_input import LiveInput
+from services.session.live_utterance import LiveUtterance
 from services.session.record import ConversationRecord, SessionRecord
 from services.session.speaker import Speaker, Studio
 from services.session.utterance import Ticket, Utterance, unbroken
@@ -78,6 +83,10 @@ class Sessions:
         """Ends every Speak; nothing of them is kept."""
         for task in self._warming:
             task.cancel()
+        for live in self._live.values():
+            if live.stream is not None:
+                live.stream.fail(Interrupted("the session service is shutting down", "Try again when it is back"))
+                await live.stream.ended()
         tickets = [ticket for live in self._live.values() for ticket in live.queue]
         for ticket in tickets:
             ticket.interrupt(Interrupted("the session service is shutting down", "Try again when it is back"))
@@ -131,6 +140,38 @@ class Sessions:
         utterance.start(self._say(live, utterance, text, audio))
         return utterance
 
+    def converse(self, session_id: str, *, fragment_s: float, idle: bool) -> LiveStream:
+        """Starts a live stream; one that the session has already ends. The caller reads `events` and calls `close`.
+
+        Raises NotFound, Damaged; all else comes out of `events`.
+        """
+        live = self._find(session_id)
+        if live.stream is not None:
+            live.stream.fail(Interrupted(f"another Converse of session {session_id!r} took over"))
+        options = self._studio.live
+        options = replace(options, encoder=replace(options.encoder, fragment_s=fragment_s))
+        make_input = partial(
+            LiveInput, self._voice, max_chars=self._config.max_text_chars, max_s=self._config.max_clip_s
+        )
+        stream = LiveStream(live.folder, live.queue, self._studio, options, make_input, idle=idle)
+        live.stream = stream
+        stream.start()
+        return stream
+
+    async def interrupt(self, session_id: str, played_s: float | None) -> float | None:
+        """Seconds that are kept of what the session was saying; None when it said nothing."""
+        live = self._find(session_id)
+        acting = live.queue[0] if live.queue else None
+        stopped: Utterance | LiveUtterance | None = None
+        if isinstance(acting, Utterance) and acting.cut(played_s):
+            stopped = acting
+        elif isinstance(acting, LiveUtterance) and live.stream is not None:
+            stopped = live.stream.interrupt(played_s=played_s)
+        if stopped is None:
+            return None
+        await asyncio.wait([stopped.kept])
+        return None if stopped.kept.cancelled() else stopped.kept.result()
+
     async def reset(self, session_id: str, *, delete: bool) -> tuple[SessionFolder, ConversationRecord | None]:
         """(session, the conversation that was closed and kept). Ends every Speak that came before."""
         live = self._find(session_id)
@@ -163,6 +204,8 @@ class Sessions:
 
     async def _alone(self, live: _Live, why: Interrupted, work: Callable[[], T]) -> T:
         """Ends what is in the queue, then does the work in its turn. Work that has begun is finished."""
+        if live.stream is not None:
+            live.stream.fail(why)
         before = list(live.queue)
         ticket = Ticket(live.queue)
         try:
@@ -185,7 +228,9 @@ class Sessions:
         await utterance.turn.wait()
         if live.gone:
             raise NotFound(f"session {live.record.session_id!r} was deleted")
-        await Speaker(self._studio, live.folder, utterance.emit, begin).say(text, source)
+        speaker = Speaker(self._studio, live.folder, utterance.emit, begin)
+        utterance.begin(speaker)
+        await speaker.say(text, source)
 
     def _sentences(self, text: str) -> list[str]:
         if not text.strip():
@@ -246,6 +291,7 @@ class _Live:
     def __init__(self, folder: SessionFolder) -> None:
         self.folder = folder
         self.queue: list[Ticket] = []
+        self.stream: LiveStream | None = None
         self.gone = False
 
     @property

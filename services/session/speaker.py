@@ -7,37 +7,43 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
+import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import grpc
-import numpy as np
 
 from services.session.conversation import SessionFolder
-from services.session.events import Body, ClipReady, ConversationUpdated, Finished, Progress, Started
+from services.session.events import Body, ClipReady, ConversationUpdated, Cut, Finished, Progress, Started
 from services.session.frames import Avatars, compose
 from services.session.record import ClipRecord
 from services.session.render import Rendering, RenderSettings
+from services.session.splitter import Splitter
 from services.session.utterance import unbroken
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import InvalidInput, StorageFull, WarmtalkError
 from warmtalk.core.ports import Speech
-from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Patch, Samples
+from warmtalk.core.types import CLIP_RATE_HZ, Patch, Samples
 from warmtalk.media.encode import X264, ClipWriter
-from warmtalk.media.sound import Resampler
+from warmtalk.media.live import LiveSettings
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_TAIL = 64
-"""16 kHz samples held back until the end, when the number of frames, and so of samples, is known."""
-_FADE = 144
-"""48 kHz samples, 3 ms, that fade before the silence that fills the last frame: a sound cut anywhere does not click."""
+
+@dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """How live streams are made."""
+
+    encoder: LiveSettings = field(default_factory=LiveSettings)
+    ahead_s: float = 0.1
+    """How far the stream is ahead of its player."""
+    most_idle_s: float = 0.6
+    """Idle time kept between utterances in the recorded conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,7 @@ class Studio:
     x264: X264
     batch_frames: int
     max_clip_s: float
+    live: LiveOptions = field(default_factory=LiveOptions)
 
 
 class Speaker:
@@ -65,19 +72,33 @@ class Speaker:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="speak")
         self._writer: ClipWriter | None = None
         self._known = 0
+        self._complete = False
         self._drawn = 0
         self._expected = 0
+        self._most_frames: int | None = None
+        self._stop = asyncio.Event()
+        self.kept: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        """Seconds of speech that were kept; set at the end, cancelled when it fails."""
 
-    async def say(self, text: str, source: AsyncGenerator[Speech, None]) -> ClipRecord:
+    def cut(self, played_s: float | None) -> bool:
+        """Stops drawing and keeps what was played, default all that was drawn. False when there is nothing to stop."""
+        if self._complete or self._stop.is_set():
+            return False
+        self._most_frames = None if played_s is None else max(0, round(played_s * self._clock.fps))
+        self._stop.set()
+        return True
+
+    async def say(self, text: str, source: AsyncGenerator[Speech, None]) -> None:
         """Raises what the voice, infer, the avatar and the disk raise; the conversation is then as before."""
-        lost = ""
+        lost, made = "", None
         try:
             bundle = await self._on_worker(self._studio.avatars.get, self._folder.record.avatar_id)
             writer = await unbroken(self._on_worker(self._open, text, bundle))
-            await self._film(source, bundle, writer)
-            self._check_length(writer.frames)
-            clip = await self._on_worker(writer.finish)
-            made = await unbroken(self._on_worker(self._folder.commit, clip))
+            await self._until_cut(self._film(source, bundle, writer))
+            self._complete = True
+            if frames := self._frames_kept(writer):
+                clip = await self._on_worker(writer.finish, frames)
+                made = await unbroken(self._on_worker(self._folder.commit, clip))
         except StorageFull as error:
             lost = error.message
             raise
@@ -85,8 +106,36 @@ class Speaker:
             if self._folder.speaking:
                 await unbroken(self._clean_up(lost))
             self._worker.shutdown(wait=False)
-        self._report(made)
-        return made
+            if sys.exception() is not None:
+                self.kept.cancel()
+        if made is None:
+            self._report_nothing()
+        else:
+            self._report(made)
+
+    async def _until_cut(self, film: Coroutine[Any, Any, None]) -> None:
+        """The whole film, or as much as there is when it is cut."""
+        task, stop = asyncio.create_task(film), asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            if not task.done():
+                task.cancel()
+            await unbroken(asyncio.wait([task]))
+        if not task.cancelled():
+            task.result()
+
+    def _frames_kept(self, writer: ClipWriter) -> int:
+        if not self._stop.is_set():
+            self._check_length(writer.frames)
+            return writer.frames
+        return writer.frames if self._most_frames is None else min(self._most_frames, writer.frames)
+
+    def _report_nothing(self) -> None:
+        self.kept.set_result(0.0)
+        self._emit(Cut(0.0), 0)
+        self._emit(Finished(0, time.monotonic() - self._begin), 0)
 
     def _open(self, text: str, bundle: Bundle) -> ClipWriter:
         self._writer = self._folder.begin(text, bundle.info.width, bundle.info.height, self._studio.x264)
@@ -101,11 +150,11 @@ class Speaker:
             batch_frames=self._studio.batch_frames,
         )
         rendering = Rendering(self._studio.infer, settings)
-        await _together(self._hear(source, rendering, writer), self._draw(rendering, bundle, writer))
+        await together(self._hear(source, rendering, writer), self._draw(rendering, bundle, writer))
 
     async def _hear(self, source: AsyncGenerator[Speech, None], rendering: Rendering, writer: ClipWriter) -> None:
         """Sound to the clip and to infer, padded to whole frames at the end."""
-        splitter = _Splitter(self._clock, self._first)
+        splitter = Splitter(self._clock, self._first)
         async with aclosing(source) as pieces:
             async for speech in pieces:
                 loud, heard = await self._on_worker(splitter.accept, speech)
@@ -139,6 +188,9 @@ class Speaker:
 
     def _report(self, made: ClipRecord) -> None:
         conversation = self._folder.record.conversation
+        self.kept.set_result(self._clock.seconds_at(made.frames))
+        if self._stop.is_set():
+            self._emit(Cut(self._clock.seconds_at(made.frames)), made.frames)
         self._emit(ClipReady(conversation, made), made.frames)
         self._emit(ConversationUpdated(conversation), made.frames)
         self._emit(Finished(made.frames, time.monotonic() - self._begin), made.frames)
@@ -156,81 +208,12 @@ class Speaker:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
 
 
-class _Splitter:
-    """Speech at any rate as 48 kHz for people and 16 kHz for infer, both of the same whole number of frames."""
-
-    def __init__(self, clock: FrameClock, first_frame: int) -> None:
-        self._clock = clock
-        self._first = first_frame
-        self._rate = 0
-        self._resamplers: tuple[Resampler, Resampler] | None = None
-        self._loud = 0
-        self._heard = 0
-        self._tail = np.zeros(0, np.float32)
-        self._end = np.zeros(0, np.float32)
-
-    def accept(self, speech: Speech) -> tuple[Samples, Samples]:
-        """(48 kHz, 16 kHz) samples that are ready."""
-        before = self._flush() if speech.rate_hz != self._rate else _NOTHING
-        if self._resamplers is None or speech.rate_hz != self._rate:
-            self._rate = speech.rate_hz
-            self._resamplers = Resampler(self._rate, CLIP_RATE_HZ), Resampler(self._rate, SPEECH_RATE_HZ)
-        loud, heard = (resampler.accept(speech.samples) for resampler in self._resamplers)
-        return self._give(np.concatenate([before[0], loud]), np.concatenate([before[1], heard]))
-
-    def finish(self) -> tuple[Samples, Samples]:
-        """The rest, with the 16 kHz sound brought to the length of the frames. Raises InvalidInput for no sound."""
-        loud, heard = self._flush()
-        self._loud += len(loud)
-        loud = np.concatenate([self._end, loud])
-        if not self._loud:
-            raise InvalidInput("the voice finds nothing to say in this text", "Send words in a language that it speaks")
-        left = math.floor(self.frames * SPEECH_RATE_HZ / self._clock.fps) - self._heard
-        rest = np.concatenate([self._tail, heard])[:left]
-        return self._faded(loud), np.pad(rest, (0, left - len(rest)))
-
-    def _faded(self, loud: Samples) -> Samples:
-        start = self._clock.samples_at(self._first, CLIP_RATE_HZ)
-        if self._clock.samples_at(self._first + self.frames, CLIP_RATE_HZ) - start > self._loud:
-            loud[-_FADE:] *= np.linspace(1, 0, min(_FADE, len(loud)), dtype=np.float32)
-        return loud
-
-    @property
-    def frames(self) -> int:
-        """Fewest frames that hold the sound, from where the clip starts."""
-        end = self._clock.samples_at(self._first, CLIP_RATE_HZ) + self._loud
-        last = self._clock.frames_for(end, CLIP_RATE_HZ)
-        fits = self._clock.samples_at(last - 1, CLIP_RATE_HZ) >= end  # the clock rounds to whole samples
-        return max(1, last - fits - self._first)
-
-    def _flush(self) -> tuple[Samples, Samples]:
-        if self._resamplers is None:
-            return _NOTHING
-        return self._resamplers[0].finish(), self._resamplers[1].finish()
-
-    def _give(self, loud: Samples, heard: Samples) -> tuple[Samples, Samples]:
-        self._loud += len(loud)
-        loud, self._end = _hold_back(np.concatenate([self._end, loud]), _FADE)
-        heard, self._tail = _hold_back(np.concatenate([self._tail, heard]), _TAIL)
-        self._heard += len(heard)
-        return loud, heard
-
-
-_NOTHING: tuple[Samples, Samples] = (np.zeros(0, np.float32), np.zeros(0, np.float32))
-
-
-def _hold_back(samples: Samples, count: int) -> tuple[Samples, Samples]:
-    """(all but the last `count`, the last `count`)."""
-    cut = max(0, len(samples) - count)
-    return samples[:cut], samples[cut:]
-
-
 def _film_patches(bundle: Bundle, patches: list[Patch], writer: ClipWriter) -> None:
     for patch in patches:
         writer.write_i420(compose(bundle, patch))
 
 
-async def _together(*works: Coroutine[Any, Any, None]) -> None:
+async def together(*works: Coroutine[Any, Any, None]) -> None:
     """All at once; the first that fails ends the others, and its error is raised."""
     tasks = [asyncio.create_task(work) for work in works]
     try:

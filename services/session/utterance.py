@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from services.session.conversation import SessionFolder
 from services.session.events import Accepted, Body, Event, Finished, Progress
@@ -41,6 +41,14 @@ class Ticket:
         """Asks the holder to end; one that is not a Speak is short and ends by itself."""
 
 
+class Cuttable(Protocol):
+    """What is being said."""
+
+    kept: asyncio.Future[float]
+
+    def cut(self, played_s: float | None) -> bool: ...
+
+
 class Utterance(Ticket):
     """One Speak. `close` is sync, idempotent and for any thread; all else for the event loop."""
 
@@ -53,6 +61,7 @@ class Utterance(Ticket):
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._why: Interrupted | None = None
+        self._speaker: Cuttable | None = None
         self._cancelled = False
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -85,6 +94,20 @@ class Utterance(Ticket):
                 self._raise(self._task)
             self._news.clear()
             await self._news.wait()
+
+    def begin(self, speaker: Cuttable) -> None:
+        """It is its turn."""
+        self._speaker = speaker
+
+    def cut(self, played_s: float | None) -> bool:
+        """Stops it and keeps what was played, default all that was made; whether there is something to stop."""
+        return self._speaker is not None and self._speaker.cut(played_s)
+
+    @property
+    def kept(self) -> asyncio.Future[float]:
+        """Seconds kept of one that was cut; cancelled when it fails."""
+        assert self._speaker is not None, "kept before cut"
+        return self._speaker.kept
 
     def interrupt(self, why: Interrupted) -> None:
         """Ends it; its caller hears why."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import dataclass
 
 import grpc
@@ -10,11 +11,12 @@ import grpc
 from services.session.frames import Avatars
 from services.session.servicer import SessionServicer
 from services.session.sessions import Sessions
-from services.session.speaker import Studio
+from services.session.speaker import LiveOptions, Studio
 from warmtalk.config import Config, SessionConfig
 from warmtalk.core.errors import InvalidInput, NotReady, Unreachable
 from warmtalk.core.ports import Voice
 from warmtalk.media.encode import X264
+from warmtalk.media.live import LiveSettings
 from warmtalk.rpc.client import channel
 from warmtalk.rpc.server import Server, serve
 from warmtalk.store import AvatarStore, SessionStore
@@ -25,6 +27,8 @@ from warmtalk.voices.piper import PiperVoice
 log = logging.getLogger(__name__)
 
 SERVICE = "warmtalk.v1.SessionService"
+_SWITCH_S = 0.0005
+"""How long a thread may keep the event loop from running; the default of 5 ms shows as jitter of live streams."""
 MESSAGE_BYTES = 32 << 20
 """A whole sound file comes in one message."""
 
@@ -81,6 +85,9 @@ def build(config: Config, voice: Voice | None = None) -> Parts:
         x264=X264(settings.x264_preset, settings.x264_crf),
         batch_frames=config.batch_size,
         max_clip_s=settings.max_clip_s,
+        live=LiveOptions(
+            LiveSettings(settings.live_preset, settings.live_crf), settings.live_ahead_s, settings.pause_s
+        ),
     )
     sessions = Sessions(SessionStore(config.sessions_dir), studio, voice, settings, config.avatar_id)
     server = Server(settings.listen, SERVICE, max_message_bytes=MESSAGE_BYTES)
@@ -89,5 +96,6 @@ def build(config: Config, voice: Voice | None = None) -> Parts:
 
 
 async def run(config: Config) -> None:
+    sys.setswitchinterval(_SWITCH_S)
     parts = build(config)
     await serve(parts.server, warm_up=parts.warm_up, close=[parts.close])

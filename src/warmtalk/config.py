@@ -60,6 +60,34 @@ class SessionConfig:
     cache_mb: int = _key(1024, "Memory for decoded source frames, in MiB.")
     x264_preset: str = _key("veryfast", "x264 preset of the clips: ultrafast to medium.")
     x264_crf: int = _key(18, "x264 quality of the clips: 0 (lossless) to 51.")
+    live_preset: str = _key("ultrafast", "x264 preset of live streams: ultrafast to medium.")
+    live_crf: int = _key(21, "x264 quality of live streams: 0 (lossless) to 51.")
+    live_ahead_s: float = _key(0.1, "How far a live stream is ahead of its player, in seconds.")
+    pause_s: float = _key(0.6, "Most idle time kept between live utterances in the conversation, in seconds.")
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    listen: str = _key("127.0.0.1:8000", "Address to serve HTTP on: host:port. Beyond loopback it wants api_key.")
+    prep: str = _key("127.0.0.1:50051", "Address of the prep service.")
+    infer: str = _key("127.0.0.1:50052", "Address of the infer service; its health is shown.")
+    session: str = _key("127.0.0.1:50053", "Address of the session service.")
+    api_key: str = _key("", "Key that every request must carry, as X-Internal-API-Key or bearer.")
+    token_minutes: float = _key(60.0, "Life of a page's session token, in minutes; the page renews it for 12 hours.")
+    allowed_origins: str = _key("", "Origins of other sites that may call, with commas: https://example.org; or *.")
+    session_id: str = _key("default", "Session of a request that names none, and of the old POST /speak.")
+    max_audio_mb: int = _key(30, "Largest sound of one request, in MiB.")
+    chat_url: str = _key("", "Base URL of an OpenAI-compatible chat server, up to and with /v1. Empty: it asks back.")
+    chat_key: str = _key("", "Its API key, if it wants one.")
+    chat_model: str = _key("gpt-4o-mini", "Its model.")
+    chat_prompt: str = _key(
+        "You are a friendly person in a spoken video conversation. Answer in one to three short sentences, without "
+        "lists, links or markup.",
+        "What the chat server is told first.",
+    )
+    transcriptions_url: str = _key("", "Base URL of a server with /audio/transcriptions. Empty: speech is said back.")
+    transcriptions_key: str = _key("", "Its API key, if it wants one.")
+    transcriptions_model: str = _key("whisper-1", "Its model.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +113,7 @@ class Config:
     infer: InferConfig = field(default_factory=InferConfig)
     session: SessionConfig = field(default_factory=SessionConfig)
     musetalk: MuseTalkConfig = field(default_factory=MuseTalkConfig)
+    gateway: GatewayConfig = field(default_factory=GatewayConfig)
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch_size <= 8:

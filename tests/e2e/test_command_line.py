@@ -45,8 +45,8 @@ class Machine:
 
 
 def machine(folder: Path) -> Machine:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-    prep, infer, session = (f"127.0.0.1:{one.getsockname()[1]}" for one in sockets)
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+    prep, infer, session, gateway = (f"127.0.0.1:{one.getsockname()[1]}" for one in sockets)
     for one in sockets:
         one.close()
     environ = {
@@ -57,6 +57,10 @@ def machine(folder: Path) -> Machine:
         "WARMTALK_INFER_LISTEN": infer,
         "WARMTALK_SESSION_LISTEN": session,
         "WARMTALK_SESSION_INFER": infer,
+        "WARMTALK_GATEWAY_LISTEN": gateway,
+        "WARMTALK_GATEWAY_PREP": prep,
+        "WARMTALK_GATEWAY_INFER": infer,
+        "WARMTALK_GATEWAY_SESSION": session,
     }
     return Machine(folder, environ)
 
@@ -138,7 +142,7 @@ def test_the_offline_render_is_a_video_with_sound(here: Machine) -> None:
 def test_doctor_finds_nothing_missing(here: Machine) -> None:
     said = here.run("doctor")
     assert "MISSING" not in said
-    assert said.count("up       ") == 3
+    assert said.count("up       ") == 4
     assert "everything that the embedded renderer needs is here" in said
 
 

@@ -200,3 +200,20 @@ def test_ffmpeg_fails_and_ends_with_0(tmp_path: Path, use_ffmpeg, script, kind, 
         writer.finish()
     writer.abort()
     assert [path.name for path in tmp_path.iterdir()] == ["other-ffmpeg"]
+
+
+@pytest.mark.parametrize("most", [1, 7, 30, 99])
+def test_a_clip_is_cut_by_copy(tmp_path: Path, most: int) -> None:
+    clock = FrameClock()
+    writer = ClipWriter(tmp_path / "clip.mp4", 64, 48, clock)
+    for number in range(30):
+        writer.write_bgr(picture(number))
+    writer.write_sound(tone(30 * 1920))
+    clip = writer.finish(most)
+    kept = min(most, 30)
+    assert (clip.frames, clip.samples) == (kept, kept * 1920)
+    film = read(tmp_path / "clip.mp4")
+    assert (len(film.pictures), len(film.pcm)) == (kept, kept * 1920)
+    if kept < 30:
+        assert abs(int(film.pcm[-1])) < 200, "no click"
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]

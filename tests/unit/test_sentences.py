@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmtalk.voices.sentences import MOST_CHARS, sentences, speakable
+from warmtalk.voices.sentences import MOST_CHARS, sentences, speakable, take_whole
 
 
 @pytest.mark.parametrize(
@@ -107,3 +107,16 @@ def test_any_text(text: str) -> None:
 def test_long_text_is_quick() -> None:
     text = "Some words, and more. " * 1000
     assert len(sentences(text)) == 1000
+
+
+def test_sentences_of_a_text_that_grows() -> None:
+    said: list[str] = []
+    rest = ""
+    for piece in ("Dr. Smi", "th has 3.", "14 cats! Re", "ally? 你好", "。他", "\nA line", " ends\nx"):
+        found, rest = take_whole(rest + piece)
+        said += found
+    assert said == ["Dr. Smith has 3.14 cats!", "Really?", "你好。", "他", "A line ends"]
+    assert rest == "x"
+    found, rest = take_whole("word " * 100)
+    assert found
+    assert len(rest) < 400

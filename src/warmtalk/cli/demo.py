@@ -43,7 +43,7 @@ async def _demo(args: argparse.Namespace, config: Config) -> int:
     (out / "logs").mkdir(parents=True)
     photo = args.photo or _portrait(out)
     config, environ = own_place(config, out / "data")
-    print("starting prep, infer and session ...", flush=True)
+    print("starting the services ...", flush=True)
     begin = time.perf_counter()
     async with Stack(config, environ=environ, logs=out / "logs"):
         figures = {"start_s": _seconds(begin)}

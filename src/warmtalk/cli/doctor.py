@@ -16,7 +16,6 @@ from warmtalk.config import Config
 from warmtalk.core.errors import WarmtalkError
 from warmtalk.media.ffmpeg import ffmpeg
 from warmtalk.models import weights
-from warmtalk.rpc.client import wait_ready
 
 _FREE_BYTES = 2 << 30
 
@@ -33,13 +32,14 @@ async def _doctor(args: argparse.Namespace, config: Config) -> int:
         ("ffmpeg", _ffmpeg),
         ("face finder", _face_finder),
         ("voice", lambda: _voice(config)),
+        ("gateway", _gateway),
         ("disk", lambda: _disk(config.data_dir)),
     ]
     failed = [name for name, check in checks if not _report(name, check)]
     print(f"optional {'musetalk':12} {_musetalk(config)}")
     for program in programs(config):
         try:
-            await wait_ready(program.address, program.service, 0.0)
+            await program.wait_ready(0.0)
             print(f"up       {program.name:12} {program.address}")
         except WarmtalkError:
             print(f"down     {program.name:12} {program.address}; start it with: warmtalk up")
@@ -106,6 +106,14 @@ def _musetalk(config: Config) -> str:
     if not weights.present(config.models_dir, config.musetalk.version):
         return f"no weights of {config.musetalk.version} in {config.models_dir}; run: warmtalk weights fetch"
     return f"torch {importlib.metadata.version('torch')}, weights of {config.musetalk.version} in {config.models_dir}"
+
+
+def _gateway() -> str:
+    packages = ("fastapi", "uvicorn", "websockets", "python-multipart", "httpx")
+    try:
+        return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise WarmtalkError(f"{error.name} is not installed", "Run: pip install 'warmtalk[gateway]'") from error
 
 
 def _disk(folder: Path) -> str:

@@ -1,16 +1,17 @@
-"""The three services as child processes of this one."""
+"""The services as child processes of this one."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import signal
 import socket
 import sys
+import time
 from asyncio.subprocess import Process
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,15 @@ _STOP_S = 10.0
 class Program:
     name: str
     service: str
+    """Of its gRPC health; empty for the gateway, which speaks HTTP."""
     address: str
+
+    async def wait_ready(self, timeout_s: float) -> None:
+        """Raises Unreachable after `timeout_s`."""
+        if self.service:
+            await wait_ready(self.address, self.service, timeout_s)
+        else:
+            await _wait_http(self.address, timeout_s)
 
 
 def programs(config: Config) -> list[Program]:
@@ -35,6 +44,7 @@ def programs(config: Config) -> list[Program]:
         Program("prep", "warmtalk.v1.PrepService", config.prep.listen),
         Program("infer", "warmtalk.v1.InferService", config.infer.listen),
         Program("session", "warmtalk.v1.SessionService", config.session.listen),
+        Program("gateway", "", config.gateway.listen),
     ]
 
 
@@ -82,7 +92,7 @@ class Stack:
                 task.cancel()
 
     async def _spawn(self, program: Program) -> Process:
-        with open(self._logs / f"{program.name}.log", "wb") if self._logs else nullcontext() as log:
+        with open(self._logs / f"{program.name}.log", "wb") if self._logs else contextlib.nullcontext() as log:
             return await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", f"services.{program.name}", *self._args),
                 env=self._environ,
@@ -93,7 +103,7 @@ class Stack:
             )
 
     async def _ready(self, program: Program) -> None:
-        ready = asyncio.create_task(wait_ready(program.address, program.service, _READY_S))
+        ready = asyncio.create_task(program.wait_ready(_READY_S))
         ended = asyncio.create_task(self._children[program.name].wait())
         await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
         if ended.done() and not ready.done():
@@ -123,6 +133,29 @@ class Stack:
                 ) from error
 
 
+async def _wait_http(address: str, timeout_s: float) -> None:
+    """Returns when GET /health says 200."""
+    host, _, port = address.rpartition(":")
+    deadline = time.monotonic() + timeout_s
+    while True:
+        with contextlib.suppress(OSError, TimeoutError):
+            if b" 200 " in await asyncio.wait_for(_status_line(host.strip("[]"), int(port)), 2.0):
+                return
+        if time.monotonic() > deadline:
+            raise Unreachable(f"http://{address} was not ready after {timeout_s:.0f} s", "Its log says why")
+        await asyncio.sleep(0.1)
+
+
+async def _status_line(host: str, port: int) -> bytes:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - listening everywhere is not a place
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        return await reader.readline()
+    finally:
+        writer.close()
+
+
 async def _stop(child: Process) -> None:
     if child.returncode is not None:
         return
@@ -136,13 +169,14 @@ async def _stop(child: Process) -> None:
 
 def own_place(config: Config, data_dir: Path) -> tuple[Config, dict[str, str]]:
     """The same with free ports and this folder, and the variables that tell the children so."""
-    prep, infer, session = (f"127.0.0.1:{port}" for port in _free_ports(3))
+    prep, infer, session, gateway = (f"127.0.0.1:{port}" for port in _free_ports(4))
     changed = dataclasses.replace(
         config,
         data_dir=data_dir,
         prep=dataclasses.replace(config.prep, listen=prep),
         infer=dataclasses.replace(config.infer, listen=infer),
         session=dataclasses.replace(config.session, listen=session, infer=infer),
+        gateway=dataclasses.replace(config.gateway, listen=gateway, prep=prep, infer=infer, session=session),
     )
     environ = {
         "WARMTALK_DATA_DIR": str(changed.data_dir),
@@ -150,6 +184,10 @@ def own_place(config: Config, data_dir: Path) -> tuple[Config, dict[str, str]]:
         "WARMTALK_INFER_LISTEN": infer,
         "WARMTALK_SESSION_LISTEN": session,
         "WARMTALK_SESSION_INFER": infer,
+        "WARMTALK_GATEWAY_LISTEN": gateway,
+        "WARMTALK_GATEWAY_PREP": prep,
+        "WARMTALK_GATEWAY_INFER": infer,
+        "WARMTALK_GATEWAY_SESSION": session,
     }
     return changed, environ
 

@@ -46,4 +46,4 @@ def _say_ready(config: Config) -> None:
     for program in programs(config):
         print(f"{program.name:8} {program.address}")
     print(f"data     {config.data_dir.resolve()}")
-    print("ready. In another terminal: warmtalk avatar create ID PHOTO, then warmtalk speak --help", flush=True)
+    print(f"ready. Talk at http://{config.gateway.listen}/ or, in another terminal: warmtalk speak --help", flush=True)

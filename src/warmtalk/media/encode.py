@@ -25,7 +25,10 @@ I420 = npt.NDArray[np.uint8]
 """[H * 3 / 2, W] uint8, H and W even: planes Y, U, V as OpenCV lays them out (BT.601, limited range)."""
 
 _SAMPLE_BYTES = 2
+_FADE = 144
+"""Samples, 3 ms, that fade before a cut."""
 _DOING = "writing a clip"
+_MUXING = "joining picture and sound"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class ClipWriter:
         own = uuid.uuid4().hex[:8]
         self._video = target.with_name(f"{target.name}.{own}.video.tmp")
         self._sound = target.with_name(f"{target.name}.{own}.sound.tmp")
+        self._cut = target.with_name(f"{target.name}.{own}.cut.tmp")
         self._muxed = target.with_name(f"{target.name}.{own}.tmp")
         self.frames = 0
         with storage(_DOING):
@@ -74,6 +78,10 @@ class ClipWriter:
             self._spool.close()
             remove(self._sound)
             raise
+
+    def yield_cpu(self) -> None:
+        """For a clip that nobody waits for while it is written."""
+        self._child.yield_cpu()
 
     def write_bgr(self, image: Image) -> None:
         """[H, W, 3] uint8 BGR."""
@@ -96,25 +104,29 @@ class ClipWriter:
         with storage(_DOING):
             self._spool.write(pcm.tobytes())
 
-    def finish(self) -> ClipFile:
+    def finish(self, most_frames: int | None = None) -> ClipFile:
         """The clip, on disk under its name. Sound is padded with silence, or cut, to the frames' length.
 
-        Raises StorageFull or WarmtalkError; call `abort` then.
+        `most_frames`, at least 1, cuts a longer clip there, by copy. Raises StorageFull or WarmtalkError; call
+        `abort` then.
         """
+        cut = most_frames is not None and most_frames < self.frames
+        self.frames = min(self.frames, most_frames or self.frames)
         last = self._first + self.frames
         samples = self._clock.samples_at(last, CLIP_RATE_HZ) - self._clock.samples_at(self._first, CLIP_RATE_HZ)
         with storage(_DOING):
             self._spool.flush()
             self._spool.truncate(samples * _SAMPLE_BYTES)
+            if cut:
+                _fade_out(self._sound)
             self._spool.close()
         self._child.close_stdin()
         self._check("encoding pictures", self._video)
-        self._child = Child(_mux_args(self._video, self._sound, self._muxed))
-        if self._aborted:
-            raise self._gone()
-        self._check("joining picture and sound", self._muxed)
+        if cut:
+            self._run(_cut_args(self._video, self._cut, self.frames), "cutting pictures", self._cut)
+        self._run(_mux_args(self._cut if cut else self._video, self._sound, self._muxed), _MUXING, self._muxed)
         publish(self._muxed, self._target, _DOING)
-        remove(self._video, self._sound)
+        remove(self._video, self._sound, self._cut)
         return ClipFile(self._target, self.frames, samples)
 
     def abort(self) -> None:
@@ -124,7 +136,13 @@ class ClipWriter:
         if not self._spool.closed:
             os.ftruncate(self._spool.fileno(), 0)
             self._spool.close()
-        remove(self._video, self._sound, self._muxed)
+        remove(self._video, self._sound, self._cut, self._muxed)
+
+    def _run(self, args: list[str], doing: str, made: Path) -> None:
+        self._child = Child(args)
+        if self._aborted:
+            raise self._gone()
+        self._check(doing, made)
 
     def _check(self, doing: str, made: Path) -> None:
         self._child.check(doing)
@@ -135,6 +153,16 @@ class ClipWriter:
         if self._aborted:
             return WarmtalkError("the clip was given up")
         return self._child.failure("encoding pictures", self._child.wait())
+
+
+def _fade_out(spool: Path) -> None:
+    """Brings the end of 16-bit sound to silence, so that a cut does not click."""
+    with open(spool, "r+b") as file:
+        file.seek(max(0, spool.stat().st_size - _FADE * _SAMPLE_BYTES))
+        place = file.tell()
+        tail = np.frombuffer(file.read(), "<i2")
+        file.seek(place)
+        file.write((tail * np.linspace(1, 0, len(tail))).astype("<i2").tobytes())
 
 
 def _video_args(target: Path, shape: tuple[int, int], clock: FrameClock, x264: X264) -> list[str]:
@@ -149,6 +177,12 @@ def _video_args(target: Path, shape: tuple[int, int], clock: FrameClock, x264: X
     colour += ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"]
     scale = ["-video_track_timescale", str(timescale(clock))]
     return [*source, "-i", "pipe:0", *colour, *codec, *scale, "-f", "mp4", "-y", f"file:{target.absolute()}"]
+
+
+def _cut_args(video: Path, target: Path, frames: int) -> list[str]:
+    """There are no B-frames, so a prefix of the packets is a prefix of the pictures."""
+    copy = ["-map", "0:v", "-c", "copy", "-frames:v", str(frames)]
+    return ["-f", "mov", "-i", f"file:{video.absolute()}", *copy, "-f", "mp4", "-y", f"file:{target.absolute()}"]
 
 
 def _mux_args(video: Path, sound: Path, target: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 import signal
 import subprocess
@@ -21,6 +22,7 @@ _FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large
 _TAIL_LINES = 12
 _POINTER = re.compile(r" @ 0x[0-9a-f]+")
 _LINE_BYTES = 2000
+_NICE = 10
 
 
 class Child:
@@ -57,6 +59,11 @@ class Child:
     def stdout(self) -> IO[bytes]:
         assert self._process.stdout is not None
         return self._process.stdout
+
+    def yield_cpu(self) -> None:
+        """Others that want the processor come first."""
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICE)
 
     def close_stdin(self) -> None:
         """Says that the input is complete. A child that is gone is reported by `wait`."""

@@ -36,6 +36,8 @@ class Server:
                 ("grpc.max_send_message_length", MESSAGE_BYTES),
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.keepalive_time_ms", 20_000),  # a client that vanished without a word is noticed
+                ("grpc.keepalive_timeout_ms", 10_000),
                 ("grpc.http2.bdp_probe", 0),
                 ("grpc.so_reuseport", 0),
             ],

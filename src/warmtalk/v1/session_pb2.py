@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from warmtalk.v1 import media_pb2 as warmtalk_dot_v1_dot_media__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19warmtalk/v1/session.proto\x12\x0bwarmtalk.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17warmtalk/v1/media.proto\"\xda\x02\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tavatar_id\x18\x02 \x01(\t\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.warmtalk.v1.Session.State\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0c\x63onversation\x18\x05 \x01(\x0b\x32\x19.warmtalk.v1.Conversation\x12+\n\x08\x61rchived\x18\x06 \x03(\x0b\x32\x19.warmtalk.v1.Conversation\x12*\n\nframe_rate\x18\x07 \x01(\x0b\x32\x16.warmtalk.v1.FrameRate\"B\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTATE_IDLE\x10\x01\x12\x12\n\x0eSTATE_SPEAKING\x10\x02\"\xc0\x01\n\x0c\x43onversation\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x66rames\x18\x04 \x01(\x03\x12\x0f\n\x07samples\x18\x05 \x01(\x03\x12 \n\x05\x63lips\x18\x06 \x03(\x0b\x32\x11.warmtalk.v1.Clip\x12#\n\x04lost\x18\x07 \x03(\x0b\x32\x15.warmtalk.v1.LostClip\"\x98\x01\n\x04\x43lip\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x13\n\x0b\x66irst_frame\x18\x04 \x01(\x03\x12\x0e\n\x06\x66rames\x18\x05 \x01(\x03\x12\x0f\n\x07samples\x18\x06 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"X\n\x08LostClip\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"i\n\x14\x43reateSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tavatar_id\x18\x02 \x01(\t\x12*\n\nframe_rate\x18\x03 \x01(\x0b\x32\x16.warmtalk.v1.FrameRate\">\n\x15\x43reateSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.warmtalk.v1.Session\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.warmtalk.v1.Session\"<\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x14ListSessionsResponse\x12&\n\x08sessions\x18\x01 \x03(\x0b\x32\x14.warmtalk.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteSessionResponse\"L\n\x0cSpeakRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x0f\n\x05\x61udio\x18\x03 \x01(\x0cH\x00\x42\x07\n\x05input\"\xe2\x03\n\rSpeakResponse\x12\x34\n\x11\x63onversation_time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x1a.warmtalk.v1.SpeakAcceptedH\x00\x12,\n\x07started\x18\x03 \x01(\x0b\x32\x19.warmtalk.v1.SpeakStartedH\x00\x12.\n\x08progress\x18\x04 \x01(\x0b\x32\x1a.warmtalk.v1.SpeakProgressH\x00\x12.\n\x08\x66ragment\x18\x05 \x01(\x0b\x32\x1a.warmtalk.v1.MediaFragmentH\x00\x12,\n\nclip_ready\x18\x06 \x01(\x0b\x32\x16.warmtalk.v1.ClipReadyH\x00\x12@\n\x14\x63onversation_updated\x18\x07 \x01(\x0b\x32 .warmtalk.v1.ConversationUpdatedH\x00\x12\x34\n\x0binterrupted\x18\x08 \x01(\x0b\x32\x1d.warmtalk.v1.SpeakInterruptedH\x00\x12.\n\x08\x66inished\x18\t \x01(\x0b\x32\x1a.warmtalk.v1.SpeakFinishedH\x00\x42\x07\n\x05\x65vent\"9\n\rSpeakAccepted\x12\x15\n\rqueued_before\x18\x01 \x01(\x05\x12\x11\n\tsentences\x18\x02 \x01(\x05\"8\n\x0cSpeakStarted\x12(\n\x05\x64\x65lay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\":\n\rSpeakProgress\x12\x13\n\x0b\x66rames_done\x18\x01 \x01(\x03\x12\x14\n\x0c\x66rames_known\x18\x02 \x01(\x03\"W\n\rMediaFragment\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x13\n\x0b\x66irst_frame\x18\x03 \x01(\x03\x12\x11\n\tkey_frame\x18\x04 \x01(\x08\",\n\tClipReady\x12\x1f\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x11.warmtalk.v1.Clip\"c\n\x13\x43onversationUpdated\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nclip_count\x18\x03 \x01(\x05\"=\n\x10SpeakInterrupted\x12)\n\x06played\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"K\n\rSpeakFinished\x12\x0e\n\x06\x66rames\x18\x01 \x01(\x03\x12*\n\x07\x65lapsed\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"?\n\x0cResetRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1b\n\x13\x64\x65lete_conversation\x18\x02 \x01(\x08\"a\n\rResetResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.warmtalk.v1.Session\x12)\n\x06\x63losed\x18\x02 \x01(\x0b\x32\x19.warmtalk.v1.Conversation\"\xff\x01\n\x0f\x43onverseRequest\x12-\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1b.warmtalk.v1.ConverseConfigH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x13\n\tpcm_s16le\x18\x03 \x01(\x0cH\x00\x12.\n\tinterrupt\x18\x04 \x01(\x0b\x32\x19.warmtalk.v1.InterruptNowH\x00\x12*\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1b.warmtalk.v1.EndOfUtteranceH\x00\x12\x31\n\x08playback\x18\x06 \x01(\x0b\x32\x1d.warmtalk.v1.PlaybackPositionH\x00\x42\t\n\x07message\"\xa0\x01\n\x0e\x43onverseConfig\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x16\n\x0esample_rate_hz\x18\x02 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x03 \x01(\x05\x12\x11\n\x04idle\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x34\n\x11\x66ragment_duration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x07\n\x05_idle\"9\n\x0cInterruptNow\x12)\n\x06played\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x10\n\x0e\x45ndOfUtterance\"?\n\x10PlaybackPosition\x12+\n\x08position\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"=\n\x10\x43onverseResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.warmtalk.v1.SpeakResponse\"Q\n\x10InterruptRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x06played\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\">\n\x11InterruptResponse\x12)\n\x06played\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration2\xe6\x03\n\x0eSessionService\x12V\n\rCreateSession\x12!.warmtalk.v1.CreateSessionRequest\x1a\".warmtalk.v1.CreateSessionResponse\x12M\n\nGetSession\x12\x1e.warmtalk.v1.GetSessionRequest\x1a\x1f.warmtalk.v1.GetSessionResponse\x12S\n\x0cListSessions\x12 .warmtalk.v1.ListSessionsRequest\x1a!.warmtalk.v1.ListSessionsResponse\x12V\n\rDeleteSession\x12!.warmtalk.v1.DeleteSessionRequest\x1a\".warmtalk.v1.DeleteSessionResponse\x12@\n\x05Speak\x12\x19.warmtalk.v1.SpeakRequest\x1a\x1a.warmtalk.v1.SpeakResponse0\x01\x12>\n\x05Reset\x12\x19.warmtalk.v1.ResetRequest\x1a\x1a.warmtalk.v1.ResetResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19warmtalk/v1/session.proto\x12\x0bwarmtalk.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17warmtalk/v1/media.proto\"\xda\x02\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tavatar_id\x18\x02 \x01(\t\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.warmtalk.v1.Session.State\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0c\x63onversation\x18\x05 \x01(\x0b\x32\x19.warmtalk.v1.Conversation\x12+\n\x08\x61rchived\x18\x06 \x03(\x0b\x32\x19.warmtalk.v1.Conversation\x12*\n\nframe_rate\x18\x07 \x01(\x0b\x32\x16.warmtalk.v1.FrameRate\"B\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTATE_IDLE\x10\x01\x12\x12\n\x0eSTATE_SPEAKING\x10\x02\"\xc0\x01\n\x0c\x43onversation\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x66rames\x18\x04 \x01(\x03\x12\x0f\n\x07samples\x18\x05 \x01(\x03\x12 \n\x05\x63lips\x18\x06 \x03(\x0b\x32\x11.warmtalk.v1.Clip\x12#\n\x04lost\x18\x07 \x03(\x0b\x32\x15.warmtalk.v1.LostClip\"\x98\x01\n\x04\x43lip\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x13\n\x0b\x66irst_frame\x18\x04 \x01(\x03\x12\x0e\n\x06\x66rames\x18\x05 \x01(\x03\x12\x0f\n\x07samples\x18\x06 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"X\n\x08LostClip\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"i\n\x14\x43reateSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tavatar_id\x18\x02 \x01(\t\x12*\n\nframe_rate\x18\x03 \x01(\x0b\x32\x16.warmtalk.v1.FrameRate\">\n\x15\x43reateSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.warmtalk.v1.Session\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.warmtalk.v1.Session\"<\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x14ListSessionsResponse\x12&\n\x08sessions\x18\x01 \x03(\x0b\x32\x14.warmtalk.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteSessionResponse\"L\n\x0cSpeakRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x0f\n\x05\x61udio\x18\x03 \x01(\x0cH\x00\x42\x07\n\x05input\"\xcc\x04\n\rSpeakResponse\x12\x34\n\x11\x63onversation_time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x1a.warmtalk.v1.SpeakAcceptedH\x00\x12,\n\x07started\x18\x03 \x01(\x0b\x32\x19.warmtalk.v1.SpeakStartedH\x00\x12.\n\x08progress\x18\x04 \x01(\x0b\x32\x1a.warmtalk.v1.SpeakProgressH\x00\x12.\n\x08\x66ragment\x18\x05 \x01(\x0b\x32\x1a.warmtalk.v1.MediaFragmentH\x00\x12,\n\nclip_ready\x18\x06 \x01(\x0b\x32\x16.warmtalk.v1.ClipReadyH\x00\x12@\n\x14\x63onversation_updated\x18\x07 \x01(\x0b\x32 .warmtalk.v1.ConversationUpdatedH\x00\x12\x34\n\x0binterrupted\x18\x08 \x01(\x0b\x32\x1d.warmtalk.v1.SpeakInterruptedH\x00\x12.\n\x08\x66inished\x18\t \x01(\x0b\x32\x1a.warmtalk.v1.SpeakFinishedH\x00\x12+\n\x06opened\x18\n \x01(\x0b\x32\x19.warmtalk.v1.StreamOpenedH\x00\x12;\n\x12\x66rame_rate_changed\x18\x0b \x01(\x0b\x32\x1d.warmtalk.v1.FrameRateChangedH\x00\x42\x07\n\x05\x65vent\"9\n\rSpeakAccepted\x12\x15\n\rqueued_before\x18\x01 \x01(\x05\x12\x11\n\tsentences\x18\x02 \x01(\x05\"i\n\x0cSpeakStarted\x12(\n\x05\x64\x65lay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cstream_start\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\":\n\rSpeakProgress\x12\x13\n\x0b\x66rames_done\x18\x01 \x01(\x03\x12\x14\n\x0c\x66rames_known\x18\x02 \x01(\x03\"\xbe\x01\n\rMediaFragment\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x13\n\x0b\x66irst_frame\x18\x03 \x01(\x03\x12\x11\n\tkey_frame\x18\x04 \x01(\x08\x12(\n\x05start\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x64uration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06speech\x18\x07 \x01(\x08\"l\n\x0cStreamOpened\x12\x11\n\tmime_type\x18\x01 \x01(\t\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12*\n\nframe_rate\x18\x04 \x01(\x0b\x32\x16.warmtalk.v1.FrameRate\">\n\x10\x46rameRateChanged\x12*\n\nframe_rate\x18\x01 \x01(\x0b\x32\x16.warmtalk.v1.FrameRate\",\n\tClipReady\x12\x1f\n\x04\x63lip\x18\x01 \x01(\x0b\x32\x11.warmtalk.v1.Clip\"c\n\x13\x43onversationUpdated\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nclip_count\x18\x03 \x01(\x05\"=\n\x10SpeakInterrupted\x12)\n\x06played\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"K\n\rSpeakFinished\x12\x0e\n\x06\x66rames\x18\x01 \x01(\x03\x12*\n\x07\x65lapsed\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"?\n\x0cResetRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1b\n\x13\x64\x65lete_conversation\x18\x02 \x01(\x08\"a\n\rResetResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.warmtalk.v1.Session\x12)\n\x06\x63losed\x18\x02 \x01(\x0b\x32\x19.warmtalk.v1.Conversation\"\xff\x01\n\x0f\x43onverseRequest\x12-\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1b.warmtalk.v1.ConverseConfigH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x13\n\tpcm_s16le\x18\x03 \x01(\x0cH\x00\x12.\n\tinterrupt\x18\x04 \x01(\x0b\x32\x19.warmtalk.v1.InterruptNowH\x00\x12*\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1b.warmtalk.v1.EndOfUtteranceH\x00\x12\x31\n\x08playback\x18\x06 \x01(\x0b\x32\x1d.warmtalk.v1.PlaybackPositionH\x00\x42\t\n\x07message\"\xa0\x01\n\x0e\x43onverseConfig\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x16\n\x0esample_rate_hz\x18\x02 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x03 \x01(\x05\x12\x11\n\x04idle\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x34\n\x11\x66ragment_duration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x07\n\x05_idle\";\n\x0cInterruptNow\x12+\n\x08position\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x10\n\x0e\x45ndOfUtterance\"?\n\x10PlaybackPosition\x12+\n\x08position\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"=\n\x10\x43onverseResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.warmtalk.v1.SpeakResponse\"Q\n\x10InterruptRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x06played\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\">\n\x11InterruptResponse\x12)\n\x06played\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration2\xff\x04\n\x0eSessionService\x12V\n\rCreateSession\x12!.warmtalk.v1.CreateSessionRequest\x1a\".warmtalk.v1.CreateSessionResponse\x12M\n\nGetSession\x12\x1e.warmtalk.v1.GetSessionRequest\x1a\x1f.warmtalk.v1.GetSessionResponse\x12S\n\x0cListSessions\x12 .warmtalk.v1.ListSessionsRequest\x1a!.warmtalk.v1.ListSessionsResponse\x12V\n\rDeleteSession\x12!.warmtalk.v1.DeleteSessionRequest\x1a\".warmtalk.v1.DeleteSessionResponse\x12@\n\x05Speak\x12\x19.warmtalk.v1.SpeakRequest\x1a\x1a.warmtalk.v1.SpeakResponse0\x01\x12K\n\x08\x43onverse\x12\x1c.warmtalk.v1.ConverseRequest\x1a\x1d.warmtalk.v1.ConverseResponse(\x01\x30\x01\x12J\n\tInterrupt\x12\x1d.warmtalk.v1.InterruptRequest\x1a\x1e.warmtalk.v1.InterruptResponse\x12>\n\x05Reset\x12\x19.warmtalk.v1.ResetRequest\x1a\x1a.warmtalk.v1.ResetResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -63,43 +63,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SPEAKREQUEST']._serialized_start=1414
   _globals['_SPEAKREQUEST']._serialized_end=1490
   _globals['_SPEAKRESPONSE']._serialized_start=1493
-  _globals['_SPEAKRESPONSE']._serialized_end=1975
-  _globals['_SPEAKACCEPTED']._serialized_start=1977
-  _globals['_SPEAKACCEPTED']._serialized_end=2034
-  _globals['_SPEAKSTARTED']._serialized_start=2036
-  _globals['_SPEAKSTARTED']._serialized_end=2092
-  _globals['_SPEAKPROGRESS']._serialized_start=2094
-  _globals['_SPEAKPROGRESS']._serialized_end=2152
-  _globals['_MEDIAFRAGMENT']._serialized_start=2154
-  _globals['_MEDIAFRAGMENT']._serialized_end=2241
-  _globals['_CLIPREADY']._serialized_start=2243
-  _globals['_CLIPREADY']._serialized_end=2287
-  _globals['_CONVERSATIONUPDATED']._serialized_start=2289
-  _globals['_CONVERSATIONUPDATED']._serialized_end=2388
-  _globals['_SPEAKINTERRUPTED']._serialized_start=2390
-  _globals['_SPEAKINTERRUPTED']._serialized_end=2451
-  _globals['_SPEAKFINISHED']._serialized_start=2453
-  _globals['_SPEAKFINISHED']._serialized_end=2528
-  _globals['_RESETREQUEST']._serialized_start=2530
-  _globals['_RESETREQUEST']._serialized_end=2593
-  _globals['_RESETRESPONSE']._serialized_start=2595
-  _globals['_RESETRESPONSE']._serialized_end=2692
-  _globals['_CONVERSEREQUEST']._serialized_start=2695
-  _globals['_CONVERSEREQUEST']._serialized_end=2950
-  _globals['_CONVERSECONFIG']._serialized_start=2953
-  _globals['_CONVERSECONFIG']._serialized_end=3113
-  _globals['_INTERRUPTNOW']._serialized_start=3115
-  _globals['_INTERRUPTNOW']._serialized_end=3172
-  _globals['_ENDOFUTTERANCE']._serialized_start=3174
-  _globals['_ENDOFUTTERANCE']._serialized_end=3190
-  _globals['_PLAYBACKPOSITION']._serialized_start=3192
-  _globals['_PLAYBACKPOSITION']._serialized_end=3255
-  _globals['_CONVERSERESPONSE']._serialized_start=3257
-  _globals['_CONVERSERESPONSE']._serialized_end=3318
-  _globals['_INTERRUPTREQUEST']._serialized_start=3320
-  _globals['_INTERRUPTREQUEST']._serialized_end=3401
-  _globals['_INTERRUPTRESPONSE']._serialized_start=3403
-  _globals['_INTERRUPTRESPONSE']._serialized_end=3465
-  _globals['_SESSIONSERVICE']._serialized_start=3468
-  _globals['_SESSIONSERVICE']._serialized_end=3954
+  _globals['_SPEAKRESPONSE']._serialized_end=2081
+  _globals['_SPEAKACCEPTED']._serialized_start=2083
+  _globals['_SPEAKACCEPTED']._serialized_end=2140
+  _globals['_SPEAKSTARTED']._serialized_start=2142
+  _globals['_SPEAKSTARTED']._serialized_end=2247
+  _globals['_SPEAKPROGRESS']._serialized_start=2249
+  _globals['_SPEAKPROGRESS']._serialized_end=2307
+  _globals['_MEDIAFRAGMENT']._serialized_start=2310
+  _globals['_MEDIAFRAGMENT']._serialized_end=2500
+  _globals['_STREAMOPENED']._serialized_start=2502
+  _globals['_STREAMOPENED']._serialized_end=2610
+  _globals['_FRAMERATECHANGED']._serialized_start=2612
+  _globals['_FRAMERATECHANGED']._serialized_end=2674
+  _globals['_CLIPREADY']._serialized_start=2676
+  _globals['_CLIPREADY']._serialized_end=2720
+  _globals['_CONVERSATIONUPDATED']._serialized_start=2722
+  _globals['_CONVERSATIONUPDATED']._serialized_end=2821
+  _globals['_SPEAKINTERRUPTED']._serialized_start=2823
+  _globals['_SPEAKINTERRUPTED']._serialized_end=2884
+  _globals['_SPEAKFINISHED']._serialized_start=2886
+  _globals['_SPEAKFINISHED']._serialized_end=2961
+  _globals['_RESETREQUEST']._serialized_start=2963
+  _globals['_RESETREQUEST']._serialized_end=3026
+  _globals['_RESETRESPONSE']._serialized_start=3028
+  _globals['_RESETRESPONSE']._serialized_end=3125
+  _globals['_CONVERSEREQUEST']._serialized_start=3128
+  _globals['_CONVERSEREQUEST']._serialized_end=3383
+  _globals['_CONVERSECONFIG']._serialized_start=3386
+  _globals['_CONVERSECONFIG']._serialized_end=3546
+  _globals['_INTERRUPTNOW']._serialized_start=3548
+  _globals['_INTERRUPTNOW']._serialized_end=3607
+  _globals['_ENDOFUTTERANCE']._serialized_start=3609
+  _globals['_ENDOFUTTERANCE']._serialized_end=3625
+  _globals['_PLAYBACKPOSITION']._serialized_start=3627
+  _globals['_PLAYBACKPOSITION']._serialized_end=3690
+  _globals['_CONVERSERESPONSE']._serialized_start=3692
+  _globals['_CONVERSERESPONSE']._serialized_end=3753
+  _globals['_INTERRUPTREQUEST']._serialized_start=3755
+  _globals['_INTERRUPTREQUEST']._serialized_end=3836
+  _globals['_INTERRUPTRESPONSE']._serialized_start=3838
+  _globals['_INTERRUPTRESPONSE']._serialized_end=3900
+  _globals['_SESSIONSERVICE']._serialized_start=3903
+  _globals['_SESSIONSERVICE']._serialized_end=4542
 # @@protoc_insertion_point(module_scope)

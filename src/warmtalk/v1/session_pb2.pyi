@@ -473,6 +473,8 @@ class SpeakResponse(_message.Message):
     CONVERSATION_UPDATED_FIELD_NUMBER: _builtins.int
     INTERRUPTED_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
+    OPENED_FIELD_NUMBER: _builtins.int
+    FRAME_RATE_CHANGED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def conversation_time(self) -> _duration_pb2.Duration:
         """Length of the conversation at this moment, the clip under way included."""
@@ -503,11 +505,19 @@ class SpeakResponse(_message.Message):
 
     @_builtins.property
     def interrupted(self) -> Global___SpeakInterrupted:
-        """It was interrupted."""
+        """It was interrupted; `finished` still follows."""
 
     @_builtins.property
     def finished(self) -> Global___SpeakFinished:
-        """Last. Nothing follows."""
+        """Last of the utterance: nothing follows in a Speak, in a Converse the next utterance may."""
+
+    @_builtins.property
+    def opened(self) -> Global___StreamOpened:
+        """First of a Converse: what the live video is."""
+
+    @_builtins.property
+    def frame_rate_changed(self) -> Global___FrameRateChanged:
+        """The live video goes on at another rate."""
 
     def __init__(
         self,
@@ -521,12 +531,14 @@ class SpeakResponse(_message.Message):
         conversation_updated: Global___ConversationUpdated | None = ...,
         interrupted: Global___SpeakInterrupted | None = ...,
         finished: Global___SpeakFinished | None = ...,
+        opened: Global___StreamOpened | None = ...,
+        frame_rate_changed: Global___FrameRateChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "clip_ready", b"clip_ready", "conversation_time", b"conversation_time", "conversation_updated", b"conversation_updated", "event", b"event", "finished", b"finished", "fragment", b"fragment", "interrupted", b"interrupted", "progress", b"progress", "started", b"started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "clip_ready", b"clip_ready", "conversation_time", b"conversation_time", "conversation_updated", b"conversation_updated", "event", b"event", "finished", b"finished", "fragment", b"fragment", "frame_rate_changed", b"frame_rate_changed", "interrupted", b"interrupted", "opened", b"opened", "progress", b"progress", "started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "clip_ready", b"clip_ready", "conversation_time", b"conversation_time", "conversation_updated", b"conversation_updated", "event", b"event", "finished", b"finished", "fragment", b"fragment", "interrupted", b"interrupted", "progress", b"progress", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "clip_ready", b"clip_ready", "conversation_time", b"conversation_time", "conversation_updated", b"conversation_updated", "event", b"event", "finished", b"finished", "fragment", b"fragment", "frame_rate_changed", b"frame_rate_changed", "interrupted", b"interrupted", "opened", b"opened", "progress", b"progress", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["accepted", "started", "progress", "fragment", "clip_ready", "conversation_updated", "interrupted", "finished"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["accepted", "started", "progress", "fragment", "clip_ready", "conversation_updated", "interrupted", "finished", "opened", "frame_rate_changed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -565,18 +577,24 @@ class SpeakStarted(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DELAY_FIELD_NUMBER: _builtins.int
+    STREAM_START_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def delay(self) -> _duration_pb2.Duration:
-        """Time since the request was received."""
+        """Time since the request, or in a Converse since its first text or sound, was received."""
+
+    @_builtins.property
+    def stream_start(self) -> _duration_pb2.Duration:
+        """In a Converse: where the utterance starts within the live stream."""
 
     def __init__(
         self,
         *,
         delay: _duration_pb2.Duration | None = ...,
+        stream_start: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay", "stream_start", b"stream_start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay", "stream_start", b"stream_start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -618,14 +636,27 @@ class MediaFragment(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     FIRST_FRAME_FIELD_NUMBER: _builtins.int
     KEY_FRAME_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    SPEECH_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """ftyp and moov in the first, then moof and mdat."""
+    """ftyp and moov alone in the first (sequence 0), one moof and its mdat in each after it."""
     sequence: _builtins.int
     """Counts the stream's fragments from 0."""
     first_frame: _builtins.int
     """First frame of the fragment within the stream."""
     key_frame: _builtins.bool
-    """True when it starts with a key frame."""
+    """True when it starts with a key frame: a player can begin here, given fragment 0."""
+    speech: _builtins.bool
+    """True when it holds speech, false when it is idle."""
+    @_builtins.property
+    def start(self) -> _duration_pb2.Duration:
+        """Where it starts within the stream."""
+
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """Length of its picture; its sound may end up to 50 ms earlier and goes on in the next."""
+
     def __init__(
         self,
         *,
@@ -633,14 +664,77 @@ class MediaFragment(_message.Message):
         sequence: _builtins.int = ...,
         first_frame: _builtins.int = ...,
         key_frame: _builtins.bool = ...,
+        start: _duration_pb2.Duration | None = ...,
+        duration: _duration_pb2.Duration | None = ...,
+        speech: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "first_frame", b"first_frame", "key_frame", b"key_frame", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "duration", b"duration", "first_frame", b"first_frame", "key_frame", b"key_frame", "sequence", b"sequence", "speech", b"speech", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MediaFragment: _TypeAlias = MediaFragment  # noqa: Y015
+
+@_typing.final
+class StreamOpened(_message.Message):
+    """What the live video is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIME_TYPE_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    FRAME_RATE_FIELD_NUMBER: _builtins.int
+    mime_type: _builtins.str
+    """For MediaSource: video/mp4; codecs="avc1.64001f, mp4a.40.2"."""
+    width: _builtins.int
+    """Width of the picture. Pixels."""
+    height: _builtins.int
+    """Height of the picture. Pixels."""
+    @_builtins.property
+    def frame_rate(self) -> _media_pb2.FrameRate:
+        """Frames per second at the start."""
+
+    def __init__(
+        self,
+        *,
+        mime_type: _builtins.str = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        frame_rate: _media_pb2.FrameRate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate", "height", b"height", "mime_type", b"mime_type", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamOpened: _TypeAlias = StreamOpened  # noqa: Y015
+
+@_typing.final
+class FrameRateChanged(_message.Message):
+    """Faces are drawn slower than they are played: the rate was lowered so that the video does not stall."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAME_RATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def frame_rate(self) -> _media_pb2.FrameRate:
+        """Frames per second from here on."""
+
+    def __init__(
+        self,
+        *,
+        frame_rate: _media_pb2.FrameRate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame_rate", b"frame_rate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FrameRateChanged: _TypeAlias = FrameRateChanged  # noqa: Y015
 
 @_typing.final
 class ClipReady(_message.Message):
@@ -819,24 +913,28 @@ class ConverseRequest(_message.Message):
     END_FIELD_NUMBER: _builtins.int
     PLAYBACK_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """A piece of text, as a chat model streams it; split into sentences by the server."""
+    """A piece of text, as a chat model streams it, any length; split into sentences by the server. At most 5000
+    characters an utterance.
+    """
     pcm_s16le: _builtins.bytes
-    """A piece of sound in the configured format, any length."""
+    """A piece of sound in the configured format, any length of whole samples of all channels; 16-bit little-endian.
+    May come at any speed: the server reads on while less than 30 s of it wait to be said.
+    """
     @_builtins.property
     def config(self) -> Global___ConverseConfig:
         """First, once."""
 
     @_builtins.property
     def interrupt(self) -> Global___InterruptNow:
-        """Stop speaking now."""
+        """Stop speaking now; texts and sounds sent before it are dropped. The next ones begin a new utterance."""
 
     @_builtins.property
     def end(self) -> Global___EndOfUtterance:
-        """End of the utterance: say what is left."""
+        """End of the utterance: say what is left. The next text or sound begins a new one."""
 
     @_builtins.property
     def playback(self) -> Global___PlaybackPosition:
-        """Where the client's player is."""
+        """Where the client's player is. Sent now and then, it lets an Interrupt that names no position cut there."""
 
     def __init__(
         self,
@@ -876,10 +974,10 @@ class ConverseConfig(_message.Message):
     channels: _builtins.int
     """Channels of pcm_s16le. Default 1. Range 1 to 2."""
     idle: _builtins.bool
-    """Send idle pictures between utterances. Default true."""
+    """Send idle pictures between utterances. Default true. Without them the stream stands still until speech comes."""
     @_builtins.property
     def fragment_duration(self) -> _duration_pb2.Duration:
-        """Length of a fragment. Default 100 ms. Range 40 ms to 1 s."""
+        """Length of a fragment. Default 100 ms. Range 40 ms to 1 s. The first fragment of speech is shorter."""
 
     def __init__(
         self,
@@ -906,19 +1004,21 @@ class InterruptNow(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    PLAYED_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def played(self) -> _duration_pb2.Duration:
-        """What the client has really played; the clip is cut there. Default: all that was sent."""
+    def position(self) -> _duration_pb2.Duration:
+        """Where the client's player is within the stream; the clip is cut there. Default: the last `playback`, else all
+        that was sent.
+        """
 
     def __init__(
         self,
         *,
-        played: _duration_pb2.Duration | None = ...,
+        position: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["played", b"played"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["played", b"played"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -950,7 +1050,7 @@ class PlaybackPosition(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def position(self) -> _duration_pb2.Duration:
-        """Played so far."""
+        """Played so far: the player's time (currentTime of a video element that plays the whole stream)."""
 
     def __init__(
         self,
@@ -1001,7 +1101,9 @@ class InterruptRequest(_message.Message):
     """Session to interrupt. Required."""
     @_builtins.property
     def played(self) -> _duration_pb2.Duration:
-        """What the client has really played; the clip is cut there. Default: all that was sent."""
+        """How much of the utterance the client has really played; the clip is cut there. Default: in a Converse the last
+        `playback`, else all that was made.
+        """
 
     def __init__(
         self,

@@ -60,6 +60,16 @@ class SessionServiceStub(object):
                 request_serializer=warmtalk_dot_v1_dot_session__pb2.SpeakRequest.SerializeToString,
                 response_deserializer=warmtalk_dot_v1_dot_session__pb2.SpeakResponse.FromString,
                 _registered_method=True)
+        self.Converse = channel.stream_stream(
+                '/warmtalk.v1.SessionService/Converse',
+                request_serializer=warmtalk_dot_v1_dot_session__pb2.ConverseRequest.SerializeToString,
+                response_deserializer=warmtalk_dot_v1_dot_session__pb2.ConverseResponse.FromString,
+                _registered_method=True)
+        self.Interrupt = channel.unary_unary(
+                '/warmtalk.v1.SessionService/Interrupt',
+                request_serializer=warmtalk_dot_v1_dot_session__pb2.InterruptRequest.SerializeToString,
+                response_deserializer=warmtalk_dot_v1_dot_session__pb2.InterruptResponse.FromString,
+                _registered_method=True)
         self.Reset = channel.unary_unary(
                 '/warmtalk.v1.SessionService/Reset',
                 request_serializer=warmtalk_dot_v1_dot_session__pb2.ResetRequest.SerializeToString,
@@ -109,6 +119,26 @@ class SessionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Converse(self, request_iterator, context):
+        """A live conversation. The first request is `config`, the first response `opened`, then live video without end:
+        idle pictures between utterances, the same picture speaking as soon as text or sound has come. One utterance is
+        either texts or sounds, closed by `end`; each becomes a clip of the conversation as with Speak. Ends with OK when
+        the client has closed its side and all was said; ABORTED when the session is reset or deleted. A client that does
+        not read slows its own stream and nothing else. Utterances of Speaks and of a Converse are said one after another.
+        A second Converse takes over: the first ends with ABORTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Interrupt(self, request, context):
+        """Stops what the session is saying, in a Speak or a Converse, and keeps what was played. Changes nothing when it
+        says nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Reset(self, request, context):
         """Closes the conversation and starts the next. Idempotent: on an empty conversation it changes nothing. Ends a
         Speak under way with ABORTED.
@@ -144,6 +174,16 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.Speak,
                     request_deserializer=warmtalk_dot_v1_dot_session__pb2.SpeakRequest.FromString,
                     response_serializer=warmtalk_dot_v1_dot_session__pb2.SpeakResponse.SerializeToString,
+            ),
+            'Converse': grpc.stream_stream_rpc_method_handler(
+                    servicer.Converse,
+                    request_deserializer=warmtalk_dot_v1_dot_session__pb2.ConverseRequest.FromString,
+                    response_serializer=warmtalk_dot_v1_dot_session__pb2.ConverseResponse.SerializeToString,
+            ),
+            'Interrupt': grpc.unary_unary_rpc_method_handler(
+                    servicer.Interrupt,
+                    request_deserializer=warmtalk_dot_v1_dot_session__pb2.InterruptRequest.FromString,
+                    response_serializer=warmtalk_dot_v1_dot_session__pb2.InterruptResponse.SerializeToString,
             ),
             'Reset': grpc.unary_unary_rpc_method_handler(
                     servicer.Reset,
@@ -287,6 +327,60 @@ class SessionService(object):
             '/warmtalk.v1.SessionService/Speak',
             warmtalk_dot_v1_dot_session__pb2.SpeakRequest.SerializeToString,
             warmtalk_dot_v1_dot_session__pb2.SpeakResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Converse(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/warmtalk.v1.SessionService/Converse',
+            warmtalk_dot_v1_dot_session__pb2.ConverseRequest.SerializeToString,
+            warmtalk_dot_v1_dot_session__pb2.ConverseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Interrupt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/warmtalk.v1.SessionService/Interrupt',
+            warmtalk_dot_v1_dot_session__pb2.InterruptRequest.SerializeToString,
+            warmtalk_dot_v1_dot_session__pb2.InterruptResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,18 @@ class SessionServiceStub:
     they came. Ends with `finished` or an error, never silently. A client that goes away cancels its own Speak;
     nothing of it is kept.
     """
+    Converse: _grpc.StreamStreamMultiCallable[_session_pb2.ConverseRequest, _session_pb2.ConverseResponse]
+    """A live conversation. The first request is `config`, the first response `opened`, then live video without end:
+    idle pictures between utterances, the same picture speaking as soon as text or sound has come. One utterance is
+    either texts or sounds, closed by `end`; each becomes a clip of the conversation as with Speak. Ends with OK when
+    the client has closed its side and all was said; ABORTED when the session is reset or deleted. A client that does
+    not read slows its own stream and nothing else. Utterances of Speaks and of a Converse are said one after another.
+    A second Converse takes over: the first ends with ABORTED.
+    """
+    Interrupt: _grpc.UnaryUnaryMultiCallable[_session_pb2.InterruptRequest, _session_pb2.InterruptResponse]
+    """Stops what the session is saying, in a Speak or a Converse, and keeps what was played. Changes nothing when it
+    says nothing.
+    """
     Reset: _grpc.UnaryUnaryMultiCallable[_session_pb2.ResetRequest, _session_pb2.ResetResponse]
     """Closes the conversation and starts the next. Idempotent: on an empty conversation it changes nothing. Ends a
     Speak under way with ABORTED.
@@ -72,6 +84,18 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Says a text or a sound and joins the clip to the conversation. Several at once are done in the order in which
     they came. Ends with `finished` or an error, never silently. A client that goes away cancels its own Speak;
     nothing of it is kept.
+    """
+    Converse: _aio.StreamStreamMultiCallable[_session_pb2.ConverseRequest, _session_pb2.ConverseResponse]  # type: ignore[assignment]
+    """A live conversation. The first request is `config`, the first response `opened`, then live video without end:
+    idle pictures between utterances, the same picture speaking as soon as text or sound has come. One utterance is
+    either texts or sounds, closed by `end`; each becomes a clip of the conversation as with Speak. Ends with OK when
+    the client has closed its side and all was said; ABORTED when the session is reset or deleted. A client that does
+    not read slows its own stream and nothing else. Utterances of Speaks and of a Converse are said one after another.
+    A second Converse takes over: the first ends with ABORTED.
+    """
+    Interrupt: _aio.UnaryUnaryMultiCallable[_session_pb2.InterruptRequest, _session_pb2.InterruptResponse]  # type: ignore[assignment]
+    """Stops what the session is saying, in a Speak or a Converse, and keeps what was played. Changes nothing when it
+    says nothing.
     """
     Reset: _aio.UnaryUnaryMultiCallable[_session_pb2.ResetRequest, _session_pb2.ResetResponse]  # type: ignore[assignment]
     """Closes the conversation and starts the next. Idempotent: on an empty conversation it changes nothing. Ends a
@@ -124,6 +148,30 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Says a text or a sound and joins the clip to the conversation. Several at once are done in the order in which
         they came. Ends with `finished` or an error, never silently. A client that goes away cancels its own Speak;
         nothing of it is kept.
+        """
+
+    @_abc_1.abstractmethod
+    def Converse(
+        self,
+        request_iterator: _MaybeAsyncIterator[_session_pb2.ConverseRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_session_pb2.ConverseResponse], _abc.AsyncIterator[_session_pb2.ConverseResponse]]:
+        """A live conversation. The first request is `config`, the first response `opened`, then live video without end:
+        idle pictures between utterances, the same picture speaking as soon as text or sound has come. One utterance is
+        either texts or sounds, closed by `end`; each becomes a clip of the conversation as with Speak. Ends with OK when
+        the client has closed its side and all was said; ABORTED when the session is reset or deleted. A client that does
+        not read slows its own stream and nothing else. Utterances of Speaks and of a Converse are said one after another.
+        A second Converse takes over: the first ends with ABORTED.
+        """
+
+    @_abc_1.abstractmethod
+    def Interrupt(
+        self,
+        request: _session_pb2.InterruptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_pb2.InterruptResponse, _abc.Awaitable[_session_pb2.InterruptResponse]]:
+        """Stops what the session is saying, in a Speak or a Converse, and keeps what was played. Changes nothing when it
+        says nothing.
         """
 
     @_abc_1.abstractmethod

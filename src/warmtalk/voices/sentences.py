@@ -49,6 +49,22 @@ def sentences(text: str, *, most_chars: int = MOST_CHARS) -> list[str]:
     return found
 
 
+def take_whole(text: str, *, most_chars: int = MOST_CHARS) -> tuple[list[str], str]:
+    """(sentences that are complete, the rest) of a text that still grows.
+
+    A sentence is complete when the next one has begun, a line has ended, or it is so long that it is cut anyway.
+    """
+    place = max((match.end() for match in _LINES.finditer(text)), default=0)
+    for match in _END.finditer(text, place):
+        if text[match.end() :].strip() and _ends_sentence(_spaced(text), place, match):
+            place = match.end()
+    rest = text[place:]
+    if len(rest) > 2 * most_chars:
+        cut = _cut_place(rest, most_chars)
+        place, rest = place + cut, rest[cut:]
+    return sentences(text[:place], most_chars=most_chars), rest
+
+
 def _clean(line: str) -> str:
     """Without emoji, control characters and other signs that have no sound."""
     kept = (char if _has_sound(char) else " " if unicodedata.category(char) == "So" else "" for char in _spaced(line))

@@ -1,0 +1,56 @@
+"""python -m benchmarks.joins: what it costs to add a clip to a conversation of 1, 10 and 60 minutes."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import card
+from warmtalk.core.types import FrameClock
+from warmtalk.media import concat
+from warmtalk.media.concat import ClipFile, Joined
+from warmtalk.media.encode import ClipWriter
+
+_CLIP_S = 10
+_MINUTES = (1, 10, 60)
+_RUNS = 5
+
+
+def measure() -> list[tuple[str, float, str]]:
+    with tempfile.TemporaryDirectory() as folder:
+        return _measure(Path(folder))
+
+
+def _measure(folder: Path) -> list[tuple[str, float, str]]:
+    clock = FrameClock()
+    clip = _clip(folder / "clip.mp4", clock)
+    target, state = folder / "conversation.mp4", Joined()
+    rows = []
+    for minutes in _MINUTES:
+        while state.frames < minutes * 60 * clock.fps:
+            state = concat.append(target, state, clip, clock)
+        times = []
+        for _ in range(_RUNS):
+            begin = time.perf_counter()
+            state = concat.append(target, state, clip, clock)
+            times.append((time.perf_counter() - begin) * 1000)
+        text = f"ms to add {_CLIP_S} s to {minutes} min"
+        rows.append((f"append_ms_{minutes}min", statistics.median(times), text))
+    return rows
+
+
+def _clip(path: Path, clock: FrameClock) -> ClipFile:
+    writer = ClipWriter(path, 320, 180, clock)
+    noise = np.random.default_rng(1).integers(0, 255, (180, 320, 3), np.uint8)
+    for number in range(int(_CLIP_S * clock.fps)):
+        writer.write_bgr(np.roll(noise, number, 1))
+    writer.write_sound(np.zeros(_CLIP_S * 48_000, np.float32))
+    return writer.finish()
+
+
+if __name__ == "__main__":
+    card.show("joins", measure())

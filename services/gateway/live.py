@@ -1,0 +1,300 @@
+"""One Converse a session, and any number of players of it that come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import grpc
+
+from services.gateway.backend import Backend
+from services.gateway.partner import Partner
+from services.gateway.problems import unexpected
+from services.gateway.ring import Piece, Ring
+from services.gateway.views import error_event, event_view
+from warmtalk.core.errors import Busy, Interrupted, WarmtalkError
+from warmtalk.rpc.errors import from_rpc
+from warmtalk.v1 import session_pb2
+
+log = logging.getLogger(__name__)
+
+RATE_HZ = 16_000
+"""Of the sound that players send: 16-bit mono."""
+_LINGER_S = 10.0
+"""A stream without players goes on so long: a page that is loaded again finds it."""
+_AHEAD = 100
+"""Fragments that the quickest player may be behind; then the stream is not read on, which slows the renderer."""
+_EVENTS = 256
+_TOLD_AGAIN = {"answer", "accepted", "started"}
+"""Events of an utterance that a player who comes in its middle must know."""
+_OPEN_S = 20.0
+
+
+class Viewer:
+    """A player's place in the stream, and the events that it has not seen. Full of events, the oldest are dropped."""
+
+    def __init__(self, live: Live, sequence: int) -> None:
+        self.live = live
+        self.sequence = sequence
+        self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_EVENTS)
+
+    def tell(self, event: dict[str, Any]) -> None:
+        if self.events.full():
+            self.events.get_nowait()
+        self.events.put_nowait(event)
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """Fragments from its place on, until the stream ends."""
+        while True:
+            piece = self.live.ring.after(self.sequence)
+            if piece is None:
+                if self.live.ended is not None:
+                    return
+                await self.live.changed()
+                continue
+            yield piece
+            self.sequence = piece.sequence
+            self.live.took()
+
+
+class Live:
+    """A session's live stream. Opened by `open`; ends by itself, see `ended`."""
+
+    def __init__(self, backend: Backend, partner: Partner, session_id: str) -> None:
+        self.session_id = session_id
+        self.stream_id = uuid.uuid4().hex[:12]
+        self.ring = Ring()
+        self.head = b""
+        self.opened: dict[str, Any] = {}
+        self.ended: WarmtalkError | None = None
+        self.viewers: set[Viewer] = set()
+        self._utterance: list[dict[str, Any]] = []
+        self._partner = partner
+        self._call: Any = backend.session.Converse()
+        self._writing = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._reading: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Raises what the session service raises: NotFound, Busy, Unreachable ..."""
+        config = session_pb2.ConverseConfig(session_id=self.session_id, sample_rate_hz=RATE_HZ)
+        self._reading = asyncio.create_task(self._read())
+        with suppress(WarmtalkError, TimeoutError):
+            await self._write(session_pb2.ConverseRequest(config=config))
+            await asyncio.wait_for(self._ready.wait(), _OPEN_S)
+        if not self.opened:
+            self._call.cancel()
+            raise self.ended or Busy(f"session {self.session_id!r} does not begin its live video", "Try again")
+
+    async def changed(self) -> None:
+        """Returns at the next fragment, or at the end."""
+        self._changed.clear()
+        await self._changed.wait()
+
+    def took(self) -> None:
+        """A player has taken a fragment."""
+        self._room.set()
+
+    async def text(self, text: str) -> None:
+        await self._write(session_pb2.ConverseRequest(text=text))
+
+    async def pcm(self, data: bytes) -> None:
+        await self._write(session_pb2.ConverseRequest(pcm_s16le=data))
+
+    async def end(self) -> None:
+        """Of the utterance."""
+        await self._write(session_pb2.ConverseRequest(end=session_pb2.EndOfUtterance()))
+
+    async def playback(self, position_s: float) -> None:
+        message = session_pb2.ConverseRequest()
+        message.playback.position.FromTimedelta(timedelta(seconds=position_s))
+        await self._write(message)
+
+    async def interrupt(self, position_s: float | None) -> None:
+        """Stops the answer that is being made and what is being said."""
+        await self._stop_asking()
+        message = session_pb2.ConverseRequest(interrupt=session_pb2.InterruptNow())
+        if position_s is not None:
+            message.interrupt.position.FromTimedelta(timedelta(seconds=position_s))
+        await self._write(message)
+
+    async def ask(self, text: str) -> None:
+        """The partner's answer is spoken while it is being written; ends the answer before it."""
+        await self._stop_asking()
+        self._asking = asyncio.create_task(self._answer(text))
+
+    async def close(self) -> None:
+        """Lets it say what it has begun to say, for a while."""
+        await self._stop_asking()
+        if self.ended is None:
+            with suppress(asyncio.InvalidStateError, grpc.RpcError):
+                await self._call.done_writing()
+        if self._reading is not None:
+            await asyncio.wait({self._reading}, timeout=_LINGER_S)
+            self._call.cancel()
+            await asyncio.wait({self._reading})
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """To every player."""
+        if event["event"] in _TOLD_AGAIN:
+            self._utterance.append(event)
+            del self._utterance[:-_EVENTS]
+        elif event["event"] == "finished":
+            self._utterance.clear()
+        for viewer in self.viewers:
+            viewer.tell(event)
+
+    def add(self, viewer: Viewer) -> None:
+        """A player, who learns at once what is being said."""
+        self.viewers.add(viewer)
+        for event in self._utterance:
+            viewer.tell(event)
+
+    async def _answer(self, text: str) -> None:
+        said = ""
+        try:
+            async for piece in self._partner.answer(self.session_id, text):
+                said += piece
+                self.tell({"event": "answer", "text": piece})
+                await self.text(piece)
+            await self.end()
+        except WarmtalkError as error:
+            self.tell(error_event(error))
+        except Exception as error:  # noqa: BLE001 - a task of its own: the players must learn of it
+            self.tell(error_event(unexpected(error)))
+        finally:
+            self._partner.remember(self.session_id, text, said)
+            self.tell({"event": "answered"})
+
+    async def _stop_asking(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait({self._asking})
+            self._asking = None
+
+    async def _write(self, message: session_pb2.ConverseRequest) -> None:
+        async with self._writing:
+            if self.ended is not None:
+                raise self.ended
+            try:
+                await self._call.write(message)
+            except (grpc.RpcError, asyncio.InvalidStateError) as error:
+                # the call has ended: the reader knows why
+                if self._reading is not None:
+                    await asyncio.wait({self._reading})
+                raise self.ended or Interrupted("the live video has ended", "Connect again") from error
+
+    async def _read(self) -> None:
+        try:
+            async for response in self._call:
+                await self._take(response.event)
+            self.ended = Interrupted("the live video has ended", "Connect again")
+        except grpc.RpcError as error:
+            self.ended = from_rpc(error, "session")
+        except asyncio.CancelledError:
+            self.ended = Interrupted("the live video has ended", "Connect again")
+        except Exception as error:  # noqa: BLE001 - a task of its own: the players must learn of it
+            self.ended = unexpected(error)
+        finally:
+            self._ready.set()
+            self._changed.set()
+
+    async def _take(self, event: session_pb2.SpeakResponse) -> None:
+        match event.WhichOneof("event"):
+            case "opened":
+                view = event_view(self.session_id, event)
+                self.opened = {**view, "stream": self.stream_id}
+            case "fragment":
+                await self._add(event.fragment)
+            case _:
+                self.tell(event_view(self.session_id, event))
+
+    async def _add(self, fragment: Any) -> None:
+        if fragment.sequence == 0:
+            self.head = fragment.data
+            self._ready.set()
+            return
+        start, length = (one.ToTimedelta().total_seconds() for one in (fragment.start, fragment.duration))
+        self.ring.add(Piece(fragment.sequence, start, length, fragment.key_frame, fragment.data))
+        self._changed.set()
+        while self.viewers and all(self.ring.last - one.sequence > _AHEAD for one in self.viewers):
+            self._room.clear()
+            await self._room.wait()
+
+
+class Hub:
+    """The live streams of all sessions."""
+
+    def __init__(self, backend: Backend, partner: Partner) -> None:
+        self._backend = backend
+        self._partner = partner
+        self._live: dict[str, Live] = {}
+        self._opening: dict[str, asyncio.Lock] = {}
+        self._leaving: dict[str, asyncio.Task[None]] = {}
+
+    def busy(self, session_id: str) -> bool:
+        """Whether it has a live stream, behind which a Speak would wait."""
+        live = self._live.get(session_id)
+        return live is not None and live.ended is None
+
+    async def join(
+        self, session_id: str, *, stream: str = "", position_s: float | None = None, fresh: bool = True
+    ) -> tuple[Viewer, bool]:
+        """(the player's place, whether it goes on without a gap). Ends with `leave`.
+
+        A player that was at `position_s` of `stream` goes on there; a `fresh` one, which has no head and no picture,
+        at the key picture before it.
+        """
+        try:
+            live = await self._find(session_id)
+        except WarmtalkError:
+            if session_id not in self._live:
+                self._opening.pop(session_id, None)
+            raise
+        same = stream == live.stream_id and position_s is not None
+        place = live.ring.resume(position_s) if same and position_s is not None and not fresh else None
+        viewer = Viewer(live, live.ring.begin(position_s if same else None) if place is None else place)
+        live.add(viewer)
+        return viewer, place is not None
+
+    def leave(self, viewer: Viewer) -> None:
+        live = viewer.live
+        live.viewers.discard(viewer)
+        live.took()
+        if not live.viewers and self._live.get(live.session_id) is live:
+            self._leaving[live.session_id] = asyncio.create_task(self._let_go(live))
+
+    async def close(self) -> None:
+        for task in self._leaving.values():
+            task.cancel()
+        await asyncio.gather(*(live.close() for live in self._live.values()))
+
+    async def _find(self, session_id: str) -> Live:
+        """The stream that is there, or a new one."""
+        async with self._opening.setdefault(session_id, asyncio.Lock()):
+            live = self._live.get(session_id)
+            if live is None or live.ended is not None:
+                live = Live(self._backend, self._partner, session_id)
+                await live.open()
+                self._live[session_id] = live
+            if leaving := self._leaving.pop(session_id, None):
+                leaving.cancel()
+            return live
+
+    async def _let_go(self, live: Live) -> None:
+        await asyncio.sleep(0 if live.ended else _LINGER_S)
+        async with self._opening.setdefault(live.session_id, asyncio.Lock()):
+            if live.viewers:
+                return
+            self._leaving.pop(live.session_id, None)
+            self._live.pop(live.session_id, None)
+            await live.close()
+            self._opening.pop(live.session_id, None)

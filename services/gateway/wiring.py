@@ -1,0 +1,113 @@
+"""Builds the service out of its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from services.gateway import app as application
+from services.gateway.backend import Backend
+from services.gateway.live import Hub
+from services.gateway.partner import Partner
+from warmtalk.config import Config, GatewayConfig
+from warmtalk.core.errors import InvalidInput
+
+log = logging.getLogger(__name__)
+
+_GRACE_S = 5
+MOST_MESSAGE = 1 << 20
+"""Largest WebSocket message, in bytes."""
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to us: uvicorn raises them again after it has stopped."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Gateway:
+    """Bound at once, so that a taken address is seen before anything starts; `address` says where."""
+
+    def __init__(self, config: Config) -> None:
+        """Within a running event loop. Raises InvalidInput without a key beyond loopback, OSError when taken."""
+        check_key(config.gateway)
+        host, port = _place(config.gateway.listen)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            self._socket = socket.create_server((host, port), family=family, backlog=128)
+        except OSError as error:
+            raise OSError(f"cannot listen on {config.gateway.listen}: {error.strerror or error}") from error
+        self.address = f"{config.gateway.listen.rpartition(':')[0]}:{self._socket.getsockname()[1]}"
+        self._backend = Backend(config)
+        self._partner = Partner(config.gateway)
+        self._hub = Hub(self._backend, self._partner)
+        self._server = _Server(
+            uvicorn.Config(
+                application.create(config, self._backend, self._hub, self._partner),
+                log_config=None,
+                access_log=False,  # these lines would carry the tokens of <video> URLs and WebSockets
+                log_level="warning",
+                lifespan="off",
+                ws="websockets-sansio",
+                ws_max_size=MOST_MESSAGE,
+                timeout_graceful_shutdown=_GRACE_S,
+                server_header=False,
+            )
+        )
+
+    async def serve(self) -> None:
+        """Until `stop`."""
+        log.info("gateway ready on http://%s", self.address)
+        try:
+            await self._server.serve([self._socket])
+        finally:
+            self._socket.close()
+            await self._hub.close()
+            await self._partner.close()
+            await self._backend.close()
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+
+
+def check_key(config: GatewayConfig) -> None:
+    """Raises InvalidInput when anybody on the network could call."""
+    host, _ = _place(config.listen)
+    if not config.api_key and not _loopback(host):
+        raise InvalidInput(
+            f"gateway.listen is {config.listen} and there is no API key",
+            "Set gateway.api_key (WARMTALK_GATEWAY_API_KEY), or listen on 127.0.0.1",
+            field="gateway.api_key",
+        )
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _place(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit():
+        raise InvalidInput(f"gateway.listen is {listen!r}", "Use host:port", field="gateway.listen")
+    return host.strip("[]"), int(port)
+
+
+async def run(config: Config) -> None:
+    gateway = Gateway(config)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, gateway.stop)
+    await gateway.serve()

@@ -1,0 +1,130 @@
+"""Writes what a live stream shows of an utterance to its clip."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+
+from services.session.utterance import unbroken
+from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Samples
+from warmtalk.media.concat import ClipFile
+from warmtalk.media.encode import I420, ClipWriter
+
+T = TypeVar("T")
+
+_MOST_WAITING = 16
+"""Pictures that wait for the clip's encoder; then the stream waits too."""
+
+
+class Recorder:
+    """One utterance. For one event loop; the encoder is fed by a thread of its own. Ends with `finish` or `abort`."""
+
+    def __init__(self, writer: ClipWriter, clock: FrameClock, first_frame: int, most_idle_s: float) -> None:
+        """`clock` and `first_frame` are those of the conversation."""
+        self._writer = writer
+        self._clock = clock
+        self._first = first_frame
+        self._most_idle = round(most_idle_s * CLIP_RATE_HZ)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="record")
+        self._slots = asyncio.Semaphore(_MOST_WAITING)
+        self._works: set[asyncio.Future[Any]] = set()
+        self._error: BaseException | None = None
+        self._samples = 0
+        self._frames = 0
+        self._idle = 0
+        self._closed = False
+        self._starts: list[tuple[int, int]] = []
+        """(start within the stream, frames of the clip before it) of each picture."""
+        self.lead_in = 0
+        """Frames before the speech."""
+
+    @property
+    def frames(self) -> int:
+        """Frames of the clip so far."""
+        return self._frames
+
+    def lead(self, draw: Callable[[int], I420], indices: range) -> None:
+        """Idle pictures in front of the speech, as people pause. Before the first `add`."""
+        edges = [self._clock.samples_at(self._first + k, CLIP_RATE_HZ) for k in (0, len(indices))]
+        self._samples = edges[1] - edges[0]
+        self._frames = self.lead_in = len(indices)
+        self._submit(self._write_lead, draw, indices, self._samples)
+
+    async def add(self, picture: I420, sound: Samples, start: int, *, speech: bool) -> None:
+        """A frame as it was shown at `start`; idle ones in a row are kept up to the limit. Waits when the encoder is
+        behind. Raises what it raises.
+        """
+        self._idle = 0 if speech else self._idle + len(sound)
+        if self._idle <= self._most_idle and not self._closed:
+            self._starts.append((start, self._frames))
+            await self._add(picture, sound)
+
+    def frames_before(self, position: int) -> int:
+        """Frames of the clip that are shown before this place of the stream; those in front of the speech count."""
+        later = (frames for start, frames in self._starts if start >= position)
+        return next(later, self._frames)
+
+    async def finish(self, most_frames: int) -> ClipFile:
+        """The clip, cut to `most_frames`, at least 1. Raises what ClipWriter.finish raises."""
+        self._closed = True
+        await self._flush()
+        clip = await unbroken(self._on_worker(self._writer.finish, most_frames))
+        self._worker.shutdown(wait=False)
+        return clip
+
+    async def abort(self) -> None:
+        """Leaves nothing on disk. Idempotent; does nothing to a finished clip."""
+        self._closed = True
+        await asyncio.to_thread(self._writer.abort)
+        await asyncio.gather(*self._works, return_exceptions=True)
+        await asyncio.to_thread(self._writer.abort)
+        self._worker.shutdown(wait=False)
+
+    async def _add(self, picture: I420, sound: Samples) -> None:
+        if self._error is not None:
+            raise self._error
+        self._samples += len(sound)
+        base = self._clock.samples_at(self._first, CLIP_RATE_HZ)
+        whole = round((base + self._samples) * self._clock.fps / CLIP_RATE_HZ) - self._first
+        times, self._frames = whole - self._frames, whole
+        await self._slots.acquire()
+        if self._closed:
+            self._slots.release()
+            return
+        work = self._submit(self._write, picture, sound, times)
+        work.add_done_callback(lambda _: self._slots.release())
+
+    def _submit(self, work: Callable[..., None], *args: Any) -> asyncio.Future[None]:
+        future = asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
+        self._works.add(future)
+        future.add_done_callback(self._written)
+        return future
+
+    def _write_lead(self, draw: Callable[[int], I420], indices: range, samples: int) -> None:
+        for index in indices:
+            self._writer.write_i420(draw(index))
+        self._writer.write_sound(np.zeros(samples, np.float32))
+
+    def _write(self, picture: I420, sound: Samples, times: int) -> None:
+        """A slower stream's pictures are repeated: the clip has its conversation's rate."""
+        for _ in range(times):
+            self._writer.write_i420(picture)
+        self._writer.write_sound(sound)
+
+    def _written(self, work: asyncio.Future[Any]) -> None:
+        self._works.discard(work)
+        if not work.cancelled():
+            self._error = self._error or work.exception()
+
+    async def _flush(self) -> None:
+        while self._works:
+            await asyncio.wait(set(self._works))
+        if self._error is not None:
+            raise self._error
+
+    async def _on_worker(self, work: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work, *args)

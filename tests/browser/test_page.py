@@ -1,0 +1,205 @@
+"""The talk page as people meet it: a real Chromium, the real services, the real voice."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.browser.stack import ALLOWED, MICROPHONE, Services, tab
+
+NAMELESS = """[...document.querySelectorAll('button, a, input, textarea, video, section, ol')]
+    .filter((e) => e.checkVisibility())
+    .filter((e) => !(e.textContent.trim() || e.labels?.length || e.ariaLabel || e.getAttribute('aria-labelledby')))
+    .map((e) => e.id || e.tagName)"""
+NAMES = ("prep", "infer", "session", "gateway")
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    one = Services(tmp_path_factory.mktemp("stack"))
+    try:
+        one.start(*NAMES)
+        yield one
+    finally:
+        one.stop()
+
+
+async def test_a_bad_file_is_refused_and_a_photo_speaks(services: Services, portrait: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    await asyncio.to_thread(bad.write_text, "this is no picture " * 20)
+    async with tab(services.url) as one:
+        await one.shown("#setup")
+        assert await one.page.inner_text("#setup-title") == "No face yet"
+        await one.page.set_input_files("#file", bad)
+        assert "is not a video or picture" in await one.notice()
+        await one.shown("#drop")
+        await one.page.set_input_files("#file", portrait)
+        await one.shown("#making")
+        await one.live()
+        await one.ask("I like rain.")
+        await one.until("!document.querySelector('#stop').disabled")
+        await one.answered()
+        said = await one.page.inner_text("#log")
+        assert "I like rain." in said
+        assert "What made you think of that?" in said
+        assert np.allclose(np.diff(one.times()), 0.04, atol=0.002)
+        await one.page.click("#log button")
+        await one.until("document.querySelector('#record').currentTime > 0.3")
+        await one.page.click("#back")
+        assert not await one.page.is_visible("#record")
+        link = await one.page.get_attribute("#download", "href")
+        film = await one.page.request.get(services.url.rstrip("/") + str(link))
+        assert "attachment" in film.headers["content-disposition"]
+        with av.open(io.BytesIO(await film.body())) as file:
+            assert sum(1 for _ in file.decode(video=0)) > 50
+        await one.page.click("#reset")
+        await one.page.click("#confirm button[value=yes]")
+        await one.until("document.querySelector('#log').children.length === 0")
+        await one.live()
+
+
+async def test_escape_stops_a_long_answer(services: Services) -> None:
+    async with tab(services.url) as one:
+        await one.live()
+        await one.ask("One two three four five six seven eight nine ten eleven twelve. " * 4)
+        await one.until("document.querySelector('#log .soft')")
+        await asyncio.sleep(3)
+        await one.page.press("body", "Escape")
+        await one.until("document.querySelector('#stop').disabled")
+        await one.answered()
+        await one.ask("Go on.")
+        await one.answered(2)
+
+
+async def test_a_reload_in_the_middle_goes_on(services: Services) -> None:
+    async with tab(services.url) as one:
+        await one.live()
+        await one.ask("Tell me a long story about a small boat on a very wide river.")
+        await one.until("document.querySelector('#log .soft')")
+        await asyncio.sleep(1.5)
+        before = await one.page.evaluate(
+            "[sessionStorage['warmtalk.stream'], document.querySelector('#live').currentTime]"
+        )
+        await one.page.reload()
+        await one.live()
+        after = await one.page.evaluate(
+            "[sessionStorage['warmtalk.stream'], document.querySelector('#live').currentTime]"
+        )
+        assert after[0] == before[0]
+        await one.until(f"document.querySelector('#live').currentTime > {before[1]}", 5)
+        await one.answered()
+        assert "a small boat" in await one.page.inner_text("#log .me")
+        assert await one.page.evaluate("document.querySelectorAll('#log button').length") == 1
+
+
+async def test_the_infer_service_dies_and_comes_back(services: Services) -> None:
+    async with tab(services.url) as one:
+        await one.live()
+        await asyncio.to_thread(services.kill, "infer")
+        await one.ask("Are you there?")
+        assert "infer" in await one.notice()
+        await asyncio.to_thread(services.start, "infer")
+        await one.live()
+        await one.ask("And now?")
+        await one.answered()
+
+
+async def test_a_lost_connection_is_said_and_mended(services: Services) -> None:
+    async with tab(services.url) as one:
+        await one.live()
+        await asyncio.to_thread(services.kill, "gateway")
+        assert "connection is lost" in await one.notice()
+        assert await one.page.inner_text("#state") == "Not connected"
+        await one.ask("Is it sent?")
+        assert await one.page.input_value("#words") == "Is it sent?"
+        await asyncio.to_thread(services.start, "gateway")
+        await one.live()
+        await one.until("document.querySelector('#notice').hidden")
+        await one.page.press("#words", "Enter")
+        await one.answered()
+
+
+async def test_held_speech_is_said_back(services: Services) -> None:
+    async with tab(services.url, ALLOWED, *MICROPHONE, permissions=["microphone"]) as one:
+        await one.live()
+        await one.page.focus("#hold")
+        await one.page.keyboard.down(" ")
+        await one.until("document.querySelector('#hold').getAttribute('aria-pressed') === 'true'")
+        await asyncio.sleep(1.5)
+        await one.page.keyboard.up(" ")
+        await one.answered()
+        assert "(your voice)" in await one.page.inner_text("#log")
+
+
+async def test_a_refused_microphone_is_explained(services: Services) -> None:
+    async with tab(services.url, ALLOWED) as one:
+        await one.live()
+        await one.page.click("#hold")
+        assert "microphone" in await one.notice()
+        assert await one.page.get_attribute("#hold", "aria-pressed") == "false"
+
+
+async def test_refused_autoplay_shows_what_to_do(services: Services) -> None:
+    async with tab(services.url, "--autoplay-policy=user-gesture-required") as one:
+        await asyncio.sleep(5)  # looking at the page counts as a gesture of its user
+        await one.shown(":is(#sound, #start)")
+        button = "#start" if await one.page.is_visible("#start") else "#sound"
+        await one.page.click(button)
+        await one.live()
+        assert not await one.page.evaluate("document.querySelector('#live').muted")
+        assert not await one.page.is_visible(button)
+
+
+async def test_without_mediasource_it_plays_the_plain_stream(services: Services) -> None:
+    async with tab(services.url) as one:
+        await one.page.add_init_script("delete window.MediaSource")
+        await one.page.reload()
+        await one.live()
+        await one.ask("Hello.")
+        await one.answered()
+        assert one.media == [] or "live.mp4" in await one.page.evaluate("document.querySelector('#live').src")
+
+
+async def test_it_works_by_keyboard_and_everything_has_a_name(services: Services) -> None:
+    async with tab(services.url, viewport={"width": 390, "height": 844}) as one:
+        await one.live()
+        nameless = await one.page.evaluate(NAMELESS)
+        assert nameless == []
+        assert await one.page.evaluate("document.documentElement.scrollWidth") <= 390
+        await one.ask("Hello.")
+        await one.answered()
+        await one.page.focus("#change")
+        order = []
+        for _ in range(7):
+            order.append(await one.page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+            await one.page.keyboard.press("Tab")
+        assert order == ["change", "download", "reset", "log", "0:00", "words", "hold"]
+
+
+async def test_the_page_asks_for_the_key_and_works_by_a_token(services: Services, tmp_path: Path) -> None:
+    locked = Services(tmp_path, {"WARMTALK_GATEWAY_API_KEY": "secret"})
+    locked.point_at(services)
+    try:
+        await asyncio.to_thread(locked.start, "gateway")
+        async with tab(locked.url) as one:
+            await one.shown("#unlock")
+            await one.page.fill("#key", "wrong")
+            await one.page.press("#key", "Enter")
+            assert "not the key" in await one.notice()
+            await one.page.fill("#key", "secret")
+            await one.page.press("#key", "Enter")
+            await one.live()
+            await one.ask("Hello.")
+            await one.answered()
+            await one.page.click("#log button")
+            await one.until("document.querySelector('#record').currentTime > 0.2")
+            await one.page.reload()
+            await one.live()
+    finally:
+        locked.stop()

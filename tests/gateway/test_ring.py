@@ -1,0 +1,44 @@
+"""Where players of a live stream begin and go on."""
+
+from __future__ import annotations
+
+from services.gateway.ring import Piece, Ring
+
+
+def ring(count: int, **limits: float) -> Ring:
+    """Pieces 1 to `count` of 0.1 s and 10 bytes; each tenth, from the first on, is a key picture."""
+    one = Ring(**limits)  # type: ignore[arg-type]
+    for number in range(count):
+        one.add(Piece(number + 1, number / 10, 0.1, number % 10 == 0, b"x" * 10))
+    return one
+
+
+def test_a_new_player_begins_at_the_newest_key_picture() -> None:
+    assert ring(0).begin(None) == 0
+    assert ring(0).after(0) is None
+    assert ring(25).begin(None) == 20
+    assert ring(25).begin(1.3) == 10
+    assert ring(25).begin(99.0) == 20
+    assert ring(300, most_s=5.0).begin(0.0) == 250
+
+
+def test_a_player_that_comes_back_goes_on_without_gap_or_repeat() -> None:
+    one = ring(25)
+    place = one.resume(1.2)
+    assert place == 12
+    following = one.after(place)
+    assert following
+    assert following.start_s == 1.2
+    assert one.resume(2.5) == 25
+    assert one.after(25) is None
+    assert one.resume(9.0) is None
+    assert ring(300, most_s=5.0).resume(1.0) is None
+
+
+def test_it_is_bounded_and_a_late_player_goes_on_at_a_key_picture() -> None:
+    one = ring(300, most_bytes=200)
+    late = one.after(3)
+    assert late
+    assert late.key
+    assert late.sequence == 281
+    assert one.last == 300

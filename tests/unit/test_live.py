@@ -1,0 +1,96 @@
+"""The live encoder: what it writes is read by PyAV, as a browser would read it."""
+
+from __future__ import annotations
+
+import io
+import itertools
+
+import av
+import numpy as np
+import pytest
+
+from tests.media import tone
+from warmtalk.core.types import Samples
+from warmtalk.media.encode import I420, to_i420
+from warmtalk.media.live import Fragment, LiveEncoder, LiveSettings
+
+WIDTH, HEIGHT = 64, 48
+FRAME = 1920
+
+
+def picture(light: int) -> I420:
+    return to_i420(np.full((HEIGHT, WIDTH, 3), light, np.uint8))
+
+
+def stream(
+    frames: list[tuple[I420, Samples]], settings: LiveSettings | None = None
+) -> tuple[LiveEncoder, list[Fragment]]:
+    encoder = LiveEncoder(WIDTH, HEIGHT, settings or LiveSettings())
+    made = [encoder.head]
+    for light, sound in frames:
+        if one := encoder.write(light, sound):
+            made.append(one)
+    encoder.close()
+    return encoder, made
+
+
+def opened(fragments: list[Fragment]) -> av.container.InputContainer:
+    return av.open(io.BytesIO(b"".join(one.data for one in fragments)))
+
+
+def test_fragments_joined_are_a_file() -> None:
+    sound = tone(100 * FRAME)
+    encoder, made = stream([(picture(40 + k), sound[k * FRAME : (k + 1) * FRAME]) for k in range(100)])
+    assert made[0].number == 0
+    assert [one.number for one in made] == list(range(len(made)))
+    assert {one.frames for one in made[1:]} <= {2, 3}
+    assert all(a.start + a.samples == b.start for a, b in itertools.pairwise(made[1:]))
+    assert encoder.mime_type.startswith('video/mp4; codecs="avc1.42')
+    with opened(made) as file:
+        video = list(file.decode(video=0))
+    assert [frame.pts * frame.time_base for frame in video] == [pytest.approx(k / 25) for k in range(len(video))]
+    assert len(video) == made[-1].first_frame + made[-1].frames
+    assert [k for k, frame in enumerate(video) if frame.key_frame] == [0, 25, 50, 75]
+    for k, frame in enumerate(video):
+        assert abs(int(frame.to_ndarray(format="gray").mean()) - (40 + k)) < 10
+
+
+def test_sound_is_where_it_was() -> None:
+    """A click at a known sample is found there again, and a tone goes on without a break over every fragment."""
+    sound = tone(100 * FRAME)
+    sound[: 50 * FRAME] = 0
+    _, made = stream([(picture(90), sound[k * FRAME : (k + 1) * FRAME]) for k in range(100)])
+    with opened(made) as file:
+        frames = list(file.decode(audio=0))
+    assert [frame.pts for frame in frames] == [1024 * k for k in range(len(frames))]
+    pcm = np.concatenate([frame.to_ndarray()[0] for frame in frames])
+    start = int(np.flatnonzero(np.abs(pcm) > 0.1)[0])
+    assert abs(start - 50 * FRAME) < 480, "within 10 ms"
+    loud = np.abs(pcm[52 * FRAME : len(pcm) - 1024])
+    levels = [loud[k : k + 480].max() for k in range(0, len(loud) - 480, 480)]
+    assert min(levels) > 0.9 * max(levels)
+
+
+@pytest.mark.parametrize("settings", [LiveSettings(fragment_s=0.04), LiveSettings(fragment_s=1.0)])
+def test_length_of_fragments(settings: LiveSettings) -> None:
+    _, made = stream([(picture(k), tone(FRAME)) for k in range(50)], settings)
+    assert {one.frames for one in made[1:]} == {round(25 * settings.fragment_s)}
+
+
+def test_rate_may_change() -> None:
+    lengths = [1920] * 10 + [2286, 2285, 2286, 2286] + [2824, 2823]
+    _, made = stream([(picture(50), tone(n)) for n in lengths], LiveSettings(fragment_s=0.04))
+    with opened(made) as file:
+        times = [frame.pts for frame in file.decode(video=0)]
+    assert times == [sum(lengths[:k]) for k in range(len(lengths))]
+
+
+def test_flush_ends_a_fragment() -> None:
+    encoder = LiveEncoder(WIDTH, HEIGHT, LiveSettings(fragment_s=1.0))
+    assert encoder.write(picture(1), tone(FRAME)) is None
+    made = encoder.write(picture(2), tone(FRAME), flush=True)
+    assert made is not None
+    assert made.frames == 2
+    with pytest.raises(ValueError, match="I420"):
+        encoder.write(picture(1)[:-1], tone(FRAME))
+    encoder.close()
