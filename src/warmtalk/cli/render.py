@@ -12,11 +12,12 @@ import numpy as np
 from tqdm import tqdm
 
 from services.infer import wiring
+from services.session.frames import paste
 from warmtalk.config import Config
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import InvalidInput, NotReady
 from warmtalk.core.pipeline import Model, WarmAvatar, render
-from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Image, Patch, Samples
+from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Samples
 from warmtalk.media.encode import X264, ClipWriter
 from warmtalk.media.sound import Resampler, SoundReader
 from warmtalk.store import AvatarStore
@@ -70,21 +71,12 @@ def _write(bundle: Bundle, model: Model, data: bytes, out: Path, config: Config)
         with tqdm(unit="frame", desc="rendering", leave=False, disable=None) as bar:
             sound = _sound(data, writer, clock)
             for patch in render(WarmAvatar(bundle, model.renderer), model.encoder, sound, clock):
-                writer.write_bgr(_pasted(bundle, patch))
+                writer.write_bgr(paste(bundle.frame(patch.row), patch))
                 bar.update()
         writer.finish()
     except BaseException:
         writer.abort()
         raise
-
-
-def _pasted(bundle: Bundle, patch: Patch) -> Image:
-    frame = bundle.frame(patch.row)
-    if patch.box.empty:
-        return frame
-    frame = frame.copy()
-    frame[patch.box.y1 : patch.box.y2, patch.box.x1 : patch.box.x2] = patch.pixels
-    return frame
 
 
 def _sound(data: bytes, writer: ClipWriter, clock: FrameClock) -> Iterator[Samples]:
