@@ -7,7 +7,6 @@ file, the file over the defaults. The first six keys are those of the warm serve
 from __future__ import annotations
 
 import os
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
@@ -193,8 +192,6 @@ def _parsed(value: Any, hint: Any, key: str) -> Any:
             if isinstance(value, bool):
                 return value
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[str(value).lower()]
-        if isinstance(hint, types.UnionType):
-            raise TypeError("optional keys are not supported")
         return hint(str(value))
     except (ValueError, KeyError, ZeroDivisionError) as error:
         raise InvalidInput(

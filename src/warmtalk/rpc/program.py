@@ -6,14 +6,15 @@ import argparse
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from warmtalk import config as configuration
 from warmtalk.core.errors import WarmtalkError
 
 
-def main(name: str, usage: str, run: Callable[[configuration.Config], Awaitable[None]]) -> int:
+def main(name: str, usage: str, run: Callable[[configuration.Config], Coroutine[Any, Any, None]]) -> int:
     """Reads --config, sets up logging, runs until told to stop. Returns the exit status."""
     parser = argparse.ArgumentParser(prog=f"python -m services.{name}", description=f"The {name} service. {usage}")
     parser.add_argument("--config", type=Path, help="YAML file; see docs/configuration.md")
@@ -21,17 +22,13 @@ def main(name: str, usage: str, run: Callable[[configuration.Config], Awaitable[
     try:
         config = configuration.load(args.config)
         set_up_logging(config.log_level, name)
-        asyncio.run(_run(run, config))
+        asyncio.run(run(config))
     except (WarmtalkError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)  # noqa: T201 - logging may not be set up yet
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
-
-
-async def _run(run: Callable[[configuration.Config], Awaitable[None]], config: configuration.Config) -> None:
-    await run(config)
 
 
 def set_up_logging(level: str, name: str) -> None:
