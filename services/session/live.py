@@ -18,9 +18,8 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from fractions import Fraction
+from functools import partial
 from typing import Any, TypeVar
-
-import numpy as np
 
 from services.session.conversation import SessionFolder
 from services.session.events import Body, Event, Media, Opened, RateChanged
@@ -36,7 +35,7 @@ from services.session.speaker import LiveOptions, Studio, together
 from services.session.utterance import Ticket, unbroken
 from warmtalk.core.errors import Busy, Interrupted
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Samples
-from warmtalk.media.encode import I420
+from warmtalk.media.i420 import I420
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -48,7 +47,6 @@ _MOST_UNSENT = 8
 _MOST_UNPLAYED_S = 10.0
 """How far the stream runs ahead of a player that tells where it is."""
 _MOST_INPUTS = 8
-_NO_SOUND: Samples = np.zeros(0, np.float32)
 _LEAD = (1, 8)
 """Frames between the one that plays when speech is asked for and the one that it is drawn from."""
 
@@ -174,8 +172,8 @@ class LiveStream:
         first, last = _LEAD
         lead = min(last, max(first, math.floor(self._delay_s * self._clock.fps))) if self._idle else 0
         settings = RenderSettings(
-            avatar_id=self._bundle.info.avatar_id,
-            source_sha256=self._bundle.info.source_sha256,
+            avatar_id=self._footage.info.avatar_id,
+            source_sha256=self._footage.info.source_sha256,
             clock=self._clock,
             start_index=self._director.index + lead,
             batch_frames=self._studio.batch_frames,
@@ -195,16 +193,16 @@ class LiveStream:
         self._moved.set()
 
     async def open_recorder(self) -> Recorder:
-        info, first = self._bundle.info, self.folder.record.conversation.frames
-        opening = asyncio.to_thread(self.folder.begin, "", info.width, info.height, self._studio.x264)
-        writer = await unbroken(opening)
-        writer.yield_cpu()
-        return Recorder(writer, self.folder.clock, first, self._options.most_idle_s)
+        info, first = self._footage.info, self.folder.record.conversation.frames
+        assert self._stage is not None
+        begin = partial(self.folder.begin, "", info.width, info.height, self._studio.x264, background=True)
+        writer = await unbroken(asyncio.to_thread(begin))
+        return Recorder(writer, self._stage.picture, self.folder.clock, first, self._options.most_idle_s)
 
     def lead_in(self, recorder: Recorder, index: int) -> None:
         if self.folder.record.conversation.clips:
             most = round(self._options.most_idle_s * self._clock.fps)
-            recorder.lead(self._draw_idle, range(index - min(most, self._idle_frames), index))
+            recorder.lead(range(index - min(most, self._idle_frames), index))
 
     def emit(self, body: Body) -> None:
         recorder = self._utterance.recorder if self._utterance else None
@@ -215,10 +213,10 @@ class LiveStream:
 
     async def _run(self) -> None:
         try:
-            self._bundle = await self._on_worker(self._studio.avatars.get, self.folder.record.avatar_id)
-            self._stage = await unbroken(self._on_worker(Stage, self._bundle, self._options.encoder))
+            self._footage = await self._on_worker(self._studio.avatars.get, self.folder.record.avatar_id)
+            self._stage = await unbroken(self._on_worker(Stage, self._footage, self._options.encoder))
             encoder = self._stage.encoder
-            width, height = self._bundle.info.width, self._bundle.info.height
+            width, height = self._footage.info.width, self._footage.info.height
             self.emit(Opened(encoder.mime_type, width + width % 2, height + height % 2, self._clock.fps))
             self.emit(Media(encoder.head, speech=False))
             self._pacer.stood_still(0)
@@ -273,7 +271,7 @@ class LiveStream:
             return
         recorder = await utterance.recording(shot.index) if shot.speech else utterance.recorder
         if recorder is not None and (shot.speech or recorder.frames > recorder.lead_in):
-            await recorder.add(picture, shot.sound, start, speech=shot.speech)
+            await recorder.add(shot, picture, start)
 
     async def _pace(self) -> None:
         """Waits until the next frame is due, and for a client that is behind."""
@@ -310,10 +308,6 @@ class LiveStream:
             self._inputs.append(self._make_input())
             self._moved.set()
         return self._inputs[-1]
-
-    def _draw_idle(self, index: int) -> I420:
-        assert self._stage is not None
-        return self._stage.picture(Shot(max(0, index), _NO_SOUND))
 
     async def _wait_moved(self) -> None:
         self._moved.clear()

@@ -170,7 +170,7 @@ class LiveUtterance(Ticket):
             self._screen.emit(Cut(spoken_s))
         if recorder is not None and spoken:
             clip = await recorder.finish(frames)
-            made = await unbroken(asyncio.to_thread(self._folder.commit, clip, self._source.text))
+            made = await unbroken(asyncio.to_thread(self._folder.commit, clip, self._source.text, background=True))
             self._screen.emit(ClipReady(self._folder.record.conversation, made))
             self._screen.emit(ConversationUpdated(self._folder.record.conversation))
         elif self._begun:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import signal
@@ -23,6 +24,8 @@ _TAIL_LINES = 12
 _POINTER = re.compile(r" @ 0x[0-9a-f]+")
 _LINE_BYTES = 2000
 _NICE = 10
+_PIPE_BYTES = 1 << 20
+"""A picture of 720p goes through in two steps, not in twenty."""
 
 
 class Child:
@@ -31,8 +34,10 @@ class Child:
     `kill` may be called from any thread at any time: it makes a blocked read or write of another thread return.
     """
 
-    def __init__(self, args: Sequence[str], *, stdin: bool = False, stdout: bool = False) -> None:
-        """Raises NotReady when there is no ffmpeg."""
+    def __init__(
+        self, args: Sequence[str], *, stdin: bool = False, stdout: bool = False, background: bool = False
+    ) -> None:
+        """`background`: others that want the processor come first. Raises NotReady when there is no ffmpeg."""
         command = [ffmpeg(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", *args]
         try:
             self._process = subprocess.Popen(
@@ -46,6 +51,12 @@ class Child:
                 f"ffmpeg cannot be started ({error})",
                 "Install it: pip install imageio-ffmpeg, or apt-get install ffmpeg",
             ) from error
+        if background:
+            with contextlib.suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICE)
+        if stdin:
+            with contextlib.suppress(OSError):  # a user may have used up what all their pipes may hold
+                fcntl.fcntl(self.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._drain = threading.Thread(target=self._read_stderr, name="ffmpeg-stderr", daemon=True)
         self._drain.start()
@@ -59,11 +70,6 @@ class Child:
     def stdout(self) -> IO[bytes]:
         assert self._process.stdout is not None
         return self._process.stdout
-
-    def yield_cpu(self) -> None:
-        """Others that want the processor come first."""
-        with contextlib.suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICE)
 
     def close_stdin(self) -> None:
         """Says that the input is complete. A child that is gone is reported by `wait`."""
