@@ -7,6 +7,7 @@ import contextlib
 import functools
 import hmac
 import ipaddress
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
@@ -84,15 +85,21 @@ class KeyInterceptor(grpc.aio.ServerInterceptor):
 
 
 async def _refuse(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any], *, wrong: bool) -> None:
-    with contextlib.suppress(TimeoutError):  # a grpc.aio client that writes at that moment does not see why
-        async with asyncio.timeout(_HEAR_OUT_S):
-            while await asyncio.wait_for(anext(requests, None), _PAUSE_S) is not None:
-                pass
+    await _hear_out(requests)  # a grpc.aio client that writes while its call ends does not see why
     error = Unauthenticated(
         "the API key is wrong" if wrong else "this needs the API key",
         f"Send it as metadata {HEADER} or authorization: Bearer; our own programs take it from WARMTALK_API_KEY",
     )
     await context.abort_with_status(rpc_status.to_status(to_status(error)))
+
+
+async def _hear_out(requests: AsyncIterator[bytes]) -> None:
+    end = time.monotonic() + _HEAR_OUT_S
+    with contextlib.suppress(TimeoutError):
+        while time.monotonic() < end:
+            async with asyncio.timeout(_PAUSE_S):
+                if await anext(requests, None) is None:
+                    return
 
 
 class KeyedChannel(grpc.aio.Channel):
