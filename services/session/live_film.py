@@ -119,7 +119,8 @@ class Film:
 
     def open_take(self) -> Take:
         first, last = _LEAD
-        lead = min(last, max(first, math.floor(self._delay_s * self._clock.fps))) if self._idle else 0
+        late_s = self._delay_s - self._pacer.left_s(self._samples)
+        lead = min(last, max(first, math.ceil(late_s * self._clock.fps))) if self._idle else 0
         settings = RenderSettings(
             avatar_id=self._footage.info.avatar_id,
             source_sha256=self._footage.info.source_sha256,
@@ -170,10 +171,15 @@ class Film:
             self.emit(Media(fragment, self._speech))
             self._speech = False
         if utterance is not None and shot.first:
-            self._delay_s += 0.5 * ((self._take.delay_s if self._take else self._delay_s) - self._delay_s)
+            self._learn_delay()
             utterance.first_shown(start / CLIP_RATE_HZ)
         await self._record(utterance, shot, picture, start)
         self._idle_frames = 0 if shot.speech else self._idle_frames + 1
+
+    def _learn_delay(self) -> None:
+        """Down at once, up by and by: a lead that is too long is always seen, one too short as a frame that stands."""
+        took = self._take.delay_s if self._take else self._delay_s
+        self._delay_s = min(took, self._delay_s + 0.25 * (took - self._delay_s))
 
     async def _record(self, utterance: LiveUtterance | None, shot: Shot, picture: I420, start: int) -> None:
         if utterance is None:

@@ -62,6 +62,7 @@ class MeshRenderer:
     """core.ports.FaceRenderer. Holds no state; an avatar belongs to the one thread that renders it."""
 
     name = "mesh"
+    rows_kept = ROWS_KEPT
 
     def prepare(self, bundle: Bundle) -> MeshAvatar:
         """Reads no pictures yet. Raises NotReady when the avatar has no usable row."""
@@ -80,6 +81,10 @@ class MeshRenderer:
         """One [256, 256, 3] uint8 BGR face per row; `features` is float32 [len(rows), 4], see core.mouth."""
         shapes = np.clip(features, LEAST, MOST)
         return [_draw(_row(avatar, row), shape) for row, shape in zip(rows, shapes, strict=True)]
+
+    def prepare_row(self, avatar: MeshAvatar, row: int) -> None:
+        """core.ports.RowRenderer. Also what shows in an open mouth."""
+        _draw(_row(avatar, row), MOST)
 
 
 def _own_teeth(gaps: npt.NDArray[np.float32]) -> float:
