@@ -37,6 +37,8 @@ _MOST_UNSENT = 8
 """Fragments that the client has not read; then the stream stands still."""
 _MOST_UNPLAYED_S = 10.0
 """How far the stream runs ahead of a player that tells where it is."""
+_AHEAD_FRAMES = 16
+"""Drawn before they are shown. Streams that begin at once share infer; more would only take it from the others."""
 _LEAD = (1, 8)
 """Frames between the one that plays when speech is asked for and the one that it is drawn from."""
 
@@ -127,6 +129,7 @@ class Film:
             clock=self._clock,
             start_index=self._director.index + lead,
             batch_frames=self._studio.batch_frames,
+            ahead_frames=_AHEAD_FRAMES,
         )
         self._take = Take(self._studio.infer, settings)
         self._director.begin(self._take)
