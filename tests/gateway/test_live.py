@@ -18,8 +18,10 @@ import pytest_asyncio
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from services.gateway.edit import starting_at
 from tests.gateway.desk import Desk, running
 from tests.sounds import syllables, wav
+from warmtalk.media.live import LiveEncoder, LiveSettings
 
 WITHIN_S = 15
 
@@ -29,6 +31,12 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     async with running(tmp_path) as one:
         await one.http.post("/v1/sessions", json={"session_id": "s1", "avatar_id": "ann"})
         yield one
+
+
+def sequence(fragment: bytes) -> int:
+    """Its number, in the mfhd at the start of its moof."""
+    assert fragment[4:8] == b"moof"
+    return int.from_bytes(fragment[20:24], "big")
 
 
 class Player:
@@ -101,21 +109,28 @@ async def test_a_player_that_comes_back_goes_on_where_it_was(desk: Desk) -> None
         await page.watch(8)
         before = page.media
         end = page.frames()[-1] + 0.04
-    async with player(desk, f"?stream={stream}&position={end}&resume=1") as page:
+    async with player(desk, f"?stream={stream}&position={end}&after={sequence(before[-1])}") as page:
         opened = await page.until("opened")
         assert (opened["stream"], opened["resumed"]) == (stream, True)
         await page.watch(6)
         page.media = before + page.media
+        assert [sequence(one) for one in page.media[1:]] == list(range(1, len(page.media)))
         times = page.frames()
         assert times[-1] > end
         assert np.allclose(np.diff(times), 0.04, atol=0.002)
-    async with player(desk, f"?stream={stream}&position={end}") as page:
+    async with player(desk, f"?stream={stream}&position={end - 0.1}&after=99999") as page:
         opened = await page.until("opened")
         assert (opened["stream"], opened["resumed"]) == (stream, False)
+        assert opened["begin_s"] == pytest.approx(end - 0.1)
         await page.watch(4)
-        assert page.frames()[0] <= end
-    async with player(desk, "?stream=another&position=1000&resume=1") as page:
-        assert (await page.until("opened"))["resumed"] is False
+        assert page.frames()[0] <= end - 0.1, "from the key picture before it"
+    async with player(desk, "?stream=another&position=1000&after=3") as page:
+        opened = await page.until("opened")
+        assert opened["resumed"] is False
+        assert opened["begin_s"] < 1000
+    for query in ("?after=-1", "?after=x", "?position=x"):
+        async with player(desk, query) as page:
+            assert (await page.until("error"))["reason"] == "INVALID_INPUT"
 
 
 async def test_plain_video_is_live_too(desk: Desk) -> None:
@@ -129,10 +144,30 @@ async def test_plain_video_is_live_too(desk: Desk) -> None:
                 break
     with av.open(io.BytesIO(data)) as file:
         assert sum(1 for _ in file.decode(video=0)) >= 8
-    async with desk.http.stream("GET", f"/v1/sessions/s1/live.mp4?stream={stream}&position=0") as answer:
-        assert answer.headers["x-stream"] == stream
-        begin = await anext(answer.aiter_raw())
-    assert begin[4:8] == b"ftyp"
+    data = b""
+    async with desk.http.stream("GET", f"/v1/sessions/s1/live.mp4?stream={stream}&position=0.25") as answer:
+        assert (answer.headers["x-stream"], float(answer.headers["x-position"])) == (stream, 0.25)
+        async for piece in answer.aiter_raw():
+            data += piece
+            if len(data) > 6000:
+                break
+    with av.open(io.BytesIO(data)) as file:
+        times = [float(frame.time or 0) for frame in file.decode(video=0)]
+    assert times[0] == pytest.approx(-0.25, abs=1e-4), "the pictures before it are there to be decoded, not shown"
+    assert np.allclose(np.diff(times), 0.04, atol=0.002)
+
+
+def test_an_edit_list_is_added_to_every_track_and_nothing_else_changes() -> None:
+    encoder = LiveEncoder(64, 48, LiveSettings())
+    head = encoder.head.data
+    encoder.close()
+    edited = starting_at(head, 12.5)
+    assert edited.count(b"edts") == edited.count(b"elst") == 2
+    assert edited.count((600_000).to_bytes(8, "big")) == 2, "12.5 s at 48 kHz, of picture and sound"
+    assert len(edited) == len(head) + 2 * 44
+    for part in (b"ftyp", b"mvhd", b"trex"):
+        place = head.index(part)
+        assert head[place : place + 24] in edited
 
 
 async def test_sound_is_said_back(desk: Desk) -> None:
