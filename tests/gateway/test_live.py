@@ -9,21 +9,19 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import pytest
 import pytest_asyncio
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from services.gateway.edit import starting_at
 from tests.gateway.desk import Desk, running
+from tests.gateway.player import player, sequence
 from tests.sounds import syllables, wav
 from warmtalk.media.live import LiveEncoder, LiveSettings
-
-WITHIN_S = 15
 
 
 @pytest_asyncio.fixture
@@ -31,57 +29,6 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     async with running(tmp_path) as one:
         await one.http.post("/v1/sessions", json={"session_id": "s1", "avatar_id": "ann"})
         yield one
-
-
-def sequence(fragment: bytes) -> int:
-    """Its number, in the mfhd at the start of its moof."""
-    assert fragment[4:8] == b"moof"
-    return int.from_bytes(fragment[20:24], "big")
-
-
-class Player:
-    """A page's connection: what it got."""
-
-    def __init__(self, socket: ClientConnection) -> None:
-        self.socket = socket
-        self.events: list[dict[str, Any]] = []
-        self.media: list[bytes] = []
-
-    async def send(self, kind: str, **fields: object) -> None:
-        await self.socket.send(json.dumps({"type": kind, **fields}))
-
-    async def until(self, kind: str) -> dict[str, Any]:
-        """The next event of this kind; all before it are kept."""
-        async with asyncio.timeout(WITHIN_S):
-            while True:
-                await self.take()
-                if self.events and self.events[-1]["event"] == kind:
-                    return self.events[-1]
-
-    async def watch(self, pieces: int) -> None:
-        """Until there are so many binary messages."""
-        async with asyncio.timeout(WITHIN_S):
-            while len(self.media) < pieces:
-                await self.take()
-
-    async def take(self) -> None:
-        message = await self.socket.recv()
-        if isinstance(message, bytes):
-            self.media.append(message)
-            self.events = [*self.events, {"event": ""}] if self.events and self.events[-1]["event"] else self.events
-        else:
-            self.events.append(json.loads(message))
-
-    def frames(self) -> list[float]:
-        """Times of the pictures in what came."""
-        with av.open(io.BytesIO(b"".join(self.media))) as file:
-            return [float(frame.time or 0) for frame in file.decode(video=0)]
-
-
-@asynccontextmanager
-async def player(desk: Desk, query: str = "", session_id: str = "s1") -> AsyncIterator[Player]:
-    async with connect(f"ws://{desk.address}/v1/sessions/{session_id}/live{query}", max_size=None) as socket:
-        yield Player(socket)
 
 
 async def test_a_text_is_said_live_and_kept(desk: Desk) -> None:
@@ -273,21 +220,6 @@ async def test_connections_that_are_refused(desk: Desk, tmp_path: Path) -> None:
             await page.until("nothing")
         assert closed.value.rcvd
         assert closed.value.rcvd.code == 1009
-
-
-async def test_players_that_come_and_drop_leave_nothing(desk: Desk) -> None:
-    host, _, port = desk.address.partition(":")
-    for number in range(30):
-        _, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"GET /v1/sessions/s1/live HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n")  # and no more
-        if number % 3 == 0:
-            async with player(desk, session_id="s1" if number % 2 else f"unknown-{number}") as page:
-                await page.take()
-        writer.close()
-    async with player(desk) as page:
-        await page.until("opened")
-        await page.watch(3)
-    assert (await desk.http.get("/health")).status_code == 200
 
 
 async def test_a_token_opens_its_own_live_video_alone(tmp_path: Path) -> None:
