@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from importlib.metadata import version
@@ -24,6 +24,7 @@ import warmtalk
 from services.prep import report
 from services.prep.rows import rows
 from services.prep.scan import Scan, Source, Video, scan
+from services.prep.steady import Steadiness
 from services.prep.still import StillMotion
 from warmtalk.core.bundle import (
     AvatarInfo,
@@ -38,7 +39,7 @@ from warmtalk.core.bundle import (
 )
 from warmtalk.core.errors import BadMedia
 from warmtalk.core.masks import mesh_mask
-from warmtalk.core.types import Box
+from warmtalk.core.types import Box, Place
 from warmtalk.media.decode import Limits, VideoFrames
 from warmtalk.media.ffmpeg import sniff_file
 from warmtalk.media.process import storage_full
@@ -49,7 +50,7 @@ from warmtalk.store import AvatarStore
 log = logging.getLogger(__name__)
 
 RENDERERS = ("mesh",)
-RECIPE = 1
+RECIPE = 2
 """Raised when the same source and parameters give another bundle than before: unfinished builds then start anew."""
 ORDER_NOTE = "order.json"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -63,6 +64,7 @@ class BuildParams:
     extra_margin: int = 10
     fps: Fraction = Fraction(25)
     still_seconds: float = 4.0
+    steadiness: Steadiness = field(default_factory=Steadiness)
 
     def record(self) -> dict[str, Any]:
         """As kept in avatar.json. Two builds of one source with equal records are the same avatar."""
@@ -71,6 +73,7 @@ class BuildParams:
             "extra_margin": self.extra_margin,
             "fps": str(self.fps),
             "still_seconds": self.still_seconds,
+            "steadiness": asdict(self.steadiness),
             "mask": "mesh-jaw",
         }
 
@@ -82,6 +85,7 @@ class BuildParams:
             int(record["extra_margin"]),
             Fraction(record["fps"]),
             float(record["still_seconds"]),
+            Steadiness(**record.get("steadiness", {})),
         )
 
 
@@ -155,7 +159,8 @@ class Builder:
             found,
             bbox_shift=order.params.bbox_shift,
             extra_margin=order.params.extra_margin,
-            quiet=not isinstance(source, StillMotion),
+            how=None if source.drawn else order.params.steadiness,
+            fps=float(order.params.fps),
         )
         if not faces.usable.any():
             raise _no_face(order.source_name, frames)
@@ -188,7 +193,8 @@ class Builder:
 def _write_masks(work: Path, faces: Faces, on_frame: Callable[[int, int], None]) -> None:
     usable = np.flatnonzero(faces.usable).tolist()
     for done, row in enumerate(usable, start=1):
-        face, crop = (Box(*map(int, boxes[row])) for boxes in (faces.boxes, faces.crop_boxes))
+        face = Box(*map(int, faces.boxes[row])) if faces.places is None else Place(*map(float, faces.places[row]))
+        crop = Box(*map(int, faces.crop_boxes[row]))
         write_mask(work, row, mesh_mask(faces.landmarks[row], face, crop))
         on_frame(done, len(usable))
 

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.prep.builder import BuildParams
 from services.prep.jobs import Build, State
+from services.prep.steady import Steadiness
 from warmtalk.config import Config
 from warmtalk.core.bundle import AvatarInfo
 from warmtalk.core.errors import InvalidInput
@@ -29,7 +30,17 @@ def params(message: prep_pb2.AvatarParams, config: Config) -> BuildParams:
         extra_margin=int(_within(margin, 0, 100, "extra_margin")),
         fps=frame_rate(message.frame_rate, config.fps, highest=HIGHEST_FPS),
         still_seconds=_within(seconds, 1, 30, "still_seconds"),
+        steadiness=steadiness(config),
     )
+
+
+def steadiness(config: Config) -> Steadiness:
+    """Raises InvalidInput for what is not possible."""
+    prep = config.prep
+    try:
+        return Steadiness(prep.steady, prep.scale_lock, prep.one_euro_beta, prep.one_euro_cutoff_hz)
+    except ValueError as error:
+        raise InvalidInput(str(error), "Correct the configuration") from error
 
 
 def of_build(build: Build) -> prep_pb2.Avatar:

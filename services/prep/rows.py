@@ -7,24 +7,30 @@ import numpy.typing as npt
 
 from services.prep.report import FrameReport, judge, turned
 from services.prep.scan import Scan
-from services.prep.track import main_face, steady
+from services.prep.steady import Steadiness, steady, steady_places
+from services.prep.track import main_face
 from warmtalk.core.bundle import Faces
-from warmtalk.core.faces import crop_box
-from warmtalk.core.types import Box
+from warmtalk.core.faces import crop_box, face_place, ibug68
+from warmtalk.core.types import Box, Place
 
 
-def rows(found: Scan, *, bbox_shift: int, extra_margin: int, quiet: bool) -> tuple[Faces, list[FrameReport]]:
+def rows(
+    found: Scan, *, fps: float, bbox_shift: int, extra_margin: int, how: Steadiness | None
+) -> tuple[Faces, list[FrameReport]]:
     """The faces of all frames, zeros where one is not usable, and what is said about each frame.
 
-    `quiet` calms and bridges landmarks that a detector made frame by frame.
+    `how` landmarks and boxes that a detector made frame by frame are calmed; None where they are exact.
     """
     seen = found.seen
     chosen = main_face(seen, found.frames)
     present = chosen >= 0
     landmarks = np.zeros((found.frames, 468, 2), np.float32)
     landmarks[present] = seen.landmarks[chosen[present]]
-    if quiet:
-        landmarks, present = steady(landmarks, present)
+    motion = np.full((found.frames, 2, 3), np.nan, np.float32)
+    motion[present] = seen.motion[chosen[present]]
+    calm = how and how.filter != "reference"
+    if how and calm:
+        landmarks, present = steady(landmarks, present, motion)
     counts = np.bincount(seen.frame, minlength=found.frames)
     boxes = np.zeros((found.frames, 4), np.int32)
     reports: list[FrameReport] = []
@@ -42,7 +48,16 @@ def rows(found: Scan, *, bbox_shift: int, extra_margin: int, quiet: bool) -> tup
         reports.append(one)
     usable = np.array([one.verdict != "unusable" for one in reports], np.uint8)
     landmarks[usable == 0] = 0
-    return Faces(boxes, _crop_boxes(boxes, usable), landmarks, usable), reports
+    if how and not calm:
+        return Faces(boxes, _crop_boxes(boxes, usable), landmarks, usable), reports
+    places = np.zeros((found.frames, 4), np.float32)
+    for i in np.flatnonzero(usable).tolist():
+        place = face_place(ibug68(landmarks[i]), found.height, bbox_shift=bbox_shift, extra_margin=extra_margin)
+        places[i] = boxes[i] if place is None else place.as_tuple()
+    if how:
+        places = steady_places(places, landmarks, usable.astype(bool), motion, fps, how)
+    boxes = np.array([Place(*place).box().as_tuple() for place in places.tolist()], np.int32).reshape(-1, 4)
+    return Faces(boxes, _crop_boxes(boxes, usable), landmarks, usable, places), reports
 
 
 def _crop_boxes(boxes: npt.NDArray[np.int32], usable: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:

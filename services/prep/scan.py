@@ -17,6 +17,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from services.prep.motion import UNKNOWN, Motion, head_motion
 from services.prep.track import Sightings
 from warmtalk.core.bundle import SEGMENT_FRAMES
 from warmtalk.core.types import Box, Image, Points
@@ -40,6 +41,9 @@ class Sighting:
 class Source(Protocol):
     """Frames of an avatar, and the faces in them."""
 
+    drawn: bool
+    """The frames were drawn from one picture, so their landmarks are exact."""
+
     @property
     def expected(self) -> int:
         """Frames in all; 0 while unknown."""
@@ -54,6 +58,8 @@ class Source(Protocol):
 
 class Video:
     """A film, looked at frame by frame."""
+
+    drawn = False
 
     def __init__(self, frames: VideoLike, finder: FaceFinder) -> None:
         self._frames = frames
@@ -103,6 +109,7 @@ def scan(source: Source, work: Path, rate: Fraction, on_frame: Callable[[int, in
     images = iter(source)
     parts: list[Sightings] = []
     done, width, height = 0, 0, 0
+    before: Image | None = None
     while (first := next(images, None)) is not None:
         height, width = first.shape[:2]
         number = len(parts)
@@ -110,10 +117,11 @@ def scan(source: Source, work: Path, rate: Fraction, on_frame: Callable[[int, in
         finished = _finished(work, number)
         if finished is None:
             with SegmentWriter(_segment(work, number), width, height, rate) as writer:
-                finished, done = _watch(source, segment, writer, on_frame)
+                finished, done, before = _watch(source, segment, writer, on_frame, before)
             _save(work, number, finished)
         else:
-            for done, _ in segment:
+            for done, image in segment:
+                before = image
                 on_frame(done + 1, source.expected)
             done += 1
         parts.append(finished)
@@ -122,22 +130,29 @@ def scan(source: Source, work: Path, rate: Fraction, on_frame: Callable[[int, in
 
 
 def _watch(
-    source: Source, segment: Iterator[tuple[int, Image]], writer: SegmentWriter, on_frame: Callable[[int, int], None]
-) -> tuple[Sightings, int]:
-    rows: list[tuple[int, float, float, Points]] = []
+    source: Source,
+    segment: Iterator[tuple[int, Image]],
+    writer: SegmentWriter,
+    on_frame: Callable[[int, int], None],
+    before: Image | None,
+) -> tuple[Sightings, int, Image | None]:
+    """`before` is the frame before the segment. Also returns the number of frames so far, and the last of them."""
+    rows: list[tuple[int, float, float, Points, Motion]] = []
     index = -1
     for index, image in segment:
         writer.write(image)
-        rows += [
-            (index, face.score, _sharpness(image, face.landmarks), face.landmarks) for face in source.look(index, image)
-        ]
+        for face in source.look(index, image):
+            motion = UNKNOWN if before is None or source.drawn else head_motion(image, before, face.landmarks)
+            rows.append((index, face.score, _sharpness(image, face.landmarks), face.landmarks, motion))
+        before = image
         on_frame(index + 1, source.expected)
     landmarks = np.array([row[3] for row in rows], np.float32).reshape(-1, 468, 2)
+    motions = np.array([row[4] for row in rows], np.float32).reshape(-1, 2, 3)
     columns = [np.array([row[i] for row in rows]) for i in range(3)]
     seen = Sightings(
-        columns[0].astype(np.int32), columns[1].astype(np.float32), columns[2].astype(np.float32), landmarks
+        columns[0].astype(np.int32), columns[1].astype(np.float32), columns[2].astype(np.float32), landmarks, motions
     )
-    return seen, index + 1
+    return seen, index + 1, before
 
 
 def _sharpness(image: Image, landmarks: Points) -> float:

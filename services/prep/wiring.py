@@ -10,6 +10,7 @@ from pathlib import Path
 
 from services.prep.builder import Builder, BuildParams, LatentMaker, Order
 from services.prep.jobs import Jobs
+from services.prep.messages import steadiness
 from services.prep.servicer import PrepServicer
 from services.prep.uploads import UploadStore
 from warmtalk.config import Config
@@ -27,7 +28,11 @@ SERVICE = "warmtalk.v1.PrepService"
 
 
 def build(config: Config) -> tuple[Server, Jobs]:
-    """A server that is not started yet, and its jobs, to be started before it and closed after it."""
+    """A server that is not started yet, and its jobs, to be started before it and closed after it.
+
+    Raises InvalidInput for a configuration that cannot be.
+    """
+    steadiness(config)
     store = AvatarStore(config.avatars_dir)
     uploads = UploadStore(config.avatars_dir / ".uploads", config.prep.max_upload_mb << 20)
     limits = Limits(config.prep.max_source_s, config.prep.max_source_pixels)
@@ -72,7 +77,9 @@ def prepare(config: Config, jobs: Jobs) -> None:
         sniff_file(source)
         with open(source, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        params = BuildParams(config.bbox_shift, config.prep.extra_margin, config.fps, config.prep.still_seconds)
+        params = BuildParams(
+            config.bbox_shift, config.prep.extra_margin, config.fps, config.prep.still_seconds, steadiness(config)
+        )
         jobs.submit(Order(checked_id(config.avatar_id, "avatar_id"), source, source.name, digest, params))
     except WarmtalkError as error:
         log.error("%s is not prepared: %s", config.avatar_id, error)

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from services.prep import report
-from services.prep.track import Sightings, main_face, steady
+from services.prep.steady import steady
+from services.prep.track import Sightings, main_face
 
 RANDOM = np.random.default_rng(3)
 SHAPE = RANDOM.uniform(0, 1, (468, 2)).astype(np.float32)
@@ -19,9 +20,9 @@ def face(x: float, y: float = 50, size: float = 40) -> npt.NDArray[np.float32]:
 
 def sightings(*rows: tuple[int, npt.NDArray[np.float32]]) -> Sightings:
     ordered = sorted(rows, key=lambda row: row[0])
-    ones = np.ones(len(rows), np.float32)
+    ones, motion = np.ones(len(rows), np.float32), np.full((len(rows), 2, 3), np.nan, np.float32)
     landmarks = np.array([row[1] for row in ordered], np.float32).reshape(-1, 468, 2)
-    return Sightings(np.array([row[0] for row in ordered], np.int32), ones, ones, landmarks)
+    return Sightings(np.array([row[0] for row in ordered], np.int32), ones, ones, landmarks, motion)
 
 
 def places(seen: Sightings, frames: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,9 @@ import numpy.typing as npt
 
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import NotReady
+from warmtalk.core.faces import sampled
 from warmtalk.core.mouth import LEAST, MOST
-from warmtalk.core.types import FACE_SIZE, Box, Features, Image
+from warmtalk.core.types import FACE_SIZE, Box, Features, Image, Place
 from warmtalk.models.mesh_mouth import InnerMouth, fill_mouth, prepare_mouth
 from warmtalk.models.mesh_shape import FaceShape, eye_distance, face_pixels, lip_gap, mouth_width, prepare_shape, smooth
 from warmtalk.models.mesh_warp import warp
@@ -133,14 +135,16 @@ def _row(avatar: MeshAvatar, row: int) -> _Row:
 
 
 def _prepare_row(avatar: MeshAvatar, row: int) -> _Row:
-    box, landmarks = avatar.bundle.box(row), avatar.landmarks[row]
+    box, landmarks = avatar.bundle.place(row), avatar.landmarks[row]
     picture = cut_face(avatar.bundle.frame(row), box)
     face = prepare_shape(picture, landmarks, box, avatar.rest_width)
     return _Row(picture, face, prepare_mouth(picture, face_pixels(landmarks, box), face, avatar.own_teeth))
 
 
-def cut_face(frame: Image, box: Box) -> Image:
+def cut_face(frame: Image, box: Box | Place) -> Image:
     """The box as a 256 x 256 face; outside the frame its border goes on."""
+    if isinstance(box, Place):
+        return _sampled_finely(frame, box)
     height, width = frame.shape[:2]
     inside = box.clipped(width, height)
     part: Image = frame[inside.y1 : inside.y2, inside.x1 : inside.x2]
@@ -150,6 +154,15 @@ def cut_face(frame: Image, box: Box) -> Image:
     shrinks = max(box.width, box.height) > FACE_SIZE
     size = (FACE_SIZE, FACE_SIZE)
     return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC), np.uint8)
+
+
+def _sampled_finely(frame: Image, place: Place) -> Image:
+    """Where it shrinks, the mean of n x n samples for each pixel, so that fine structure does not flicker."""
+    times = math.ceil(max(place.width, place.height) / FACE_SIZE)
+    if times == 1:
+        return sampled(frame, place, cv2.INTER_CUBIC)
+    fine = sampled(frame, place, cv2.INTER_LINEAR, times * FACE_SIZE)
+    return np.asarray(cv2.resize(fine, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _draw(row: _Row, want: npt.NDArray[np.float32]) -> Image:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from warmtalk.core.types import FACE_SIZE, Box, Image, Points
+from warmtalk.core.types import FACE_SIZE, Box, Image, Place, Points
 from warmtalk.models.mesh_lips import ACROSS, correct_lips
 
 Field = npt.NDArray[np.float32]
@@ -96,7 +96,7 @@ class FaceShape:
     """Rest width of the avatar / width of this row."""
 
 
-def face_pixels(landmarks: Points, box: Box) -> Points:
+def face_pixels(landmarks: Points, box: Box | Place) -> Points:
     """Frame pixels to pixels of the 256 x 256 face that is stretched over `box`."""
     scale = np.array([FACE_SIZE / box.width, FACE_SIZE / box.height], np.float32)
     return np.asarray((landmarks - (box.x1, box.y1) + 0.5) * scale - 0.5, np.float32)
@@ -135,7 +135,7 @@ def smooth(low: float | Field, high: float | Field, value: float | Field) -> Fie
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
-def prepare_shape(face: Image, landmarks: Points, box: Box, rest_width: float) -> FaceShape:
+def prepare_shape(face: Image, landmarks: Points, box: Box | Place, rest_width: float) -> FaceShape:
     """`face` is the 256 x 256 source, `landmarks` are frame pixels, `rest_width` is the avatar's usual mouth_width."""
     pixels = face_pixels(landmarks, box)
     frame = _mouth_frame(landmarks, box)
@@ -171,7 +171,7 @@ def prepare_shape(face: Image, landmarks: Points, box: Box, rest_width: float) -
     )
 
 
-def _mouth_frame(landmarks: Points, box: Box) -> MouthFrame:
+def _mouth_frame(landmarks: Points, box: Box | Place) -> MouthFrame:
     """Built in frame pixels, where right angles are right, then stretched as the box is."""
     across = _eye(landmarks, 1) - _eye(landmarks, 0)
     # From the side the eyes come together and say little: then the height of the face gives the measure.
