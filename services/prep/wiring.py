@@ -32,7 +32,7 @@ def build(config: Config) -> tuple[Server, Jobs]:
     uploads = UploadStore(config.avatars_dir / ".uploads", config.prep.max_upload_mb << 20)
     limits = Limits(config.prep.max_source_s, config.prep.max_source_pixels)
     jobs = Jobs(store, uploads, lambda: Builder(store, limits, latent_maker(config)), config.prep.max_queue)
-    server = Server(config.prep.listen, SERVICE)
+    server = Server(config.prep.listen, SERVICE, api_key=config.api_key)
     prep_pb2_grpc.add_PrepServiceServicer_to_server(PrepServicer(config, store, uploads, jobs), server.grpc)
     return server, jobs
 

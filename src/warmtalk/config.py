@@ -67,11 +67,10 @@ class SessionConfig:
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    listen: str = _key("127.0.0.1:8000", "Address to serve HTTP on: host:port. Beyond loopback it wants api_key.")
+    listen: str = _key("127.0.0.1:8000", "Address to serve HTTP on: host:port.")
     prep: str = _key("127.0.0.1:50051", "Address of the prep service.")
     infer: str = _key("127.0.0.1:50052", "Address of the infer service; its health is shown.")
     session: str = _key("127.0.0.1:50053", "Address of the session service.")
-    api_key: str = _key("", "Key that every request must carry, as X-Internal-API-Key or bearer.")
     token_minutes: float = _key(60.0, "Life of a page's session token, in minutes; the page renews it for 12 hours.")
     allowed_origins: str = _key("", "Origins of other sites that may call, with commas: https://example.org; or *.")
     session_id: str = _key("default", "Session of a request that names none, and of the old POST /speak.")
@@ -107,6 +106,11 @@ class Config:
     fps: Fraction = _key(Fraction(25), "Frames per second of new avatars: 25, or 30000/1001.")
     data_dir: Path = _key(Path("data"), "Folder of the shared volumes: avatars/ and sessions/ lie in it.")
     models_dir: Path = _key(Path("models"), "Folder of MuseTalk's weights, see warmtalk weights.")
+    api_key: str = _key(
+        "",
+        "Key that every request and call must carry, as X-Internal-API-Key or bearer; the same for all services and "
+        "the command line. Without one they listen on loopback alone.",
+    )
     log_level: str = _key("info", "debug, info, warning or error.")
     prep: PrepConfig = field(default_factory=PrepConfig)
     infer: InferConfig = field(default_factory=InferConfig)
@@ -119,6 +123,12 @@ class Config:
             raise InvalidInput(f"batch_size is {self.batch_size}", "Use 1 to 8", field="batch_size")
         if not 1 <= self.fps <= 60:
             raise InvalidInput(f"fps is {self.fps}", "Use 1 to 60", field="fps")
+        if not all("!" <= one <= "~" for one in self.api_key):
+            raise InvalidInput(
+                "api_key has a blank or a letter that no header can carry",
+                "Make one: openssl rand -hex 24",
+                field="api_key",
+            )
 
     @property
     def avatars_dir(self) -> Path:
