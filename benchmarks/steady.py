@@ -20,6 +20,7 @@ import numpy.typing as npt
 from benchmarks import card, material
 from services.prep.rows import rows
 from services.prep.scan import Scan, Video, scan
+from services.prep.spot import Spotter
 from services.prep.steady import Steadiness
 from warmtalk.core.blend import BlendRegion
 from warmtalk.core.bundle import Faces
@@ -106,7 +107,8 @@ def measure() -> list[tuple[str, float, str]]:
 def _watched(film: Film, work: Path) -> tuple[Film, Scan]:
     for part in ("frames", "parts"):
         (work / part).mkdir(parents=True)
-    return film, scan(Video(film, FaceFinder()), work, _RATE, lambda done, expected: None)
+    finder = FaceFinder()
+    return film, scan(Video(film, Spotter(finder, finder)), work, _RATE, lambda done, expected: None)
 
 
 def mouths(film: Film, found: Scan, how: Steadiness) -> Array:

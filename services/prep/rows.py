@@ -7,10 +7,11 @@ import numpy.typing as npt
 
 from services.prep.report import FrameReport, judge, turned
 from services.prep.scan import Scan
+from services.prep.spot import box_points
 from services.prep.steady import Steadiness, steady, steady_places
 from services.prep.track import main_face
 from warmtalk.core.bundle import Faces
-from warmtalk.core.faces import crop_box, face_place, ibug68
+from warmtalk.core.faces import crop_box, face_box, face_place
 from warmtalk.core.types import Box, Place
 
 
@@ -26,19 +27,21 @@ def rows(
     present = chosen >= 0
     landmarks = np.zeros((found.frames, 468, 2), np.float32)
     landmarks[present] = seen.landmarks[chosen[present]]
+    apart = np.full((found.frames, 68, 2), np.nan, np.float32)
+    apart[present] = seen.apart[chosen[present]]
     motion = np.full((found.frames, 2, 3), np.nan, np.float32)
     motion[present] = seen.motion[chosen[present]]
-    calm = how and how.filter != "reference"
-    if how and calm:
+    calm = how is not None and how.filter != "reference"
+    if calm:
         landmarks, present = steady(landmarks, present, motion)
+    points = box_points(landmarks, apart)
     counts = np.bincount(seen.frame, minlength=found.frames)
     boxes = np.zeros((found.frames, 4), np.int32)
     reports: list[FrameReport] = []
     for i in range(found.frames):
         if present[i]:
-            box, reason = judge(
-                landmarks[i], found.width, found.height, bbox_shift=bbox_shift, extra_margin=extra_margin
-            )
+            box = face_box(points[i], found.height, bbox_shift=bbox_shift, extra_margin=extra_margin)
+            box, reason = judge(box, landmarks[i], found.width, found.height)
             one = _seen(found, i, landmarks[i], int(chosen[i]), int(counts[i]), box, reason)
             if not reason and box is not None:
                 boxes[i] = box.as_tuple()
@@ -52,7 +55,7 @@ def rows(
         return Faces(boxes, _crop_boxes(boxes, usable), landmarks, usable), reports
     places = np.zeros((found.frames, 4), np.float32)
     for i in np.flatnonzero(usable).tolist():
-        place = face_place(ibug68(landmarks[i]), found.height, bbox_shift=bbox_shift, extra_margin=extra_margin)
+        place = face_place(points[i], found.height, bbox_shift=bbox_shift, extra_margin=extra_margin)
         places[i] = boxes[i] if place is None else place.as_tuple()
     if how:
         places = steady_places(places, landmarks, usable.astype(bool), motion, fps, how)

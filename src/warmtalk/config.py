@@ -34,10 +34,31 @@ class PrepConfig:
     scale_lock: float = _key(0.04, "Part of its size by which a face may seem to change before its box does.")
     one_euro_beta: float = _key(0.05, "One-Euro filter: how much faster it gets with the head's speed.")
     one_euro_cutoff_hz: float = _key(1.0, "One-Euro filter: cutoff for a head at rest, in Hz.")
+    detector: str = _key(
+        "auto",
+        "What finds the face box: mesh (embedded), dwpose (as MuseTalk itself), face-alignment, or auto: dwpose where "
+        "it is ready, then face-alignment, then mesh. warmtalk doctor says what is ready.",
+    )
+    parsing: str = _key(
+        "auto", "What cuts the mask: mesh (embedded), bisenet (as MuseTalk itself), or auto: bisenet where it is ready."
+    )
+    parsing_mode: str = _key("jaw", "What a mask of bisenet holds: jaw, neck, or raw (skin and mouth alone, as v1).")
+    cheek_width_left: int = _key(90, "Half width of the band that bisenet's jaw mode leaves unshrunk, of 512 pixels.")
+    cheek_width_right: int = _key(90, "The same to the right; MuseTalk's left_cheek_width and right_cheek_width.")
     max_upload_mb: int = _key(512, "Largest source file, in MiB.")
     max_source_s: float = _key(600.0, "Longest source video, in seconds.")
     max_source_pixels: int = _key(4096 * 2304, "Largest source frame, width times height.")
     max_queue: int = _key(16, "Builds that may wait; one runs at a time.")
+
+    def __post_init__(self) -> None:
+        _one_of("prep.detector", self.detector, ("auto", "mesh", "dwpose", "face-alignment"))
+        _one_of("prep.parsing", self.parsing, ("auto", "mesh", "bisenet"))
+        _one_of("prep.parsing_mode", self.parsing_mode, ("jaw", "neck", "raw"))
+        for side in ("left", "right"):
+            width = getattr(self, f"cheek_width_{side}")
+            if not 0 <= width <= 256:
+                key = f"prep.cheek_width_{side}"
+                raise InvalidInput(f"{key} is {width}", "Use 0 to 256", field=key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +232,11 @@ def _parsed(value: Any, hint: Any, key: str) -> Any:
         raise InvalidInput(
             f"{key} is {value!r}, which is not a {getattr(hint, '__name__', hint)}", "Correct it", field=key
         ) from error
+
+
+def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InvalidInput(f"{key} is {value!r}", f"Use {', '.join(known)}", field=key)
 
 
 def _page() -> str:

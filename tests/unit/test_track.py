@@ -20,9 +20,10 @@ def face(x: float, y: float = 50, size: float = 40) -> npt.NDArray[np.float32]:
 
 def sightings(*rows: tuple[int, npt.NDArray[np.float32]]) -> Sightings:
     ordered = sorted(rows, key=lambda row: row[0])
-    ones, motion = np.ones(len(rows), np.float32), np.full((len(rows), 2, 3), np.nan, np.float32)
+    ones = np.ones(len(rows), np.float32)
     landmarks = np.array([row[1] for row in ordered], np.float32).reshape(-1, 468, 2)
-    return Sightings(np.array([row[0] for row in ordered], np.int32), ones, ones, landmarks, motion)
+    apart, motion = np.zeros((len(rows), 68, 2), np.float32), np.full((len(rows), 2, 3), np.nan, np.float32)
+    return Sightings(np.array([row[0] for row in ordered], np.int32), ones, ones, landmarks, apart, motion)
 
 
 def places(seen: Sightings, frames: int) -> list[int]:
