@@ -67,6 +67,7 @@ class InferConfig:
     renderer: str = _key("mesh", "Renderer when a request names none.")
     max_streams: int = _key(8, "Utterances rendered at once.")
     cache_mb: int = _key(2048, "Memory for warm avatars, in MiB.")
+    mouth_strength: float = _key(1.0, "How much the embedded renderer's mouth moves: 0.3 (mumbles) to 2.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,9 @@ class Config:
             raise InvalidInput(f"batch_size is {self.batch_size}", "Use 1 to 8", field="batch_size")
         if not 1 <= self.fps <= 60:
             raise InvalidInput(f"fps is {self.fps}", "Use 1 to 60", field="fps")
+        if not 0.3 <= self.infer.mouth_strength <= 2:
+            strength = self.infer.mouth_strength
+            raise InvalidInput(f"infer.mouth_strength is {strength}", "Use 0.3 to 2", field="infer.mouth_strength")
         if not all("!" <= one <= "~" for one in self.api_key):
             raise InvalidInput(
                 "api_key has a blank or a letter that no header can carry",
