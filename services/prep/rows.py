@@ -2,67 +2,143 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
 import numpy as np
 import numpy.typing as npt
 
-from services.prep.report import FrameReport, judge, turned
+from services.prep.choose import Choice, Person, by_frame, people, pick
+from services.prep.cycle import quiet_range
+from services.prep.look import hidden
+from services.prep.pose import pose_of
 from services.prep.scan import Scan
-from services.prep.track import main_face, steady
+from services.prep.shift import Shift, choose_margin, choose_shift
+from services.prep.track import steady
+from services.prep.verdict import (
+    INTERPOLATED,
+    LEFT_OUT,
+    LOOP,
+    NO_FACE,
+    OTHER_FACE,
+    PASSED,
+    USED,
+    FrameReport,
+    edge_distance,
+    judge,
+)
 from warmtalk.core.bundle import Faces
-from warmtalk.core.faces import crop_box
+from warmtalk.core.faces import crop_box, face_box, ibug68
 from warmtalk.core.types import Box
 
+_NO_SHIFT = Shift(used=0, automatic=True, low=0, high=0)
 
-def rows(found: Scan, *, bbox_shift: int, extra_margin: int, quiet: bool) -> tuple[Faces, list[FrameReport]]:
-    """The faces of all frames, zeros where one is not usable, and what is said about each frame.
 
-    `quiet` calms and bridges landmarks that a detector made frame by frame.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of BuildParams decides about the rows."""
+
+    fps: Fraction
+    bbox_shift: int | None
+    extra_margin: int | None
+    choice: Choice
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """The avatar's rows, and all that was found out on the way."""
+
+    faces: Faces
+    """Of the rows: zeros where one is not usable."""
+    first: int
+    """Frame of the source that is row 0."""
+    frames: list[FrameReport]
+    """Of all frames of the source."""
+    people: list[Person]
+    chosen: int
+    """Number of the avatar's person; 0 when nobody is seen."""
+    shift: Shift
+    margin: int
+
+
+def rows(found: Scan, wanted: Wanted, name: str, *, film: bool) -> Rows:
+    """`name` is the source's, for messages. A `film` was looked at frame by frame: its landmarks are calmed, short
+    gaps bridged, and its ends left out where they are unquiet. Raises InvalidInput when the face asked for is not
+    in it.
     """
     seen = found.seen
-    chosen = main_face(seen, found.frames)
+    everybody = people(seen)
+    person = pick(everybody, wanted.choice, name)
+    chosen = by_frame(person, seen, found.frames)
     present = chosen >= 0
     landmarks = np.zeros((found.frames, 468, 2), np.float32)
     landmarks[present] = seen.landmarks[chosen[present]]
-    if quiet:
+    if film:
         landmarks, present = steady(landmarks, present)
-    counts = np.bincount(seen.frame, minlength=found.frames)
+    shift, margin = _NO_SHIFT, 0
+    if present.any():
+        shift = choose_shift(landmarks[present], wanted.bbox_shift)
+        margin = choose_margin(landmarks[present], shift.used, wanted.extra_margin)
+    boxes, reports = _judged(found, chosen, present, landmarks, wanted.fps, shift.used, margin)
+    usable = np.array([one.verdict in (USED, INTERPOLATED) for one in reports], bool)
+    landmarks[~usable] = 0
+    start, stop = 0, found.frames
+    if film:
+        start, stop = quiet_range(landmarks, usable, found.change, float(wanted.fps))
+    reports = [one if start <= one.frame < stop else replace(one, verdict=LEFT_OUT, reason=LOOP) for one in reports]
+    kept = slice(start, stop)
+    faces = Faces(boxes[kept], _crop_boxes(boxes[kept]), landmarks[kept], usable[kept].astype(np.uint8))
+    return Rows(faces, start, reports, everybody, person.number if person else 0, shift, margin)
+
+
+def _judged(
+    found: Scan,
+    chosen: npt.NDArray[np.intp],
+    present: npt.NDArray[np.bool_],
+    landmarks: npt.NDArray[np.float32],
+    fps: Fraction,
+    shift: int,
+    margin: int,
+) -> tuple[npt.NDArray[np.int32], list[FrameReport]]:
+    """[n, 4] face boxes, zeros where there is none to use, and a report of each frame."""
+    seen = found.seen
     boxes = np.zeros((found.frames, 4), np.int32)
+    counts = np.bincount(seen.frame, minlength=found.frames)
+    covered = np.zeros(found.frames, np.float32)
+    covered[chosen >= 0] = hidden(seen.colours[chosen[chosen >= 0]])
     reports: list[FrameReport] = []
     for i in range(found.frames):
+        one = FrameReport(i, round(float(i / fps), 3), int(counts[i]), PASSED, OTHER_FACE if counts[i] else NO_FACE)
         if present[i]:
-            box, reason = judge(
-                landmarks[i], found.width, found.height, bbox_shift=bbox_shift, extra_margin=extra_margin
-            )
-            one = _seen(found, i, landmarks[i], int(chosen[i]), int(counts[i]), box, reason)
+            box = face_box(ibug68(landmarks[i]), found.height, bbox_shift=shift, extra_margin=margin)
+            pose, row = pose_of(landmarks[i]), int(chosen[i])
+            reason = judge(box, pose, float(covered[i]), found.width, found.height)
             if not reason and box is not None:
                 boxes[i] = box.as_tuple()
-        else:
-            reason = "only another face is seen" if counts[i] else "no face is seen"
-            one = FrameReport(i, int(counts[i]), "unusable", reason)
+            one = replace(
+                one,
+                verdict=PASSED if reason else USED if row >= 0 else INTERPOLATED,
+                reason=reason,
+                box=box.as_tuple() if box else None,
+                edge=edge_distance(box, found.width, found.height) if box else 0,
+                yaw=round(pose.yaw, 1),
+                pitch=round(pose.pitch, 1),
+                roll=round(pose.roll, 1),
+                hidden=round(float(covered[i]), 2),
+            )
+            if row >= 0:
+                one = replace(
+                    one,
+                    sharpness=round(float(seen.sharpness[row]), 1),
+                    exposure=round(float(seen.exposure[row]), 2),
+                    sure=round(float(seen.score[row]), 3),
+                )
         reports.append(one)
-    usable = np.array([one.verdict != "unusable" for one in reports], np.uint8)
-    landmarks[usable == 0] = 0
-    return Faces(boxes, _crop_boxes(boxes, usable), landmarks, usable), reports
+    return boxes, reports
 
 
-def _crop_boxes(boxes: npt.NDArray[np.int32], usable: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+def _crop_boxes(boxes: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     crops = np.zeros_like(boxes)
-    for i in np.flatnonzero(usable):
+    for i in np.flatnonzero(boxes.any(1)):
         crops[i] = crop_box(Box(*boxes[i].tolist())).as_tuple()
     return crops
-
-
-def _seen(
-    found: Scan, index: int, mesh: npt.NDArray[np.float32], row: int, faces: int, box: Box | None, reason: str
-) -> FrameReport:
-    """`row` is the face's in `found.seen`, -1 where it was bridged."""
-    return FrameReport(
-        frame=index,
-        faces=faces,
-        verdict="unusable" if reason else "ok" if row >= 0 else "bridged",
-        reason=reason,
-        box=box.as_tuple() if box else None,
-        turned=round(turned(mesh), 3),
-        sharpness=round(float(found.seen.sharpness[row]), 1) if row >= 0 else 0.0,
-        sure=round(float(found.seen.score[row]), 3) if row >= 0 else 0.0,
-    )

@@ -14,10 +14,12 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from services.prep.track import Sightings
+from services.prep.choose import Sightings
+from services.prep.look import PLACES, Look, look_of
 from warmtalk.core.bundle import SEGMENT_FRAMES
 from warmtalk.core.types import Box, Image, Points
 from warmtalk.media.segments import SegmentWriter
@@ -25,7 +27,7 @@ from warmtalk.models.face import FaceFinder
 
 MOST_FACES = 4
 """Kept of one frame, the largest."""
-_LOOK_SIDE = 128
+_SMALL = (64, 36)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,6 +94,8 @@ class Scan:
     width: int
     height: int
     seen: Sightings
+    change: npt.NDArray[np.float32]
+    """[frames] mean grey difference to the frame before, 0 to 255, of the picture at 64 x 36; 0 for the first."""
 
 
 def scan(source: Source, work: Path, rate: Fraction, on_frame: Callable[[int, int], None]) -> Scan:
@@ -100,7 +104,8 @@ def scan(source: Source, work: Path, rate: Fraction, on_frame: Callable[[int, in
     `on_frame(done, expected)` is called after each frame and may raise to stop. Raises what the source, the segment
     writer and the volume do.
     """
-    images = iter(source)
+    change: list[float] = []
+    images = _noting(source, change)
     parts: list[Sightings] = []
     done, width, height = 0, 0, 0
     while (first := next(images, None)) is not None:
@@ -118,36 +123,39 @@ def scan(source: Source, work: Path, rate: Fraction, on_frame: Callable[[int, in
             done += 1
         parts.append(finished)
     joined = [np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Sightings)]
-    return Scan(done, width, height, Sightings(*joined))
+    return Scan(done, width, height, Sightings(*joined), np.array(change, np.float32))
+
+
+def _noting(source: Source, change: list[float]) -> Iterator[Image]:
+    """The source's frames; how much each differs from the one before is added to `change`."""
+    before: npt.NDArray[np.int16] | None = None
+    for image in source:
+        small = cv2.resize(image, _SMALL, interpolation=cv2.INTER_AREA)
+        now = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.int16)
+        change.append(0.0 if before is None else float(np.abs(now - before).mean()))
+        before = now
+        yield image
 
 
 def _watch(
     source: Source, segment: Iterator[tuple[int, Image]], writer: SegmentWriter, on_frame: Callable[[int, int], None]
 ) -> tuple[Sightings, int]:
-    rows: list[tuple[int, float, float, Points]] = []
+    rows: list[tuple[int, float, Points, Look]] = []
     index = -1
     for index, image in segment:
         writer.write(image)
-        rows += [
-            (index, face.score, _sharpness(image, face.landmarks), face.landmarks) for face in source.look(index, image)
-        ]
+        faces = source.look(index, image)
+        rows += [(index, face.score, face.landmarks, look_of(image, face.landmarks)) for face in faces]
         on_frame(index + 1, source.expected)
-    landmarks = np.array([row[3] for row in rows], np.float32).reshape(-1, 468, 2)
-    columns = [np.array([row[i] for row in rows]) for i in range(3)]
     seen = Sightings(
-        columns[0].astype(np.int32), columns[1].astype(np.float32), columns[2].astype(np.float32), landmarks
+        frame=np.array([row[0] for row in rows], np.int32),
+        score=np.array([row[1] for row in rows], np.float32),
+        sharpness=np.array([row[3].sharpness for row in rows], np.float32),
+        exposure=np.array([row[3].exposure for row in rows], np.float32),
+        colours=np.array([row[3].colours for row in rows], np.uint8).reshape(-1, PLACES, 3),
+        landmarks=np.array([row[2] for row in rows], np.float32).reshape(-1, 468, 2),
     )
     return seen, index + 1
-
-
-def _sharpness(image: Image, landmarks: Points) -> float:
-    low, high = landmarks.min(0).astype(int), landmarks.max(0).astype(int)
-    box = Box(*low.tolist(), *high.tolist()).clipped(image.shape[1], image.shape[0])
-    if box.empty:
-        return 0.0
-    face = cv2.cvtColor(image[box.y1 : box.y2, box.x1 : box.x2], cv2.COLOR_BGR2GRAY)
-    small = cv2.resize(face, (_LOOK_SIDE, _LOOK_SIDE), interpolation=cv2.INTER_AREA)
-    return float(cv2.Laplacian(small, cv2.CV_32F).var())
 
 
 def _segment(work: Path, number: int) -> Path:
