@@ -74,8 +74,8 @@ check-envs:  ## Install each service's environment as its Dockerfile does, and s
 
 check-containers: $(STAMP)  ## Lint the Dockerfiles and docker-compose.yml
 	$(BIN)/hadolint envs/*.Dockerfile
-	@if docker compose version >/dev/null 2>&1; then WARMTALK_GATEWAY_API_KEY=x docker compose config --quiet; \
-	elif command -v docker-compose >/dev/null; then WARMTALK_GATEWAY_API_KEY=x docker-compose config --quiet; \
+	@if docker compose version >/dev/null 2>&1; then WARMTALK_API_KEY=x docker compose config --quiet; \
+	elif command -v docker-compose >/dev/null; then WARMTALK_API_KEY=x docker-compose config --quiet; \
 	else echo "docker compose is missing. On Debian: apt-get install docker-compose"; exit 1; fi
 
 format: $(STAMP)  ## Format the code

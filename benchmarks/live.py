@@ -50,9 +50,9 @@ async def measure(sessions: int, seconds: float, minutes: float, keep: Path | No
         config, environ = own_place(load(), Path(folder) / "data")
         config = replace(config, preparation=False)
         async with Stack(config, environ=environ, logs=Path(folder)):
-            await avatar.create(config.prep.listen, "bench", material.photo(Path(folder)), prep_pb2.AvatarParams())
+            await avatar.create(config, "bench", material.photo(Path(folder)), prep_pb2.AvatarParams())
             said, spans = await _speech()
-            async with calls.session(config.session.listen) as stub:
+            async with calls.session(config) as stub:
                 for number in range(sessions):
                     await ensure_session(stub, f"s{number}", "bench")
                 rows = await _alone(stub, said, spans, keep)

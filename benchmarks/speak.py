@@ -41,8 +41,8 @@ async def _measure(folder: Path) -> list[tuple[str, float, str]]:
     photo = material.photo(folder)
     config, environ = own_place(load(), folder / "data")
     async with Stack(config, environ=environ, logs=folder):
-        await avatar.create(config.prep.listen, "bench", photo, prep_pb2.AvatarParams())
-        async with calls.session(config.session.listen) as stub:
+        await avatar.create(config, "bench", photo, prep_pb2.AvatarParams())
+        async with calls.session(config) as stub:
             await ensure_session(stub, "bench", "bench")
             for _ in range(3):  # warm: the avatar's rows, the voice, the encoder's file cache
                 await _first_frame_ms(stub, session_pb2.SpeakRequest(text=_TEXT))

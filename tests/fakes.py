@@ -150,8 +150,8 @@ class _Stream:
             await self._changed.wait()
 
 
-async def serve_infer(fake: FakeInfer, listen: str = "127.0.0.1:0") -> Server:
-    server = Server(listen, "warmtalk.v1.InferService")
+async def serve_infer(fake: FakeInfer, listen: str = "127.0.0.1:0", api_key: str = "") -> Server:
+    server = Server(listen, "warmtalk.v1.InferService", api_key=api_key)
     infer_pb2_grpc.add_InferServiceServicer_to_server(fake, server.grpc)
     await server.start()
     await server.ready()

@@ -41,7 +41,7 @@ _PAGE_HEADERS = {
 def create(config: Config, backend: Backend, hub: Hub, partner: Partner) -> FastAPI:
     views, tokens = (
         Views(SessionStore(config.sessions_dir)),
-        Tokens(config.gateway.api_key, config.gateway.token_minutes),
+        Tokens(config.api_key, config.gateway.token_minutes),
     )
     app = FastAPI(title="warmtalk", version=__version__, description="A talking avatar: text or sound in, video out.")
     problems.install(app)
@@ -56,7 +56,7 @@ def create(config: Config, backend: Backend, hub: Hub, partner: Partner) -> Fast
         app.add_middleware(
             CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=["*"]
         )
-    app.add_middleware(Guard, config=config.gateway, tokens=tokens, limit=lambda *what: _limit(config, *what))
+    app.add_middleware(Guard, config=config, tokens=tokens, limit=lambda *what: _limit(config, *what))
     return app
 
 
@@ -104,7 +104,7 @@ def _page(config: Config) -> APIRouter:
             "chat": bool(gateway.chat_url),
             "transcriptions": bool(gateway.transcriptions_url),
             "max_upload_mb": config.prep.max_upload_mb,
-            "key": bool(gateway.api_key),
+            "key": bool(config.api_key),
         }
 
     router.add_api_route("/v1/config", settings, methods=["GET"], tags=["page"])

@@ -47,7 +47,7 @@ class Backend:
             "infer": (gateway.infer, "warmtalk.v1.InferService"),
             "session": (gateway.session, "warmtalk.v1.SessionService"),
         }
-        self._links = [channel(gateway.prep), channel(gateway.session)]
+        self._links = [channel(address, config.api_key) for address in (gateway.prep, gateway.session)]
         self.prep: PrepServiceAsyncStub = PrepServiceStub(self._links[0])
         self.session: SessionServiceAsyncStub = SessionServiceStub(self._links[1])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import re
 import time
 from collections.abc import Callable
@@ -15,10 +14,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway import problems
-from services.gateway.problems import Forbidden, TooLarge, Unauthenticated
+from services.gateway.problems import Forbidden, TooLarge
 from services.gateway.tokens import Token, Tokens
-from warmtalk.config import GatewayConfig
-from warmtalk.core.errors import WarmtalkError
+from warmtalk.config import Config
+from warmtalk.core.errors import Unauthenticated, WarmtalkError
+from warmtalk.rpc.key import is_key, shown
 
 _OPEN = {"/", "/page.js", "/page.css", "/health", "/v1/health/live", "/v1/health/ready"}
 """Without a key: the page's three files, which hold no secret, and what a container's health check asks."""
@@ -54,14 +54,14 @@ class Guard:
     def __init__(
         self,
         app: ASGIApp,
-        config: GatewayConfig,
+        config: Config,
         tokens: Tokens,
         limit: Callable[[str, str], int],
     ) -> None:
         """`limit` is the most bytes of a body by method and path."""
         self._app = app
-        self._key = config.api_key.encode()
-        self._origins = {one.strip().rstrip("/") for one in config.allowed_origins.split(",") if one.strip()}
+        self._key = config.api_key
+        self._origins = {one.strip().rstrip("/") for one in config.gateway.allowed_origins.split(",") if one.strip()}
         self._hosts = _LOCAL | {urlsplit(one).hostname or "" for one in self._origins}
         self._tokens = tokens
         self._limit = limit
@@ -96,9 +96,8 @@ class Guard:
     def _caller(self, scope: Scope, headers: Headers) -> Caller:
         if not self._key or scope["path"] in _OPEN or scope.get("method") == "OPTIONS":
             return Caller()
-        scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        given = [headers.get("x-internal-api-key", ""), bearer.strip() if scheme.lower() == "bearer" else ""]
-        if any(hmac.compare_digest(one.encode(), self._key) for one in given):
+        given = shown(headers.items())
+        if any(is_key(one, self._key) for one in given):
             return Caller()
         given += parse_qs(scope["query_string"].decode("latin-1")).get("token", [])  # <video> can send no header
         for one in filter(None, given):

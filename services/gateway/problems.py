@@ -31,10 +31,6 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
 
-class Unauthenticated(WarmtalkError):
-    reason = "UNAUTHENTICATED"
-
-
 class Forbidden(WarmtalkError):
     reason = "FORBIDDEN"
 
@@ -53,7 +49,7 @@ _STATUS: dict[str, int] = {
     errors.Busy.reason: 429,
     errors.StorageFull.reason: 507,
     errors.Unreachable.reason: 503,
-    Unauthenticated.reason: 401,
+    errors.Unauthenticated.reason: 401,
     Forbidden.reason: 403,
     TooLarge.reason: 413,
 }
@@ -78,7 +74,7 @@ def answer(error: WarmtalkError) -> JSONResponse:
     if isinstance(error, errors.Busy | errors.Unreachable):
         seconds = error.retry_after_s if isinstance(error, errors.Busy) else _RETRY_S
         headers["Retry-After"] = str(max(1, math.ceil(seconds)))
-    if isinstance(error, Unauthenticated):
+    if isinstance(error, errors.Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(body, body["status"], headers, media_type=MEDIA_TYPE)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import signal
 import socket
@@ -16,8 +15,9 @@ from services.gateway import app as application
 from services.gateway.backend import Backend
 from services.gateway.live import Hub
 from services.gateway.partner import Partner
-from warmtalk.config import Config, GatewayConfig
+from warmtalk.config import Config
 from warmtalk.core.errors import InvalidInput
+from warmtalk.rpc.key import check_listen
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ class Gateway:
 
     def __init__(self, config: Config) -> None:
         """Within a running event loop. Raises InvalidInput without a key beyond loopback, OSError when taken."""
-        check_key(config.gateway)
         host, port = _place(config.gateway.listen)
+        check_listen("gateway", config.gateway.listen, config.api_key)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             self._socket = socket.create_server((host, port), family=family, backlog=128)
@@ -77,26 +77,6 @@ class Gateway:
 
     def stop(self) -> None:
         self._server.should_exit = True
-
-
-def check_key(config: GatewayConfig) -> None:
-    """Raises InvalidInput when anybody on the network could call."""
-    host, _ = _place(config.listen)
-    if not config.api_key and not _loopback(host):
-        raise InvalidInput(
-            f"gateway.listen is {config.listen} and there is no API key",
-            "Set gateway.api_key (WARMTALK_GATEWAY_API_KEY), or listen on 127.0.0.1",
-            field="gateway.api_key",
-        )
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _place(listen: str) -> tuple[str, int]:

@@ -47,7 +47,7 @@ def build(config: Config) -> tuple[Server, Engine]:
     """A server that is not started yet, and its engine, which is to be closed after it."""
     cache = AvatarCache(AvatarStore(config.avatars_dir), config.infer.cache_mb << 20)
     engine = Engine(models(config), cache, max_streams=config.infer.max_streams)
-    server = Server(config.infer.listen, SERVICE)
+    server = Server(config.infer.listen, SERVICE, api_key=config.api_key)
     servicer = InferServicer(engine, batch_frames=config.batch_size)
     infer_pb2_grpc.add_InferServiceServicer_to_server(servicer, server.grpc)
     return server, engine

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from importlib.metadata import version
@@ -22,16 +22,16 @@ import numpy as np
 
 import warmtalk
 from services.prep import report
-from services.prep.choose import Choice
+from services.prep.choose import Choice, one_of
 from services.prep.rows import Rows, Wanted, rows
 from services.prep.scan import Scan, Source, Video, scan
 from services.prep.sheet import contact_sheet
 from services.prep.still import StillMotion
+from services.prep.tools import Tools
 from services.prep.verdict import LOOP, NO_FACE
 from warmtalk.core.bundle import (
     AvatarInfo,
     Bundle,
-    Faces,
     Latents,
     write_faces,
     write_info,
@@ -40,19 +40,18 @@ from warmtalk.core.bundle import (
     write_mask,
 )
 from warmtalk.core.errors import BadMedia
-from warmtalk.core.masks import mesh_mask
-from warmtalk.core.types import Box
+from warmtalk.core.ports import FaceParser
 from warmtalk.media.decode import Limits, VideoFrames
 from warmtalk.media.ffmpeg import sniff_file
 from warmtalk.media.process import storage_full
 from warmtalk.media.still import STILL_KINDS, read_still
-from warmtalk.models.face import FaceFinder
+from warmtalk.models.parsers import ParserOptions
 from warmtalk.store import AvatarStore
 
 log = logging.getLogger(__name__)
 
 RENDERERS = ("mesh",)
-RECIPE = 2
+RECIPE = 3
 """Raised when the same source and parameters give another bundle than before: unfinished builds then start anew."""
 REFERENCE_MARGIN = 10
 """Pixels. MuseTalk knows faces with so much room under the chin; only the embedded renderer gains by more."""
@@ -70,6 +69,10 @@ class BuildParams:
     """Pixels; None: chosen by shift.choose_margin."""
     fps: Fraction = Fraction(25)
     still_seconds: float = 4.0
+    detector: str = "mesh"
+    """One of models.detectors.DETECTORS: not "auto", so that the same parameters give the same avatar everywhere."""
+    parsing: ParserOptions = field(default_factory=ParserOptions)
+    """Not "auto" either."""
     face: int = 0
     """Number of the person from the left; 0: the largest steady one."""
     at: tuple[int, int] | None = None
@@ -82,21 +85,37 @@ class BuildParams:
             "extra_margin": self.extra_margin,
             "fps": str(self.fps),
             "still_seconds": self.still_seconds,
-            "mask": "mesh-jaw",
+            "detector": self.detector,
+            "parsing": self.parsing.name,
+            "parsing_mode": self.parsing.mode,
+            "cheek_width_left": self.parsing.cheeks[0],
+            "cheek_width_right": self.parsing.cheeks[1],
             "face": self.face,
             "at": self.at and list(self.at),
         }
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> BuildParams:
-        """Raises KeyError, ValueError or TypeError for what is no record."""
-        shift, margin, at = record["bbox_shift"], record["extra_margin"], record.get("at")
+        """Also an older version's; its defaults, a shift of 0 and 10 pixels, are what automatic ones took over from.
+
+        Raises KeyError, ValueError or TypeError for what is no record.
+        """
+        now = cls().record() | dict(record)
+        shift, margin, at = record["bbox_shift"], record["extra_margin"], now["at"]
+        if "face" not in record and (shift, margin) == (0, 10):
+            shift = margin = None
         return cls(
             None if shift is None else int(shift),
             None if margin is None else int(margin),
             Fraction(record["fps"]),
             float(record["still_seconds"]),
-            int(record.get("face", 0)),
+            str(now["detector"]),
+            ParserOptions(
+                str(now["parsing"]),
+                str(now["parsing_mode"]),
+                (int(now["cheek_width_left"]), int(now["cheek_width_right"])),
+            ),
+            int(now["face"]),
             at and (int(at[0]), int(at[1])),
         )
 
@@ -138,12 +157,14 @@ Report = Callable[[Progress], None]
 class Builder:
     """Builds one avatar at a time, in the thread that made it."""
 
-    def __init__(self, store: AvatarStore, limits: Limits, latents: LatentMaker | None = None) -> None:
+    def __init__(
+        self, store: AvatarStore, limits: Limits, latents: LatentMaker | None = None, tools: Tools | None = None
+    ) -> None:
         """With `latents` the avatars are prepared for MuseTalk too."""
         self._store = store
         self._limits = limits
         self._latents = latents
-        self._finder: FaceFinder | None = None
+        self._tools = tools or Tools()
 
     def build(self, order: Order, tell: Report) -> AvatarInfo:
         """Puts the finished bundle in its place, instead of an older one. Reuses what an earlier try of the same
@@ -178,11 +199,11 @@ class Builder:
         kept = rows(found, wanted, order.source_name, film=film)
         if not kept.faces.usable.any():
             raise _no_face(order.source_name, kept)
-        _write_masks(work, kept.faces, _counter("writing", tell))
         write_faces(work, kept.faces)
-        _write_report(work, order, kept, report.About(order.params.fps, found.width, found.height, film))
         info = _info(order, found, kept)
         write_info(work, info)
+        _write_masks(work, self._tools.parser(order.params.parsing), _counter("writing", tell))
+        _write_report(work, order, kept, report.About(order.params.fps, found.width, found.height, film))
         if self._latents is None:
             return info
         write_latents(work, self._latents(Bundle(work), _counter("encoding faces", tell)))
@@ -191,24 +212,25 @@ class Builder:
         return info
 
     def _open(self, order: Order, stack: ExitStack) -> Source:
-        self._finder = self._finder or FaceFinder()
+        spotter = self._tools.spotter(order.params.detector)
         if sniff_file(order.source) not in STILL_KINDS:
             frames = VideoFrames(order.source, order.params.fps, self._limits, name=order.source_name)
-            return Video(stack.enter_context(frames), self._finder)
+            return Video(stack.enter_context(frames), spotter)
         image = read_still(order.source, name=order.source_name)
-        found = self._finder.find(image)
+        found = spotter.spot(image)
         if not found:
             raise _no_face(order.source_name, None)
-        face = max(found, key=lambda one: one.box.width * one.box.height)
         count = max(round(order.params.still_seconds * order.params.fps), 2)
-        return StillMotion(image, face.landmarks, count, float(order.params.fps))
+        return StillMotion(
+            image, one_of(found, order.params.wanted.choice, order.source_name), count, float(order.params.fps)
+        )
 
 
-def _write_masks(work: Path, faces: Faces, on_frame: Callable[[int, int], None]) -> None:
-    usable = np.flatnonzero(faces.usable).tolist()
+def _write_masks(work: Path, parser: FaceParser, on_frame: Callable[[int, int], None]) -> None:
+    bundle = Bundle(work)
+    usable = np.flatnonzero(bundle.faces.usable).tolist()
     for done, row in enumerate(usable, start=1):
-        face, crop = (Box(*map(int, boxes[row])) for boxes in (faces.boxes, faces.crop_boxes))
-        write_mask(work, row, mesh_mask(faces.landmarks[row], face, crop))
+        write_mask(work, row, parser.mask(bundle, row))
         on_frame(done, len(usable))
 
 

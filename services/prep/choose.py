@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.prep.look import difference
+from services.prep.spot import Sighting
 from warmtalk.core.errors import InvalidInput
 
 _Array = npt.NDArray[np.float32]
@@ -44,6 +45,8 @@ class Sightings:
     """[m, 54, 3]"""
     landmarks: _Array
     """[m, 468, 2] frame pixels."""
+    apart: _Array
+    """[m, 68, 2] pixels from the mesh's iBUG points to the detector's; NaN where it does not see the face."""
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -106,6 +109,16 @@ def pick(found: Sequence[Person], choice: Choice, name: str) -> Person | None:
             )
         return found[choice.number - 1]
     return max(found, key=_pixels, default=None)
+
+
+def one_of(faces: Sequence[Sighting], choice: Choice, name: str) -> Sighting:
+    """Of the faces of a photo, at least one. Raises InvalidInput when the one asked for is not there."""
+    ordered = sorted(faces, key=lambda face: float(face.landmarks[:, 0].mean()))
+    boxes = extents(np.stack([face.landmarks for face in ordered]))
+    found = [Person(i + 1, np.array([i]), tuple(np.rint(box).astype(int).tolist())) for i, box in enumerate(boxes)]
+    person = pick(found, choice, name)
+    assert person is not None
+    return ordered[person.number - 1]
 
 
 def by_frame(person: Person | None, seen: Sightings, frames: int) -> _Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,8 @@ from services.prep.report import REPORT
 from warmtalk.config import Config
 from warmtalk.core.bundle import AvatarInfo
 from warmtalk.core.errors import InvalidInput
+from warmtalk.models import detectors, parsers
+from warmtalk.models.parsers import ParserOptions
 from warmtalk.rpc.convert import frame_rate, frame_rate_message
 from warmtalk.v1 import prep_pb2
 
@@ -27,13 +30,31 @@ def params(message: prep_pb2.AvatarParams, config: Config) -> BuildParams:
     shift = message.bbox_shift if message.HasField("bbox_shift") else config.bbox_shift
     margin = message.extra_margin if message.HasField("extra_margin") else config.prep.extra_margin
     seconds = message.still_seconds if message.HasField("still_seconds") else config.prep.still_seconds
-    return BuildParams(
+    return replace(
+        configured(config),
         bbox_shift=None if shift is None else int(_within(shift, -100, 100, "bbox_shift")),
         extra_margin=None if margin is None else int(_within(margin, 0, 200, "extra_margin")),
         fps=frame_rate(message.frame_rate, config.fps, highest=HIGHEST_FPS),
         still_seconds=_within(seconds, 1, 30, "still_seconds"),
         face=int(_within(message.face, 0, 100, "face")),
         at=(message.at.x, message.at.y) if message.HasField("at") else None,
+    )
+
+
+def configured(config: Config) -> BuildParams:
+    """What the configuration says, "auto" replaced by what is ready here. Raises NotReady, InvalidInput."""
+    prep = config.prep
+    return BuildParams(
+        bbox_shift=config.bbox_shift,
+        extra_margin=prep.extra_margin,
+        fps=config.fps,
+        still_seconds=prep.still_seconds,
+        detector=detectors.choose(prep.detector, config.models_dir),
+        parsing=ParserOptions(
+            parsers.choose(prep.parsing, config.models_dir),
+            prep.parsing_mode,
+            (prep.cheek_width_left, prep.cheek_width_right),
+        ),
     )
 
 

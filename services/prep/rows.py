@@ -14,6 +14,7 @@ from services.prep.look import hidden
 from services.prep.pose import pose_of
 from services.prep.scan import Scan
 from services.prep.shift import Shift, choose_margin, choose_shift
+from services.prep.spot import box_points
 from services.prep.track import steady
 from services.prep.verdict import (
     INTERPOLATED,
@@ -28,7 +29,7 @@ from services.prep.verdict import (
     judge,
 )
 from warmtalk.core.bundle import Faces
-from warmtalk.core.faces import crop_box, face_box, ibug68
+from warmtalk.core.faces import crop_box, face_box
 from warmtalk.core.types import Box
 
 _NO_SHIFT = Shift(used=0, automatic=True, low=0, high=0)
@@ -73,13 +74,20 @@ def rows(found: Scan, wanted: Wanted, name: str, *, film: bool) -> Rows:
     present = chosen >= 0
     landmarks = np.zeros((found.frames, 468, 2), np.float32)
     landmarks[present] = seen.landmarks[chosen[present]]
+    apart = np.full((found.frames, 68, 2), np.nan, np.float32)
+    apart[present] = seen.apart[chosen[present]]
     if film:
         landmarks, present = steady(landmarks, present)
+    points = box_points(landmarks, apart)
     shift, margin = _NO_SHIFT, 0
     if present.any():
-        shift = choose_shift(landmarks[present], wanted.bbox_shift)
-        margin = choose_margin(landmarks[present], shift.used, wanted.extra_margin)
-    boxes, reports = _judged(found, chosen, present, landmarks, wanted.fps, shift.used, margin)
+        shift = choose_shift(points[present], wanted.bbox_shift)
+        margin = choose_margin(points[present], shift.used, wanted.extra_margin)
+    boxes = [
+        face_box(points[i], found.height, bbox_shift=shift.used, extra_margin=margin) if present[i] else None
+        for i in range(found.frames)
+    ]
+    reports = _judged(found, chosen, landmarks, boxes, wanted.fps)
     usable = np.array([one.verdict in (USED, INTERPOLATED) for one in reports], bool)
     landmarks[~usable] = 0
     start, stop = 0, found.frames
@@ -87,34 +95,29 @@ def rows(found: Scan, wanted: Wanted, name: str, *, film: bool) -> Rows:
         start, stop = quiet_range(landmarks, usable, found.change, float(wanted.fps))
     reports = [one if start <= one.frame < stop else replace(one, verdict=LEFT_OUT, reason=LOOP) for one in reports]
     kept = slice(start, stop)
-    faces = Faces(boxes[kept], _crop_boxes(boxes[kept]), landmarks[kept], usable[kept].astype(np.uint8))
+    drawn = _drawn(boxes, usable)[kept]
+    faces = Faces(drawn, _crop_boxes(drawn), landmarks[kept], usable[kept].astype(np.uint8))
     return Rows(faces, start, reports, everybody, person.number if person else 0, shift, margin)
 
 
 def _judged(
     found: Scan,
     chosen: npt.NDArray[np.intp],
-    present: npt.NDArray[np.bool_],
     landmarks: npt.NDArray[np.float32],
+    boxes: list[Box | None],
     fps: Fraction,
-    shift: int,
-    margin: int,
-) -> tuple[npt.NDArray[np.int32], list[FrameReport]]:
-    """[n, 4] face boxes, zeros where there is none to use, and a report of each frame."""
+) -> list[FrameReport]:
+    """A report of each frame; `landmarks` are zeros where nobody is."""
     seen = found.seen
-    boxes = np.zeros((found.frames, 4), np.int32)
     counts = np.bincount(seen.frame, minlength=found.frames)
     covered = np.zeros(found.frames, np.float32)
     covered[chosen >= 0] = hidden(seen.colours[chosen[chosen >= 0]])
     reports: list[FrameReport] = []
-    for i in range(found.frames):
+    for i, box in enumerate(boxes):
         one = FrameReport(i, round(float(i / fps), 3), int(counts[i]), PASSED, OTHER_FACE if counts[i] else NO_FACE)
-        if present[i]:
-            box = face_box(ibug68(landmarks[i]), found.height, bbox_shift=shift, extra_margin=margin)
+        if landmarks[i].any():
             pose, row = pose_of(landmarks[i]), int(chosen[i])
             reason = judge(box, pose, float(covered[i]), found.width, found.height)
-            if not reason and box is not None:
-                boxes[i] = box.as_tuple()
             one = replace(
                 one,
                 verdict=PASSED if reason else USED if row >= 0 else INTERPOLATED,
@@ -134,7 +137,16 @@ def _judged(
                     sure=round(float(seen.score[row]), 3),
                 )
         reports.append(one)
-    return boxes, reports
+    return reports
+
+
+def _drawn(boxes: list[Box | None], usable: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """[n, 4] face boxes, zeros where nothing is drawn."""
+    drawn = np.zeros((len(boxes), 4), np.int32)
+    for i in np.flatnonzero(usable):
+        if (box := boxes[i]) is not None:
+            drawn[i] = box.as_tuple()
+    return drawn
 
 
 def _crop_boxes(boxes: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

@@ -20,23 +20,12 @@ from safetensors.numpy import load_file, save_file
 
 from services.prep.choose import Sightings
 from services.prep.look import PLACES, Look, look_of
+from services.prep.spot import Sighting, Spotter, extent
 from warmtalk.core.bundle import SEGMENT_FRAMES
-from warmtalk.core.types import Box, Image, Points
+from warmtalk.core.types import Box, Image
 from warmtalk.media.segments import SegmentWriter
-from warmtalk.models.face import FaceFinder
 
-MOST_FACES = 4
-"""Kept of one frame, the largest."""
 _SMALL = (64, 36)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sighting:
-    """One face of one frame."""
-
-    score: float
-    landmarks: Points
-    """[468, 2] frame pixels."""
 
 
 class Source(Protocol):
@@ -57,9 +46,9 @@ class Source(Protocol):
 class Video:
     """A film, looked at frame by frame."""
 
-    def __init__(self, frames: VideoLike, finder: FaceFinder) -> None:
+    def __init__(self, frames: VideoLike, spotter: Spotter) -> None:
         self._frames = frames
-        self._finder = finder
+        self._spotter = spotter
         self._near: Box | None = None
 
     @property
@@ -70,11 +59,10 @@ class Video:
         return iter(self._frames)
 
     def look(self, index: int, image: Image) -> list[Sighting]:
-        found = self._finder.find(image, near=self._near)
-        found.sort(key=lambda face: -face.box.width * face.box.height)
+        found = self._spotter.spot(image, self._near)
         if found:
-            self._near = found[0].box
-        return [Sighting(face.score * face.mesh_score, face.landmarks) for face in found[:MOST_FACES]]
+            self._near = extent(found[0].landmarks)
+        return found
 
 
 class VideoLike(Protocol):
@@ -140,20 +128,20 @@ def _noting(source: Source, change: list[float]) -> Iterator[Image]:
 def _watch(
     source: Source, segment: Iterator[tuple[int, Image]], writer: SegmentWriter, on_frame: Callable[[int, int], None]
 ) -> tuple[Sightings, int]:
-    rows: list[tuple[int, float, Points, Look]] = []
+    rows: list[tuple[int, Sighting, Look]] = []
     index = -1
     for index, image in segment:
         writer.write(image)
-        faces = source.look(index, image)
-        rows += [(index, face.score, face.landmarks, look_of(image, face.landmarks)) for face in faces]
+        rows += [(index, face, look_of(image, face.landmarks)) for face in source.look(index, image)]
         on_frame(index + 1, source.expected)
     seen = Sightings(
-        frame=np.array([row[0] for row in rows], np.int32),
-        score=np.array([row[1] for row in rows], np.float32),
-        sharpness=np.array([row[3].sharpness for row in rows], np.float32),
-        exposure=np.array([row[3].exposure for row in rows], np.float32),
-        colours=np.array([row[3].colours for row in rows], np.uint8).reshape(-1, PLACES, 3),
-        landmarks=np.array([row[2] for row in rows], np.float32).reshape(-1, 468, 2),
+        frame=np.array([frame for frame, _, _ in rows], np.int32),
+        score=np.array([face.score for _, face, _ in rows], np.float32),
+        sharpness=np.array([look.sharpness for _, _, look in rows], np.float32),
+        exposure=np.array([look.exposure for _, _, look in rows], np.float32),
+        colours=np.array([look.colours for _, _, look in rows], np.uint8).reshape(-1, PLACES, 3),
+        landmarks=np.array([face.landmarks for _, face, _ in rows], np.float32).reshape(-1, 468, 2),
+        apart=np.array([face.apart for _, face, _ in rows], np.float32).reshape(-1, 68, 2),
     )
     return seen, index + 1
 

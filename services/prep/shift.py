@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from warmtalk.core.faces import IBUG_68
-
-_NOSE_ROOT, _NOSE_28, _NOSE_29, _NOSE_TIP = (int(IBUG_68[i]) for i in (27, 28, 29, 30))
-_UPPER_LIP, _CHIN, _LIDS = 0, 152, (145, 374)
+_ROOT, _UPPER, _MIDDLE, _TIP = 27, 28, 29, 30
+_LOWER_LIDS, _UPPER_LIP, _CHIN = (40, 41, 46, 47), 51, 8
+"""iBUG points."""
 _PLACE = 2 / 3
-"""Of the way from the root of the nose to its tip: where the 68 points of the reference's detector have their 29th,
-and so where the boundary lay when MuseTalk was trained. The nearest mesh point lies at 0.77, 3 % of the face lower."""
+"""Of the way from the root of the nose to its tip: where the reference's detector has its 29th point, and so where the
+boundary lay when MuseTalk was trained. The mesh's lies at 0.77, 3 % of the face lower."""
 _FEATHER = 0.075
 """Of the box's height: how far the blend mask's blur reaches to either side of the boundary."""
 _MARGIN, _LEAST_MARGIN = 0.08, 10
@@ -33,8 +32,8 @@ class Shift:
     averaged over all frames."""
 
 
-def choose_shift(meshes: npt.NDArray[np.float32], asked: int | None) -> Shift:
-    """Of [n, 468, 2] meshes of the frames with a face, n at least 1. One shift for all frames: a boundary that moves
+def choose_shift(points: npt.NDArray[np.float32], asked: int | None) -> Shift:
+    """Of the [n, 68, 2] points of the frames with a face, n at least 1. One shift for all frames: a boundary that moves
     within the face would be seen.
 
     Automatic: the boundary lies two thirds down the nose, as in training. Where a head is bent, so that this is less
@@ -42,25 +41,25 @@ def choose_shift(meshes: npt.NDArray[np.float32], asked: int | None) -> Shift:
     both are too near it lies between. Eyelids and lips that are half drawn and half kept are what gives a wrong shift
     away.
     """
-    y = meshes[:, :, 1].astype(np.float64)
-    low = -round(float((y[:, _NOSE_TIP] - y[:, _NOSE_29]).mean()))
-    high = round(float((y[:, _NOSE_29] - y[:, _NOSE_28]).mean()))
+    y = points[:, :, 1].astype(np.float64)
+    low = -round(float((y[:, _TIP] - y[:, _MIDDLE]).mean()))
+    high = round(float((y[:, _MIDDLE] - y[:, _UPPER]).mean()))
     low, high = min(low, 0), max(high, 0)
     if asked is not None:
         return Shift(asked, automatic=False, low=low, high=high)
-    place = y[:, _NOSE_ROOT] + _PLACE * (y[:, _NOSE_TIP] - y[:, _NOSE_ROOT])
+    place = y[:, _ROOT] + _PLACE * (y[:, _TIP] - y[:, _ROOT])
     feather = _FEATHER * 2 * (y[:, _CHIN] - place)
-    lids = y[:, _LIDS].max(1) + feather
+    lids = y[:, _LOWER_LIDS].max(1) + feather
     lip = y[:, _UPPER_LIP] - feather
     place = np.where(lids <= lip, np.clip(place, lids, np.maximum(lip, lids)), (lids + lip) / 2)
-    wanted = float(np.median(place - y[:, _NOSE_29]))
+    wanted = float(np.median(place - y[:, _MIDDLE]))
     return Shift(round(float(np.clip(wanted, low, high))), automatic=True, low=low, high=high)
 
 
-def choose_margin(meshes: npt.NDArray[np.float32], shift: int, asked: int | None) -> int:
-    """Pixels of room under the chin, for [n, 468, 2] meshes, n at least 1."""
+def choose_margin(points: npt.NDArray[np.float32], shift: int, asked: int | None) -> int:
+    """Pixels of room under the chin, for [n, 68, 2] points, n at least 1."""
     if asked is not None:
         return asked
-    y = meshes[:, :, 1]
-    heights = 2 * (y[:, IBUG_68].max(1) - y[:, _NOSE_29] - shift)
+    y = points[:, :, 1]
+    heights = 2 * (y.max(1) - y[:, _MIDDLE] - shift)
     return max(_LEAST_MARGIN, round(_MARGIN * float(np.median(heights))))

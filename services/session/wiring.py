@@ -78,7 +78,7 @@ def build(config: Config, voice: Voice | None = None) -> Parts:
     """Nothing is started yet; within a running event loop. `voice` is for tests; default the configured one."""
     settings = config.session
     voice = voice or voice_of(settings)
-    infer = channel(settings.infer)
+    infer = channel(settings.infer, config.api_key)
     studio = Studio(
         avatars=Avatars(AvatarStore(config.avatars_dir), settings.cache_mb << 20),
         infer=infer,
@@ -90,7 +90,7 @@ def build(config: Config, voice: Voice | None = None) -> Parts:
         ),
     )
     sessions = Sessions(SessionStore(config.sessions_dir), studio, voice, settings, config.avatar_id)
-    server = Server(settings.listen, SERVICE, max_message_bytes=MESSAGE_BYTES)
+    server = Server(settings.listen, SERVICE, api_key=config.api_key, max_message_bytes=MESSAGE_BYTES)
     session_pb2_grpc.add_SessionServiceServicer_to_server(SessionServicer(sessions), server.grpc)
     return Parts(server, sessions, voice, infer)
 

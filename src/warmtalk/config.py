@@ -30,10 +30,31 @@ class PrepConfig:
     listen: str = _key("127.0.0.1:50051", "Address to serve on: host:port, or unix:PATH.")
     extra_margin: int | None = _key(None, "Room under the chin, in pixels; auto: 8 % of the face box, at least 10.")
     still_seconds: float = _key(4.0, "Seconds of idle motion made from a still image.")
+    detector: str = _key(
+        "auto",
+        "What finds the face box: mesh (embedded), dwpose (as MuseTalk itself), face-alignment, or auto: dwpose where "
+        "it is ready, then face-alignment, then mesh. warmtalk doctor says what is ready.",
+    )
+    parsing: str = _key(
+        "auto", "What cuts the mask: mesh (embedded), bisenet (as MuseTalk itself), or auto: bisenet where it is ready."
+    )
+    parsing_mode: str = _key("jaw", "What a mask of bisenet holds: jaw, neck, or raw (skin and mouth alone, as v1).")
+    cheek_width_left: int = _key(90, "Half width of the band that bisenet's jaw mode leaves unshrunk, of 512 pixels.")
+    cheek_width_right: int = _key(90, "The same to the right; MuseTalk's left_cheek_width and right_cheek_width.")
     max_upload_mb: int = _key(512, "Largest source file, in MiB.")
     max_source_s: float = _key(600.0, "Longest source video, in seconds.")
     max_source_pixels: int = _key(4096 * 2304, "Largest source frame, width times height.")
     max_queue: int = _key(16, "Builds that may wait; one runs at a time.")
+
+    def __post_init__(self) -> None:
+        _one_of("prep.detector", self.detector, ("auto", "mesh", "dwpose", "face-alignment"))
+        _one_of("prep.parsing", self.parsing, ("auto", "mesh", "bisenet"))
+        _one_of("prep.parsing_mode", self.parsing_mode, ("jaw", "neck", "raw"))
+        for side in ("left", "right"):
+            width = getattr(self, f"cheek_width_{side}")
+            if not 0 <= width <= 256:
+                key = f"prep.cheek_width_{side}"
+                raise InvalidInput(f"{key} is {width}", "Use 0 to 256", field=key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +88,10 @@ class SessionConfig:
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    listen: str = _key("127.0.0.1:8000", "Address to serve HTTP on: host:port. Beyond loopback it wants api_key.")
+    listen: str = _key("127.0.0.1:8000", "Address to serve HTTP on: host:port.")
     prep: str = _key("127.0.0.1:50051", "Address of the prep service.")
     infer: str = _key("127.0.0.1:50052", "Address of the infer service; its health is shown.")
     session: str = _key("127.0.0.1:50053", "Address of the session service.")
-    api_key: str = _key("", "Key that every request must carry, as X-Internal-API-Key or bearer.")
     token_minutes: float = _key(60.0, "Life of a page's session token, in minutes; the page renews it for 12 hours.")
     allowed_origins: str = _key("", "Origins of other sites that may call, with commas: https://example.org; or *.")
     session_id: str = _key("default", "Session of a request that names none, and of the old POST /speak.")
@@ -110,6 +130,11 @@ class Config:
     fps: Fraction = _key(Fraction(25), "Frames per second of new avatars: 25, or 30000/1001.")
     data_dir: Path = _key(Path("data"), "Folder of the shared volumes: avatars/ and sessions/ lie in it.")
     models_dir: Path = _key(Path("models"), "Folder of MuseTalk's weights, see warmtalk weights.")
+    api_key: str = _key(
+        "",
+        "Key that every request and call must carry, as X-Internal-API-Key or bearer; the same for all services and "
+        "the command line. Without one they listen on loopback alone.",
+    )
     log_level: str = _key("info", "debug, info, warning or error.")
     prep: PrepConfig = field(default_factory=PrepConfig)
     infer: InferConfig = field(default_factory=InferConfig)
@@ -122,6 +147,12 @@ class Config:
             raise InvalidInput(f"batch_size is {self.batch_size}", "Use 1 to 8", field="batch_size")
         if not 1 <= self.fps <= 60:
             raise InvalidInput(f"fps is {self.fps}", "Use 1 to 60", field="fps")
+        if not all("!" <= one <= "~" for one in self.api_key):
+            raise InvalidInput(
+                "api_key has a blank or a letter that no header can carry",
+                "Make one: openssl rand -hex 24",
+                field="api_key",
+            )
 
     @property
     def avatars_dir(self) -> Path:
@@ -202,6 +233,11 @@ def _parsed(value: Any, hint: Any, key: str) -> Any:
     except (ValueError, KeyError, ZeroDivisionError) as error:
         kind = "number or auto" if hint == int | None else getattr(hint, "__name__", hint)
         raise InvalidInput(f"{key} is {value!r}, which is not a {kind}", "Correct it", field=key) from error
+
+
+def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InvalidInput(f"{key} is {value!r}", f"Use {', '.join(known)}", field=key)
 
 
 def _page() -> str:

@@ -41,8 +41,8 @@ class Services:
     def point_at(self, other: Services) -> None:
         """Its gateway serves the services of the other, on an address of its own."""
         place = self._environ["WARMTALK_GATEWAY_LISTEN"]
-        mine = self._environ["WARMTALK_GATEWAY_API_KEY"]
-        self._environ = {**other._environ, "WARMTALK_GATEWAY_LISTEN": place, "WARMTALK_GATEWAY_API_KEY": mine}
+        mine = self._environ["WARMTALK_API_KEY"]
+        self._environ = {**other._environ, "WARMTALK_GATEWAY_LISTEN": place, "WARMTALK_API_KEY": mine}
 
     def start(self, *names: str) -> None:
         """Until they are ready."""

@@ -183,7 +183,7 @@ async def test_it_works_by_keyboard_and_everything_has_a_name(services: Services
 
 
 async def test_the_page_asks_for_the_key_and_works_by_a_token(services: Services, tmp_path: Path) -> None:
-    locked = Services(tmp_path, {"WARMTALK_GATEWAY_API_KEY": "secret"})
+    locked = Services(tmp_path, {"WARMTALK_API_KEY": "secret"})
     locked.point_at(services)
     try:
         await asyncio.to_thread(locked.start, "gateway")

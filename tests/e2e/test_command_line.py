@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -77,10 +78,11 @@ def wait_for(child: subprocess.Popen[str], word: str) -> str:
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory, portrait: Path) -> Iterator[Machine]:
-    """A machine that is up and has the avatar `eileen`."""
+    """A machine that is up, with an API key, and has the avatar `eileen`."""
     folder = tmp_path_factory.mktemp("machine")
     shutil.copy(portrait, folder / "photo.png")
     one = machine(folder)
+    one.environ["WARMTALK_API_KEY"] = "a-key-of-ours"
     child = one.up()
     try:
         said = wait_for(child, "ready")
@@ -147,9 +149,13 @@ def test_doctor_finds_nothing_missing(here: Machine) -> None:
 
 
 def test_avatars_are_listed_shown_and_deleted(here: Machine) -> None:
-    here.run("avatar", "create", "second", "photo.png")
+    made = here.run("avatar", "create", "second", "photo.png", "--at", "222,130")
+    assert "fair: 25 frames, 25 usable" in made and "- the face is" in made and "adjustable range" in made
     assert "second" in here.run("avatar", "list")
     assert "photo.png" in here.run("avatar", "show", "second")
+    told = here.run("avatar", "inspect", "second", "--sheet", "second.png")
+    assert "footage  fair" in told and (here.folder / "second.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads(here.run("avatar", "inspect", "second", "--json"))["grade"] == "fair"
     here.run("avatar", "delete", "second")
     assert "second" not in here.run("avatar", "list")
 
@@ -160,6 +166,7 @@ def test_avatars_are_listed_shown_and_deleted(here: Machine) -> None:
         (["avatar", "create", "x", "nowhere.mp4"], ["nowhere.mp4", "No such file"]),
         (["avatar", "create", "../x", "photo.png"], ["avatar_id is '../x'", "Use 1 to 63"]),
         (["avatar", "show", "nobody"], ["nobody"]),
+        (["avatar", "inspect", "nobody"], ["nobody"]),
         (["speak", "--session", "s", "--avatar", "nobody", "--text", "Hi."], ["no avatar 'nobody'", "avatar create"]),
         (["speak", "--session", "s", "--text", "Hi."], ["avatar"]),
         (["speak", "--session", "s", "--audio", "photo.png", "--avatar", "eileen"], ["sound"]),
@@ -184,6 +191,29 @@ def test_a_second_up_says_that_the_address_is_taken(here: Machine) -> None:
     assert child.returncode == 1, out + err
     assert "cannot listen on" in err
     assert "warmtalk up already" in err
+
+
+@pytest.mark.parametrize(("key", "words"), [("", "this needs the API key"), ("another", "the API key is wrong")])
+def test_without_the_right_key_the_command_line_says_what_to_do(here: Machine, key: str, words: str) -> None:
+    stranger = Machine(here.folder, {**here.environ, "WARMTALK_API_KEY": key})
+    for args in (
+        ["avatar", "create", "x", "photo.png"],
+        ["avatar", "list"],
+        ["speak", "--session", "s", "--text", "Hi."],
+    ):
+        said = stranger.run(*args, status=1)
+        assert f"service refuses us: {words}. Give every service" in said
+        assert "WARMTALK_API_KEY" in said
+
+
+def test_up_listens_to_no_network_without_a_key(tmp_path: Path) -> None:
+    one = machine(tmp_path)
+    port = one.environ["WARMTALK_SESSION_LISTEN"].rpartition(":")[2]
+    child = one.up(WARMTALK_SESSION_LISTEN=f"0.0.0.0:{port}")
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 1
+    assert f"listen on 0.0.0.0:{port} and there is no API key. Set api_key (WARMTALK_API_KEY)" in err
+    assert not left(one)
 
 
 def test_up_ends_when_a_service_ends(tmp_path: Path) -> None:

@@ -38,15 +38,16 @@ class Desk:
 
 
 @asynccontextmanager
-async def running(folder: Path, **settings: object) -> AsyncIterator[Desk]:
-    """`settings` are keys of the gateway's section."""
+async def running(folder: Path, api_key: str = "", **settings: object) -> AsyncIterator[Desk]:
+    """`settings` are keys of the gateway's section; the key is that of all services."""
     make_avatar(folder / "avatars")
     fake, voice = FakeInfer(), FakeVoice()
     async with AsyncExitStack() as stack:
-        infer = await serve_infer(fake)
+        infer = await serve_infer(fake, api_key=api_key)
         stack.push_async_callback(infer.stop, 0)
         config = Config(
             data_dir=folder,
+            api_key=api_key,
             prep=PrepConfig(listen="127.0.0.1:0", still_seconds=1.0, max_upload_mb=2),
             session=SessionConfig(listen="127.0.0.1:0", infer=infer.address, x264_preset="ultrafast"),
         )

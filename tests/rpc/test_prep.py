@@ -244,11 +244,11 @@ async def test_what_an_older_version_made_is_the_same_avatar(prep: Prep, still: 
     await prep.built("me", still)
     path = prep.config.avatars_dir / "me" / "avatar.json"
     info = json.loads(path.read_text())
-    for name in ("face", "at"):
+    for name in ("face", "at", "detector", "parsing", "parsing_mode", "cheek_width_left", "cheek_width_right"):
         del info["params"][name]
     for name in ("first_frame", "stored_frames", "bbox_shift_used"):
         del info[name]
-    info["params"] |= {"bbox_shift": 0, "extra_margin": 10}
+    info["params"] |= {"bbox_shift": 0, "extra_margin": 10, "mask": "mesh-jaw"}
     path.write_text(json.dumps(info))
     assert (await prep.create("me", still, name="me.jpg")).state == Avatar.STATE_READY
     assert prep.bundle("me").frame(9).shape == (300, 340, 3)
@@ -349,9 +349,9 @@ async def test_bad_ids_never_touch_a_path(prep: Prep, still: bytes, avatar_id: s
         (b"", "me.mp4", ["me.mp4 is empty"]),
         (b"no film at all, just text called a film", "me.mp4", ["me.mp4 is not a video or picture", "Use mp4"]),
         (b"x", "me.mp4", ["is not a video or picture"]),
-        (b"#EXTM3U\n#EXTINF:1,\nhttp://169.254.169.254/x\n", "me.mp4", ["is not a video or picture"]),
-        (b"ffconcat version 1.0\nfile /etc/passwd\n", "me.mp4", ["is not a video or picture"]),
-        (b"GIF89a" + bytes(3_000_000), "me.gif", ["me.gif is not a video or picture"]),
+        (b"#EXTM3U\n#EXTINF:1,\nhttp://169.254.169.254/x\n", "me.mp4", ["is a list of other files"]),
+        (b"ffconcat version 1.0\nfile /etc/passwd\n", "me.mp4", ["is a list of other files"]),
+        (b"GIF89a" + bytes(3_000_000), "me.gif", ["me.gif is a GIF"]),
         (b"\0\0\0\x20ftypisom" + bytes(5_000_000), "me.mp4", ["me.mp4 is larger than 4 MiB"]),
         (b"\x89PNG\r\n\x1a\n", "", ["file_name has 0 characters"]),
         (b"\x89PNG\r\n\x1a\n", "x" * 256, ["file_name has 256 characters"]),

@@ -20,7 +20,6 @@ from services.prep.rows import Rows
 from services.prep.shift import Shift, choose_margin, choose_shift
 from services.prep.verdict import COVERED, LEFT_OUT, NO_FACE, PASSED, TURNED, USED, FrameReport, judge
 from warmtalk.core.bundle import Faces
-from warmtalk.core.faces import IBUG_68
 from warmtalk.core.types import Box, Image, Points
 from warmtalk.models.face import FaceFinder
 
@@ -107,15 +106,12 @@ def test_difference_ignores_light(portrait: Image, mesh: Points) -> None:
     assert difference(one, darker) < 5 < 12 < difference(one, other)
 
 
-NOSE = [int(IBUG_68[i]) for i in (27, 28, 29, 30)]
-
-
 def head(root: float, tip: float, lids: float, lip: float, chin: float) -> npt.NDArray[np.float32]:
-    """[1, 468, 2] a face of which only the heights of these count, with the mesh's proportions along the nose."""
-    mesh = np.zeros((1, 468, 2), np.float32)
-    mesh[:, NOSE, 1] = root + (tip - root) * np.array([0, 0.41, 0.77, 1])
-    mesh[:, (145, 374), 1], mesh[:, 0, 1], mesh[:, 152, 1] = lids, lip, chin
-    return mesh
+    """[1, 68, 2] points of which only the heights of these count, with the mesh's proportions along the nose."""
+    points = np.zeros((1, 68, 2), np.float32)
+    points[:, 27:31, 1] = root + (tip - root) * np.array([0, 0.41, 0.77, 1])
+    points[:, (40, 41, 46, 47), 1], points[:, 51, 1], points[:, 8, 1] = lids, lip, chin
+    return points
 
 
 def test_automatic_shift_puts_the_boundary_where_training_had_it() -> None:

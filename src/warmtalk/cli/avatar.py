@@ -26,7 +26,9 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     avatar = verbs.add_parser("avatar", help="make, list, show and delete avatars").add_subparsers(
         required=True, metavar="ACTION"
     )
-    create = avatar.add_parser("create", help="make an avatar of a video (mp4, mov, webm, mkv) or a photo (jpg, png)")
+    create = avatar.add_parser(
+        "create", help="make an avatar of a video (mp4, mov, webm, mkv, avi, mpg) or a photo (jpg, png, webp)"
+    )
     create.add_argument("id", help="1 to 63 of a-z, 0-9, '_' and '-'")
     create.add_argument("source", type=Path, help="the video or photo: one person, facing the camera")
     add_build_arguments(create)
@@ -70,7 +72,7 @@ async def _create(args: argparse.Namespace, config: Config) -> int:
         face=args.face,
         at=args.at and prep_pb2.Point(x=args.at[0], y=args.at[1]),
     )
-    avatar = await create(config.prep.listen, args.id, args.source, params, replace=args.replace)
+    avatar = await create(config, args.id, args.source, params, replace=args.replace)
     print(_line(avatar))
     for line in avatar_inspect.lines(avatar):
         print(line)
@@ -78,10 +80,10 @@ async def _create(args: argparse.Namespace, config: Config) -> int:
 
 
 async def create(
-    address: str, avatar_id: str, source: Path, params: prep_pb2.AvatarParams, *, replace: bool = False
+    config: Config, avatar_id: str, source: Path, params: prep_pb2.AvatarParams, *, replace: bool = False
 ) -> prep_pb2.Avatar:
     """Uploads, builds and waits, with progress bars on stderr. Raises the reason when it fails."""
-    async with calls.prep(address) as prep:
+    async with calls.prep(config) as prep:
         with tqdm(total=_size(source), unit="B", unit_scale=True, desc="upload", leave=False, disable=None) as bar:
             upload = await prep.UploadSource(_pieces(source, bar))
         request = prep_pb2.CreateAvatarRequest(
@@ -123,7 +125,7 @@ async def _watch(prep: PrepServiceAsyncStub, avatar_id: str) -> prep_pb2.Avatar:
 async def _list(args: argparse.Namespace, config: Config) -> int:
     request = prep_pb2.ListAvatarsRequest()
     found = 0
-    async with calls.prep(config.prep.listen) as prep:
+    async with calls.prep(config) as prep:
         while True:
             page = await prep.ListAvatars(request)
             for avatar in page.avatars:
@@ -138,7 +140,7 @@ async def _list(args: argparse.Namespace, config: Config) -> int:
 
 
 async def _show(args: argparse.Namespace, config: Config) -> int:
-    async with calls.prep(config.prep.listen) as prep:
+    async with calls.prep(config) as prep:
         if args.watch:
             avatar = await _watch(prep, args.id)
         else:
@@ -159,7 +161,7 @@ async def _show(args: argparse.Namespace, config: Config) -> int:
 
 
 async def _delete(args: argparse.Namespace, config: Config) -> int:
-    async with calls.prep(config.prep.listen) as prep:
+    async with calls.prep(config) as prep:
         await prep.DeleteAvatar(prep_pb2.DeleteAvatarRequest(avatar_id=args.id))
     print(f"avatar {args.id} is gone")
     return 0

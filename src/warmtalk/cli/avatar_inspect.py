@@ -52,7 +52,7 @@ def lines(avatar: prep_pb2.Avatar) -> Iterator[str]:
 
 
 async def _inspect(args: argparse.Namespace, config: Config) -> int:
-    async with calls.prep(config.prep.listen) as prep:
+    async with calls.prep(config) as prep:
         avatar = (await prep.GetAvatar(prep_pb2.GetAvatarRequest(avatar_id=args.id))).avatar
         if avatar.state != prep_pb2.Avatar.STATE_READY:
             state = prep_pb2.Avatar.State.Name(avatar.state).removeprefix("STATE_").lower()

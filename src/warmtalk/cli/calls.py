@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from warmtalk.config import Config
 from warmtalk.rpc.client import channel
 from warmtalk.rpc.errors import from_rpc
 from warmtalk.v1.prep_pb2_grpc import PrepServiceStub
@@ -19,16 +20,16 @@ if TYPE_CHECKING:  # these classes exist for the type checker alone
 
 
 @asynccontextmanager
-async def prep(address: str) -> AsyncIterator[PrepServiceAsyncStub]:
+async def prep(config: Config) -> AsyncIterator[PrepServiceAsyncStub]:
     with our_errors("prep"):
-        async with channel(address) as link:
+        async with channel(config.prep.listen, config.api_key) as link:
             yield PrepServiceStub(link)
 
 
 @asynccontextmanager
-async def session(address: str) -> AsyncIterator[SessionServiceAsyncStub]:
+async def session(config: Config) -> AsyncIterator[SessionServiceAsyncStub]:
     with our_errors("session"):
-        async with channel(address) as link:
+        async with channel(config.session.listen, config.api_key) as link:
             yield SessionServiceStub(link)
 
 

@@ -68,13 +68,13 @@ def _portrait(out: Path) -> Path:
 async def _build(config: Config, photo: Path) -> dict[str, float]:
     begin = time.perf_counter()
     params = prep_pb2.AvatarParams(extra_margin=config.prep.extra_margin, still_seconds=config.prep.still_seconds)
-    made = await avatar.create(config.prep.listen, _AVATAR, photo, params)
+    made = await avatar.create(config, _AVATAR, photo, params)
     print(f"avatar of {photo.name}: {made.frames} frames, {made.summary}", flush=True)
     return {"avatar_s": _seconds(begin), "avatar_frames": made.frames}
 
 
 async def _talk(config: Config) -> dict[str, float]:
-    async with calls.session(config.session.listen) as stub:
+    async with calls.session(config) as stub:
         await ensure_session(stub, _SESSION, _AVATAR)
         begin = time.perf_counter()
         first_frames = [await _say(stub, sentence) for sentence in _SENTENCES[:2]]

@@ -26,7 +26,7 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 async def _export(args: argparse.Namespace, config: Config) -> int:
-    async with calls.session(config.session.listen) as stub:
+    async with calls.session(config) as stub:
         session = (await stub.GetSession(session_pb2.GetSessionRequest(session_id=args.session))).session
     talk = _chosen(session, args.conversation)
     await asyncio.to_thread(concat.export, to_path(talk.uri), args.out, indexed=args.flac)

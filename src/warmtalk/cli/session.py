@@ -46,7 +46,7 @@ async def _speak(args: argparse.Namespace, config: Config) -> int:
         request.audio = _audio(args.audio)
     else:
         request.text = Path("/dev/stdin").read_text("utf-8") if args.text == "-" else args.text
-    async with calls.session(config.session.listen) as stub:
+    async with calls.session(config) as stub:
         await ensure_session(stub, args.session, args.avatar)
         events = await speak(stub, request)
     clip = events["clip_ready"].clip_ready.clip
@@ -92,7 +92,7 @@ async def speak(
 
 
 async def _reset(args: argparse.Namespace, config: Config) -> int:
-    async with calls.session(config.session.listen) as stub:
+    async with calls.session(config) as stub:
         answer = await stub.Reset(session_pb2.ResetRequest(session_id=args.session, delete_conversation=args.delete))
     if answer.HasField("closed"):
         print(f"closed  {to_path(answer.closed.uri)}  ({len(answer.closed.clips)} clips)")
@@ -101,7 +101,7 @@ async def _reset(args: argparse.Namespace, config: Config) -> int:
 
 
 async def _sessions(args: argparse.Namespace, config: Config) -> int:
-    async with calls.session(config.session.listen) as stub:
+    async with calls.session(config) as stub:
         if args.delete:
             await stub.DeleteSession(session_pb2.DeleteSessionRequest(session_id=args.id))
             print(f"session {args.id} is gone")

@@ -8,6 +8,7 @@
     ├── NotReady         FAILED_PRECONDITION  still building, not prepared, a tool is missing
     ├── Busy             RESOURCE_EXHAUSTED   try again after `retry_after_s`
     ├── StorageFull      RESOURCE_EXHAUSTED   the volume has no room
+    ├── Unauthenticated  UNAUTHENTICATED      no API key, or a wrong one
     ├── Interrupted      ABORTED              somebody reset or interrupted it
     ├── Damaged          DATA_LOSS            a file on the volume is broken
     └── Unreachable      UNAVAILABLE          a service this one needs does not answer
@@ -68,6 +69,10 @@ class Busy(WarmtalkError):
 
 class StorageFull(WarmtalkError):
     reason = "STORAGE_FULL"
+
+
+class Unauthenticated(WarmtalkError):
+    reason = "UNAUTHENTICATED"
 
 
 class Interrupted(WarmtalkError):

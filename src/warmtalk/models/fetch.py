@@ -1,14 +1,17 @@
-"""Weights from the hub into the published layout. Needs huggingface_hub, no torch."""
+"""Weights from the network or another folder into the published layout. No torch; `fetch` needs huggingface_hub."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
 import string
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from warmtalk.core.errors import Damaged, Unreachable
+from warmtalk.core.errors import Damaged, NotReady, Unreachable
+from warmtalk.models import extras
+from warmtalk.models.download import download
+from warmtalk.models.extras import Extra
 from warmtalk.models.weights import Found, Part, find
 
 
@@ -38,6 +41,17 @@ def fetch(part: Part, models_dir: Path) -> list[Path]:
     return done
 
 
+def fetch_extra(
+    extra: Extra, models_dir: Path, *, hub: str = extras.HUB, stopped: Callable[[], bool] = lambda: False
+) -> Path:
+    """Downloads it unless it is there; `hub` is the hub's address or a mirror's. Raises as `download` does."""
+    path = models_dir / extra.path
+    if path.is_file():
+        return path
+    url = hub.rstrip("/") + extra.url if extra.url.startswith("/") else extra.url
+    return download(url, path, extra.size, extra.sha256, stopped)
+
+
 def adopt(source: Path, parts: Iterable[Part], models_dir: Path) -> list[Path]:
     """Copies the parts found in `source`, however nested, into the published layout.
 
@@ -49,6 +63,20 @@ def adopt(source: Path, parts: Iterable[Part], models_dir: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         copied += [_copy(path, folder / path.name) for path in (found.config, found.weights)]
     return copied
+
+
+def adopt_extra(source: Path, extra: Extra, models_dir: Path) -> Path:
+    """Copies the first file of its name and contents from anywhere in `source`. Raises NotReady, Damaged, OSError."""
+    problem: Exception = NotReady(f"{source} has no {extra.name}", f"Run: warmtalk weights fetch {extra.group}")
+    for path in extras.below(source, extra):
+        try:
+            extras.check(path, extra)
+        except Damaged as error:
+            problem = error
+            continue
+        (models_dir / extra.path).parent.mkdir(parents=True, exist_ok=True)
+        return _copy(path, models_dir / extra.path)
+    raise problem
 
 
 def size(found: Found) -> int:

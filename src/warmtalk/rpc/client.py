@@ -9,6 +9,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from warmtalk.core.errors import Unreachable
+from warmtalk.rpc.key import KeyedChannel
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", 8 << 20),
@@ -21,13 +22,16 @@ _OPTIONS = [
 ]
 
 
-def channel(address: str) -> grpc.aio.Channel:
-    """`address` is host:port or unix:PATH. Connects on first use and again after a loss. Belongs to its event loop."""
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+def channel(address: str, api_key: str = "") -> grpc.aio.Channel:
+    """`address` is host:port or unix:PATH. Every call shows the key, if there is one. Connects on first use and again
+    after a loss. Belongs to its event loop.
+    """
+    link = grpc.aio.insecure_channel(address, options=_OPTIONS)
+    return KeyedChannel(link, api_key) if api_key else link
 
 
 async def wait_ready(address: str, service: str, timeout_s: float) -> None:
-    """Returns when the server says SERVING. Raises Unreachable after `timeout_s`."""
+    """Returns when the server says SERVING, which needs no key. Raises Unreachable after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     async with channel(address) as link:
         stub = health_pb2_grpc.HealthStub(link)

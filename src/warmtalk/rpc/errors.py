@@ -27,6 +27,7 @@ _CODES: dict[type[errors.WarmtalkError], int] = {
     errors.NotReady: code_pb2.FAILED_PRECONDITION,
     errors.Busy: code_pb2.RESOURCE_EXHAUSTED,
     errors.StorageFull: code_pb2.RESOURCE_EXHAUSTED,
+    errors.Unauthenticated: code_pb2.UNAUTHENTICATED,
     errors.Interrupted: code_pb2.ABORTED,
     errors.Damaged: code_pb2.DATA_LOSS,
     errors.Unreachable: code_pb2.UNAVAILABLE,
@@ -55,12 +56,18 @@ def to_status(error: errors.WarmtalkError) -> status_pb2.Status:
 
 
 def from_rpc(error: grpc.RpcError, service: str) -> errors.WarmtalkError:
-    """The error that a server of ours raised, as a client sees it; `service` names it in messages ("infer")."""
+    """The error that a server of ours raised, as a client sees it; `service` names it in messages ("infer").
+
+    A refused key is Unreachable: whoever asked the client may have shown the right one.
+    """
     status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an AioRpcError is a Call too
     for detail in status.details if status else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.domain == DOMAIN and info.reason in _BY_REASON:
             kind = _BY_REASON[info.reason]
+            if kind is errors.Unauthenticated:
+                hint = "Give every service and the command line the same api_key (WARMTALK_API_KEY)"
+                return errors.Unreachable(f"the {service} service refuses us: {info.metadata['message']}", hint)
             return kind(info.metadata["message"], info.metadata["hint"])
     code = error.code() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
     text = error.details() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else str(error)

@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from warmtalk.rpc.errors import ErrorInterceptor
+from warmtalk.rpc.key import KeyInterceptor, check_listen
 
 log = logging.getLogger(__name__)
 
@@ -23,14 +24,18 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 class Server:
     """A grpc.aio server with health, reflection, one error interceptor and the limits that all services share.
 
-    `listen` is host:port (port 0 takes a free one, see `address`) or unix:PATH.
+    `listen` is host:port (port 0 takes a free one, see `address`) or unix:PATH. With a key, every call but health's
+    must show it.
     """
 
-    def __init__(self, listen: str, service: str, *, max_message_bytes: int = MESSAGE_BYTES) -> None:
-        """`service` is the full name, "warmtalk.v1.PrepService"."""
+    def __init__(self, listen: str, service: str, *, api_key: str = "", max_message_bytes: int = MESSAGE_BYTES) -> None:
+        """`service` is the full name, "warmtalk.v1.PrepService". Raises InvalidInput without a key beyond loopback,
+        OSError when the address is taken.
+        """
+        check_listen(service, listen, api_key)
         self.service = service
         self.grpc = grpc.aio.server(
-            interceptors=[ErrorInterceptor()],
+            interceptors=[*([KeyInterceptor(api_key)] if api_key else []), ErrorInterceptor()],
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", MESSAGE_BYTES),

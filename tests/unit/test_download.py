@@ -1,0 +1,187 @@
+"""Weights by plain https, from a server that breaks off, lies and refuses; and what the command line says of them."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from warmtalk.cli import main
+from warmtalk.core.errors import Damaged, Interrupted, NotReady, Unreachable
+from warmtalk.models import extras, fetch
+from warmtalk.models.download import download
+from warmtalk.models.extras import DWPOSE, EXTRAS, GFPGAN, Extra
+
+DATA = bytes(range(256)) * 12_000
+Said = pytest.CaptureFixture[str]
+SHA = hashlib.sha256(DATA).hexdigest()
+
+
+class Files(BaseHTTPRequestHandler):
+    """Answers every path with DATA; `most` bytes at a time, then it hangs up."""
+
+    most = len(DATA)
+    ranges = True
+    data = DATA
+    status = 200
+    asked: list[tuple[str, str]]
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range", "")
+        self.asked.append((self.path, wanted))
+        if self.status != 200:
+            self.send_error(self.status)
+            return
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.ranges else 0
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(self.data) - start))
+        self.end_headers()
+        self.wfile.write(self.data[start : start + self.most])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, type[Files]]]:
+    """Address of a server, and its class, to make it worse."""
+    handler = type("OwnFiles", (Files,), {"asked": []})
+    one = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=one.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{one.server_port}", handler
+    one.shutdown()
+    one.server_close()
+
+
+def test_a_file_arrives(server: tuple[str, type[Files]], tmp_path: Path) -> None:
+    path = download(f"{server[0]}/a", tmp_path / "deep" / "a", len(DATA), SHA)
+    assert path.read_bytes() == DATA
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_broken_connection_is_taken_up_again(server: tuple[str, type[Files]], tmp_path: Path) -> None:
+    server[1].most = 1_200_000
+    assert download(f"{server[0]}/a", tmp_path / "a", len(DATA), SHA).read_bytes() == DATA
+    assert [wanted for _, wanted in server[1].asked] == ["", "bytes=1200000-", "bytes=2400000-"]
+
+
+def test_a_server_without_ranges_begins_anew(server: tuple[str, type[Files]], tmp_path: Path) -> None:
+    (tmp_path / "a.part").write_bytes(b"other" * 100)
+    server[1].ranges = False
+    assert download(f"{server[0]}/a", tmp_path / "a", len(DATA), SHA).read_bytes() == DATA
+
+
+def test_stopped_and_gone_on_with(server: tuple[str, type[Files]], tmp_path: Path) -> None:
+    with pytest.raises(Interrupted, match="is kept"):
+        download(f"{server[0]}/a", tmp_path / "a", len(DATA), SHA, stopped=lambda: True)
+    kept = (tmp_path / "a.part").stat().st_size
+    assert 0 < kept < len(DATA)
+    assert not (tmp_path / "a").exists()
+    assert download(f"{server[0]}/a", tmp_path / "a", len(DATA), SHA).read_bytes() == DATA
+    assert server[1].asked[-1] == ("/a", f"bytes={kept}-")
+
+
+@pytest.mark.parametrize("data", [DATA[::-1], DATA[:-1], DATA + b"x", b"<html>sign in</html>"])
+def test_another_file_is_not_kept(server: tuple[str, type[Files]], tmp_path: Path, data: bytes) -> None:
+    server[1].data = data
+    with pytest.raises(Damaged, match=r"gave a file of .*, not "):
+        download(f"{server[0]}/a", tmp_path / "a", len(DATA), SHA)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_server_that_refuses(server: tuple[str, type[Files]], tmp_path: Path, status: int) -> None:
+    server[1].status = status
+    with pytest.raises(Unreachable, match=rf"cannot be fetched \(HTTP Error {status}.*weights import"):
+        download(f"{server[0]}/a", tmp_path / "a", len(DATA), SHA)
+    assert len(server[1].asked) == 1
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    with pytest.raises(Unreachable, match="refused"):
+        download("http://127.0.0.1:9/a", tmp_path / "a", len(DATA), SHA)
+
+
+def small(extra: Extra, url: str = "") -> Extra:
+    return replace(extra, size=len(DATA), sha256=SHA, url=url or extra.url)
+
+
+def test_what_is_on_the_hub_comes_from_its_mirror(server: tuple[str, type[Files]], tmp_path: Path) -> None:
+    path = fetch.fetch_extra(small(DWPOSE), tmp_path, hub=server[0] + "/")
+    assert path == tmp_path / "dwpose" / "dw-ll_ucoco_384.onnx"
+    assert server[1].asked == [("/yzd-v/DWPose/resolve/main/dw-ll_ucoco_384.onnx", "")]
+    assert fetch.fetch_extra(small(DWPOSE), tmp_path, hub="http://127.0.0.1:9") == path  # nobody is asked again
+
+
+def test_the_list_is_right() -> None:
+    assert len({extra.path for extra in EXTRAS}) == len(EXTRAS)
+    for extra in EXTRAS:
+        assert extra.url.startswith(("/", "https://"))
+        assert extra.url.endswith("/" + extra.name)
+        assert len(bytes.fromhex(extra.sha256)) == 32
+        stem, _, rest = extra.name.partition("-")
+        if stem in ("s3fd", "2DFAN4", "resnet18"):  # these are named after their sha256
+            assert extra.sha256.startswith(rest.split(".")[0])
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The command line knows two files, of DATA each; models_dir is this folder."""
+    for module in ("warmtalk.cli.weights", "warmtalk.models.extras"):
+        monkeypatch.setattr(f"{module}.EXTRAS", (small(DWPOSE), small(GFPGAN)))
+    monkeypatch.setenv("WARMTALK_MODELS_DIR", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+def test_fetch_by_name(
+    few: Path, server: tuple[str, type[Files]], monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", server[0])
+    assert main(["weights", "fetch", "dwpose"]) == 0
+    assert "dwpose/dw-ll_ucoco_384.onnx" in capsys.readouterr().out
+    assert [path.name for path in few.rglob("*") if path.is_file()] == ["dw-ll_ucoco_384.onnx"]
+    with pytest.raises(SystemExit):
+        main(["weights", "fetch", "dwpase"])
+    assert "choose from" in capsys.readouterr().err
+
+
+def test_verify_says_what_each_missing_file_disables(few: Path, capsys: Said) -> None:
+    (few / "gfpgan").mkdir(parents=True)
+    (few / "gfpgan" / "GFPGANv1.4.pth").write_bytes(DATA[:-5])
+    assert main(["weights", "verify"]) == 1
+    said = capsys.readouterr().out
+    assert "optional dwpose           disables: preparing avatars with the reference program's landmarks" in said
+    assert "Run: warmtalk weights fetch dwpose" in said
+    assert "DAMAGED  gfpgan           disables: sharper faces" in said
+    assert f"has {len(DATA) - 5} bytes, the published one {len(DATA)}" in said
+    (few / "gfpgan" / "GFPGANv1.4.pth").write_bytes(DATA[::-1])
+    main(["weights", "verify"])
+    assert "has sha256" in capsys.readouterr().out
+    (few / "gfpgan" / "GFPGANv1.4.pth").write_bytes(DATA)
+    main(["weights", "verify"])
+    assert "ok       gfpgan" in capsys.readouterr().out
+
+
+def test_import_finds_the_right_one_among_many(few: Path, tmp_path: Path, capsys: Said) -> None:
+    cache = tmp_path / "cache"
+    for name, data in (("a", b"cut"), ("b", DATA)):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "GFPGANv1.4.pth").write_bytes(data)
+    assert main(["weights", "import", str(cache), "gfpgan"]) == 0
+    assert (few / "gfpgan" / "GFPGANv1.4.pth").read_bytes() == DATA
+    assert main(["weights", "import", str(cache), "dwpose"]) == 1
+    assert "has no dw-ll_ucoco_384.onnx" in capsys.readouterr().err
+    assert main(["weights", "import", str(cache / "a"), "gfpgan"]) == 1
+    assert "3 bytes" in capsys.readouterr().err
+    assert main(["weights", "import", str(tmp_path / "nowhere")]) == 1
+    assert "no folder" in capsys.readouterr().err
+
+
+def test_a_missing_file_names_its_command(tmp_path: Path) -> None:
+    with pytest.raises(NotReady, match=r"GFPGANv1\.4\.pth. Run: warmtalk weights fetch gfpgan"):
+        extras.find(tmp_path, GFPGAN)
