@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from importlib.metadata import version
@@ -26,6 +26,7 @@ from services.prep.choose import Choice, one_of
 from services.prep.rows import Rows, Wanted, rows
 from services.prep.scan import Scan, Source, Video, scan
 from services.prep.sheet import contact_sheet
+from services.prep.steady import Steadiness
 from services.prep.still import StillMotion
 from services.prep.tools import Tools
 from services.prep.verdict import LOOP, NO_FACE
@@ -51,7 +52,7 @@ from warmtalk.store import AvatarStore
 log = logging.getLogger(__name__)
 
 RENDERERS = ("mesh",)
-RECIPE = 3
+RECIPE = 4
 """Raised when the same source and parameters give another bundle than before: unfinished builds then start anew."""
 REFERENCE_MARGIN = 10
 """Pixels. MuseTalk knows faces with so much room under the chin; only the embedded renderer gains by more."""
@@ -73,6 +74,7 @@ class BuildParams:
     """One of models.detectors.DETECTORS: not "auto", so that the same parameters give the same avatar everywhere."""
     parsing: ParserOptions = field(default_factory=ParserOptions)
     """Not "auto" either."""
+    steadiness: Steadiness = field(default_factory=Steadiness)
     face: int = 0
     """Number of the person from the left; 0: the largest steady one."""
     at: tuple[int, int] | None = None
@@ -85,6 +87,7 @@ class BuildParams:
             "extra_margin": self.extra_margin,
             "fps": str(self.fps),
             "still_seconds": self.still_seconds,
+            "steadiness": asdict(self.steadiness),
             "detector": self.detector,
             "parsing": self.parsing.name,
             "parsing_mode": self.parsing.mode,
@@ -115,6 +118,7 @@ class BuildParams:
                 str(now["parsing_mode"]),
                 (int(now["cheek_width_left"]), int(now["cheek_width_right"])),
             ),
+            Steadiness(**now["steadiness"]),
             int(now["face"]),
             at and (int(at[0]), int(at[1])),
         )
@@ -192,18 +196,20 @@ class Builder:
             found = scan(source, work, order.params.fps, _counter("finding faces", tell))
         if not found.frames:
             raise BadMedia(f"{order.source_name} holds no frames", "Use a video of at least one second")
-        film = not isinstance(source, StillMotion)
+        how = None if source.drawn else order.params.steadiness
         wanted = order.params.wanted
         if self._latents is not None and wanted.extra_margin is None:
             wanted = replace(wanted, extra_margin=REFERENCE_MARGIN)
-        kept = rows(found, wanted, order.source_name, film=film)
+        kept = rows(found, wanted, order.source_name, how)
         if not kept.faces.usable.any():
             raise _no_face(order.source_name, kept)
         write_faces(work, kept.faces)
         info = _info(order, found, kept)
         write_info(work, info)
         _write_masks(work, self._tools.parser(order.params.parsing), _counter("writing", tell))
-        _write_report(work, order, kept, report.About(order.params.fps, found.width, found.height, film))
+        _write_report(
+            work, order, kept, report.About(order.params.fps, found.width, found.height, film=not source.drawn)
+        )
         if self._latents is None:
             return info
         write_latents(work, self._latents(Bundle(work), _counter("encoding faces", tell)))

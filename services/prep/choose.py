@@ -47,6 +47,8 @@ class Sightings:
     """[m, 468, 2] frame pixels."""
     apart: _Array
     """[m, 68, 2] pixels from the mesh's iBUG points to the detector's; NaN where it does not see the face."""
+    motion: _Array
+    """[m, 2, 3] see motion.Motion."""
 
     def __len__(self) -> int:
         return len(self.frame)

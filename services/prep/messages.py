@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.prep.builder import BuildParams
 from services.prep.jobs import Build, State
 from services.prep.report import REPORT
+from services.prep.steady import Steadiness
 from warmtalk.config import Config
 from warmtalk.core.bundle import AvatarInfo
 from warmtalk.core.errors import InvalidInput
@@ -55,7 +56,17 @@ def configured(config: Config) -> BuildParams:
             prep.parsing_mode,
             (prep.cheek_width_left, prep.cheek_width_right),
         ),
+        steadiness=steadiness(config),
     )
+
+
+def steadiness(config: Config) -> Steadiness:
+    """Raises InvalidInput for what is not possible."""
+    prep = config.prep
+    try:
+        return Steadiness(prep.steady, prep.scale_lock, prep.one_euro_beta, prep.one_euro_cutoff_hz)
+    except ValueError as error:
+        raise InvalidInput(str(error), "Correct the configuration") from error
 
 
 def of_build(build: Build) -> prep_pb2.Avatar:

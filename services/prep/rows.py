@@ -15,7 +15,7 @@ from services.prep.pose import pose_of
 from services.prep.scan import Scan
 from services.prep.shift import Shift, choose_margin, choose_shift
 from services.prep.spot import box_points
-from services.prep.track import steady
+from services.prep.steady import Steadiness, steady, steady_places
 from services.prep.verdict import (
     INTERPOLATED,
     LEFT_OUT,
@@ -29,8 +29,8 @@ from services.prep.verdict import (
     judge,
 )
 from warmtalk.core.bundle import Faces
-from warmtalk.core.faces import crop_box, face_box
-from warmtalk.core.types import Box
+from warmtalk.core.faces import crop_box, face_box, face_place
+from warmtalk.core.types import Box, Place
 
 _NO_SHIFT = Shift(used=0, automatic=True, low=0, high=0)
 
@@ -62,10 +62,10 @@ class Rows:
     margin: int
 
 
-def rows(found: Scan, wanted: Wanted, name: str, *, film: bool) -> Rows:
-    """`name` is the source's, for messages. A `film` was looked at frame by frame: its landmarks are calmed, short
-    gaps bridged, and its ends left out where they are unquiet. Raises InvalidInput when the face asked for is not
-    in it.
+def rows(found: Scan, wanted: Wanted, name: str, how: Steadiness | None) -> Rows:
+    """`name` is the source's, for messages. `how` landmarks and boxes of a film are calmed, its short gaps bridged and
+    its unquiet ends left out (not by the filter "reference"); None for drawn frames, whose landmarks are exact.
+    Raises InvalidInput when the face asked for is not there.
     """
     seen = found.seen
     everybody = people(seen)
@@ -76,27 +76,42 @@ def rows(found: Scan, wanted: Wanted, name: str, *, film: bool) -> Rows:
     landmarks[present] = seen.landmarks[chosen[present]]
     apart = np.full((found.frames, 68, 2), np.nan, np.float32)
     apart[present] = seen.apart[chosen[present]]
-    if film:
-        landmarks, present = steady(landmarks, present)
+    motion = np.full((found.frames, 2, 3), np.nan, np.float32)
+    motion[present] = seen.motion[chosen[present]]
+    calm = how is not None and how.filter != "reference"
+    if calm:
+        landmarks, present = steady(landmarks, present, motion)
     points = box_points(landmarks, apart)
     shift, margin = _NO_SHIFT, 0
     if present.any():
         shift = choose_shift(points[present], wanted.bbox_shift)
         margin = choose_margin(points[present], shift.used, wanted.extra_margin)
-    boxes = [
-        face_box(points[i], found.height, bbox_shift=shift.used, extra_margin=margin) if present[i] else None
-        for i in range(found.frames)
-    ]
+    sizes = {"bbox_shift": shift.used, "extra_margin": margin}
+    boxes = [face_box(points[i], found.height, **sizes) if present[i] else None for i in range(found.frames)]
     reports = _judged(found, chosen, landmarks, boxes, wanted.fps)
     usable = np.array([one.verdict in (USED, INTERPOLATED) for one in reports], bool)
     landmarks[~usable] = 0
+    drawn, places = _drawn(boxes, usable), None
+    if calm or not how:
+        places = np.zeros((found.frames, 4), np.float32)
+        for i in np.flatnonzero(usable).tolist():
+            place = face_place(points[i], found.height, **sizes)
+            places[i] = drawn[i] if place is None else place.as_tuple()
+        if how:
+            places = steady_places(places, landmarks, usable, motion, float(wanted.fps), how)
+        drawn = np.array([Place(*place).box().as_tuple() for place in places.tolist()], np.int32).reshape(-1, 4)
     start, stop = 0, found.frames
-    if film:
+    if calm:
         start, stop = quiet_range(landmarks, usable, found.change, float(wanted.fps))
     reports = [one if start <= one.frame < stop else replace(one, verdict=LEFT_OUT, reason=LOOP) for one in reports]
     kept = slice(start, stop)
-    drawn = _drawn(boxes, usable)[kept]
-    faces = Faces(drawn, _crop_boxes(drawn), landmarks[kept], usable[kept].astype(np.uint8))
+    faces = Faces(
+        drawn[kept],
+        _crop_boxes(drawn[kept]),
+        landmarks[kept],
+        usable[kept].astype(np.uint8),
+        None if places is None else places[kept],
+    )
     return Rows(faces, start, reports, everybody, person.number if person else 0, shift, margin)
 
 

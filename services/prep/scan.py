@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 from services.prep.choose import Sightings
 from services.prep.look import PLACES, Look, look_of
+from services.prep.motion import UNKNOWN, Motion, head_motion
 from services.prep.spot import Sighting, Spotter, extent
 from warmtalk.core.bundle import SEGMENT_FRAMES
 from warmtalk.core.types import Box, Image
@@ -30,6 +31,9 @@ _SMALL = (64, 36)
 
 class Source(Protocol):
     """Frames of an avatar, and the faces in them."""
+
+    drawn: bool
+    """The frames were drawn from one picture, so their landmarks are exact."""
 
     @property
     def expected(self) -> int:
@@ -45,6 +49,8 @@ class Source(Protocol):
 
 class Video:
     """A film, looked at frame by frame."""
+
+    drawn = False
 
     def __init__(self, frames: VideoLike, spotter: Spotter) -> None:
         self._frames = frames
@@ -96,6 +102,7 @@ def scan(source: Source, work: Path, rate: Fraction, on_frame: Callable[[int, in
     images = _noting(source, change)
     parts: list[Sightings] = []
     done, width, height = 0, 0, 0
+    before: Image | None = None
     while (first := next(images, None)) is not None:
         height, width = first.shape[:2]
         number = len(parts)
@@ -103,10 +110,11 @@ def scan(source: Source, work: Path, rate: Fraction, on_frame: Callable[[int, in
         finished = _finished(work, number)
         if finished is None:
             with SegmentWriter(_segment(work, number), width, height, rate) as writer:
-                finished, done = _watch(source, segment, writer, on_frame)
+                finished, done, before = _watch(source, segment, writer, on_frame, before)
             _save(work, number, finished)
         else:
-            for done, _ in segment:
+            for done, image in segment:
+                before = image
                 on_frame(done + 1, source.expected)
             done += 1
         parts.append(finished)
@@ -126,24 +134,33 @@ def _noting(source: Source, change: list[float]) -> Iterator[Image]:
 
 
 def _watch(
-    source: Source, segment: Iterator[tuple[int, Image]], writer: SegmentWriter, on_frame: Callable[[int, int], None]
-) -> tuple[Sightings, int]:
-    rows: list[tuple[int, Sighting, Look]] = []
+    source: Source,
+    segment: Iterator[tuple[int, Image]],
+    writer: SegmentWriter,
+    on_frame: Callable[[int, int], None],
+    before: Image | None,
+) -> tuple[Sightings, int, Image | None]:
+    """`before` is the frame before the segment. Also returns the number of frames so far, and the last of them."""
+    rows: list[tuple[int, Sighting, Look, Motion]] = []
     index = -1
     for index, image in segment:
         writer.write(image)
-        rows += [(index, face, look_of(image, face.landmarks)) for face in source.look(index, image)]
+        for face in source.look(index, image):
+            motion = UNKNOWN if before is None or source.drawn else head_motion(image, before, face.landmarks)
+            rows.append((index, face, look_of(image, face.landmarks), motion))
+        before = image
         on_frame(index + 1, source.expected)
     seen = Sightings(
-        frame=np.array([frame for frame, _, _ in rows], np.int32),
-        score=np.array([face.score for _, face, _ in rows], np.float32),
-        sharpness=np.array([look.sharpness for _, _, look in rows], np.float32),
-        exposure=np.array([look.exposure for _, _, look in rows], np.float32),
-        colours=np.array([look.colours for _, _, look in rows], np.uint8).reshape(-1, PLACES, 3),
-        landmarks=np.array([face.landmarks for _, face, _ in rows], np.float32).reshape(-1, 468, 2),
-        apart=np.array([face.apart for _, face, _ in rows], np.float32).reshape(-1, 68, 2),
+        frame=np.array([frame for frame, _, _, _ in rows], np.int32),
+        score=np.array([face.score for _, face, _, _ in rows], np.float32),
+        sharpness=np.array([look.sharpness for _, _, look, _ in rows], np.float32),
+        exposure=np.array([look.exposure for _, _, look, _ in rows], np.float32),
+        colours=np.array([look.colours for _, _, look, _ in rows], np.uint8).reshape(-1, PLACES, 3),
+        landmarks=np.array([face.landmarks for _, face, _, _ in rows], np.float32).reshape(-1, 468, 2),
+        apart=np.array([face.apart for _, face, _, _ in rows], np.float32).reshape(-1, 68, 2),
+        motion=np.array([motion for _, _, _, motion in rows], np.float32).reshape(-1, 2, 3),
     )
-    return seen, index + 1
+    return seen, index + 1, before
 
 
 def _segment(work: Path, number: int) -> Path:

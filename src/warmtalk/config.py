@@ -30,6 +30,10 @@ class PrepConfig:
     listen: str = _key("127.0.0.1:50051", "Address to serve on: host:port, or unix:PATH.")
     extra_margin: int | None = _key(None, "Room under the chin, in pixels; auto: 8 % of the face box, at least 10.")
     still_seconds: float = _key(4.0, "Seconds of idle motion made from a still image.")
+    steady: str = _key("tracked", "Face boxes: tracked (with the head), one_euro, or reference (each frame's own).")
+    scale_lock: float = _key(0.04, "Part of its size by which a face may seem to change before its box does.")
+    one_euro_beta: float = _key(0.05, "One-Euro filter: how much faster it gets with the head's speed.")
+    one_euro_cutoff_hz: float = _key(1.0, "One-Euro filter: cutoff for a head at rest, in Hz.")
     detector: str = _key(
         "auto",
         "What finds the face box: mesh (embedded), dwpose (as MuseTalk itself), face-alignment, or auto: dwpose where "
@@ -63,6 +67,7 @@ class InferConfig:
     renderer: str = _key("mesh", "Renderer when a request names none.")
     max_streams: int = _key(8, "Utterances rendered at once.")
     cache_mb: int = _key(2048, "Memory for warm avatars, in MiB.")
+    mouth_strength: float = _key(1.0, "How much the embedded renderer's mouth moves: 0.3 (mumbles) to 2.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +152,9 @@ class Config:
             raise InvalidInput(f"batch_size is {self.batch_size}", "Use 1 to 8", field="batch_size")
         if not 1 <= self.fps <= 60:
             raise InvalidInput(f"fps is {self.fps}", "Use 1 to 60", field="fps")
+        if not 0.3 <= self.infer.mouth_strength <= 2:
+            strength = self.infer.mouth_strength
+            raise InvalidInput(f"infer.mouth_strength is {strength}", "Use 0.3 to 2", field="infer.mouth_strength")
         if not all("!" <= one <= "~" for one in self.api_key):
             raise InvalidInput(
                 "api_key has a blank or a letter that no header can carry",

@@ -244,7 +244,16 @@ async def test_what_an_older_version_made_is_the_same_avatar(prep: Prep, still: 
     await prep.built("me", still)
     path = prep.config.avatars_dir / "me" / "avatar.json"
     info = json.loads(path.read_text())
-    for name in ("face", "at", "detector", "parsing", "parsing_mode", "cheek_width_left", "cheek_width_right"):
+    for name in (
+        "face",
+        "at",
+        "steadiness",
+        "detector",
+        "parsing",
+        "parsing_mode",
+        "cheek_width_left",
+        "cheek_width_right",
+    ):
         del info["params"][name]
     for name in ("first_frame", "stored_frames", "bbox_shift_used"):
         del info[name]

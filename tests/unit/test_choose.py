@@ -35,6 +35,7 @@ def sightings(*rows: tuple[int, Face]) -> Sightings:
         colours=np.array([row[1][1] for row in ordered], np.uint8).reshape(-1, PLACES, 3),
         landmarks=np.array([row[1][0] for row in ordered], np.float32).reshape(-1, 468, 2),
         apart=np.zeros((len(rows), 68, 2), np.float32),
+        motion=np.full((len(rows), 2, 3), np.nan, np.float32),
     )
 
 

@@ -15,7 +15,7 @@ from services.prep.rows import Wanted, rows
 from services.prep.scan import Scan
 from services.prep.spot import Spotter, box_points
 from tests.footage import portrait
-from warmtalk.core.faces import IBUG_68, face_box, ibug68
+from warmtalk.core.faces import IBUG_68, face_place, ibug68
 from warmtalk.core.ports import DetectedFace
 from warmtalk.core.types import Box, Image, Points
 from warmtalk.models.face import FaceFinder, FoundFace
@@ -139,9 +139,13 @@ def test_the_face_box_is_the_detectors(finder: FaceFinder) -> None:
         colours=np.zeros((3, PLACES, 3), np.uint8),
         landmarks=np.stack([truth] * 3),
         apart=np.stack([detected - ibug68(truth), unseen, detected - ibug68(truth)]),
+        motion=np.full((3, 2, 3), np.nan, np.float32),
     )
     found = Scan(3, width, height, sightings, np.zeros(3, np.float32))
-    faces = rows(found, Wanted(Fraction(25), 0, 10, Choice()), "a.mp4", film=False).faces
-    expected = face_box(detected, height)
-    assert expected is not None and (faces.boxes == expected.as_tuple()).all()
+    faces = rows(found, Wanted(Fraction(25), 0, 10, Choice()), "a.mp4", None).faces
+    expected = face_place(detected, height)
+    assert expected is not None and faces.places is not None
+    assert (
+        np.allclose(faces.places, expected.as_tuple(), atol=1e-3) and (faces.boxes == expected.box().as_tuple()).all()
+    )
     assert np.array_equal(faces.landmarks[0], truth)  # the embedded renderer still draws with the mesh

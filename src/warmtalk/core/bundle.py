@@ -2,7 +2,8 @@
 
     avatar.json           what it is and how it was made (AvatarInfo)
     frames/00000.mp4 ...  the source frames once, SEGMENT_FRAMES a file, so that any frame is found without seeking
-    faces.safetensors     boxes [n,4] int32, crop_boxes [n,4] int32, landmarks [n,468,2] float32, usable [n] uint8
+    faces.safetensors     boxes [n,4] int32, crop_boxes [n,4] int32, landmarks [n,468,2] float32, usable [n] uint8,
+                          perhaps places [n,4] float32 (Faces)
     latents.safetensors   latents [n,8,32,32] float16, only when prepared for MuseTalk (Latents)
     masks/00000000.png    blend mask of each usable row, S x S uint8, S the side of its crop box
     report.json           how good the footage is, and what was seen in each frame, for people
@@ -30,7 +31,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from warmtalk.core.errors import Damaged
-from warmtalk.core.types import Box, Image, Mask, Points
+from warmtalk.core.types import Box, Image, Mask, Place, Points
 
 SCHEMA = 1
 SEGMENT_FRAMES = 50
@@ -80,11 +81,14 @@ class Faces:
     """[n, 468, 2] face mesh in frame pixels."""
     usable: npt.NDArray[np.uint8]
     """[n] 1 where the row has a face to draw on."""
+    places: npt.NDArray[np.float32] | None = None
+    """[n, 4] the face box to parts of a pixel, steadied; boxes are the nearest whole pixels. None: the boxes are meant
+    exactly, as in avatars of the reference and of older versions."""
 
     def __post_init__(self) -> None:
         n = len(self.usable)
         shapes = (self.boxes.shape, self.crop_boxes.shape, self.landmarks.shape)
-        if shapes != ((n, 4), (n, 4), (n, 468, 2)):
+        if shapes != ((n, 4), (n, 4), (n, 468, 2)) or (self.places is not None and self.places.shape != (n, 4)):
             raise ValueError(f"faces do not fit together: {shapes} for {n} rows")
 
 
@@ -138,6 +142,12 @@ class Bundle:
 
     def crop_box(self, row: int) -> Box:
         return Box(*(int(v) for v in self.faces.crop_boxes[row]))
+
+    def place(self, row: int) -> Box | Place:
+        """What the square face of a renderer is cut from and pasted on: the box, to parts of a pixel where known."""
+        if self.faces.places is None:
+            return self.box(row)
+        return Place(*(float(v) for v in self.faces.places[row]))
 
     def landmarks(self, row: int) -> Points:
         points: Points = self.faces.landmarks[row]
@@ -243,8 +253,9 @@ def write_info(path: Path, info: AvatarInfo) -> None:
 
 
 def write_faces(path: Path, faces: Faces) -> None:
-    arrays = {name: np.ascontiguousarray(getattr(faces, name)) for name in Faces.__slots__}
-    save_file(arrays, path / "faces.safetensors")
+    arrays = {name: getattr(faces, name) for name in Faces.__slots__}
+    known = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
+    save_file(known, path / "faces.safetensors")
 
 
 def write_mask(path: Path, row: int, mask: Mask) -> None:
