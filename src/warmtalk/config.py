@@ -28,12 +28,37 @@ def _key(default: Any, text: str) -> Any:
 @dataclass(frozen=True, slots=True)
 class PrepConfig:
     listen: str = _key("127.0.0.1:50051", "Address to serve on: host:port, or unix:PATH.")
-    extra_margin: int = _key(10, "Room under the chin, in pixels.")
+    extra_margin: int | None = _key(None, "Room under the chin, in pixels; auto: 8 % of the face box, at least 10.")
     still_seconds: float = _key(4.0, "Seconds of idle motion made from a still image.")
+    steady: str = _key("tracked", "Face boxes: tracked (with the head), one_euro, or reference (each frame's own).")
+    scale_lock: float = _key(0.04, "Part of its size by which a face may seem to change before its box does.")
+    one_euro_beta: float = _key(0.05, "One-Euro filter: how much faster it gets with the head's speed.")
+    one_euro_cutoff_hz: float = _key(1.0, "One-Euro filter: cutoff for a head at rest, in Hz.")
+    detector: str = _key(
+        "auto",
+        "What finds the face box: mesh (embedded), dwpose (as MuseTalk itself), face-alignment, or auto: dwpose where "
+        "it is ready, then face-alignment, then mesh. warmtalk doctor says what is ready.",
+    )
+    parsing: str = _key(
+        "auto", "What cuts the mask: mesh (embedded), bisenet (as MuseTalk itself), or auto: bisenet where it is ready."
+    )
+    parsing_mode: str = _key("jaw", "What a mask of bisenet holds: jaw, neck, or raw (skin and mouth alone, as v1).")
+    cheek_width_left: int = _key(90, "Half width of the band that bisenet's jaw mode leaves unshrunk, of 512 pixels.")
+    cheek_width_right: int = _key(90, "The same to the right; MuseTalk's left_cheek_width and right_cheek_width.")
     max_upload_mb: int = _key(512, "Largest source file, in MiB.")
     max_source_s: float = _key(600.0, "Longest source video, in seconds.")
     max_source_pixels: int = _key(4096 * 2304, "Largest source frame, width times height.")
     max_queue: int = _key(16, "Builds that may wait; one runs at a time.")
+
+    def __post_init__(self) -> None:
+        _one_of("prep.detector", self.detector, ("auto", "mesh", "dwpose", "face-alignment"))
+        _one_of("prep.parsing", self.parsing, ("auto", "mesh", "bisenet"))
+        _one_of("prep.parsing_mode", self.parsing_mode, ("jaw", "neck", "raw"))
+        for side in ("left", "right"):
+            width = getattr(self, f"cheek_width_{side}")
+            if not 0 <= width <= 256:
+                key = f"prep.cheek_width_{side}"
+                raise InvalidInput(f"{key} is {width}", "Use 0 to 256", field=key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +67,7 @@ class InferConfig:
     renderer: str = _key("mesh", "Renderer when a request names none.")
     max_streams: int = _key(8, "Utterances rendered at once.")
     cache_mb: int = _key(2048, "Memory for warm avatars, in MiB.")
+    mouth_strength: float = _key(1.0, "How much the embedded renderer's mouth moves: 0.3 (mumbles) to 2.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +126,10 @@ class MuseTalkConfig:
 class Config:
     avatar_id: str = _key("", "Avatar of a session that names none.")
     video_path: str = _key("", "Source of avatar_id; with preparation it is built at start when it is missing.")
-    bbox_shift: int = _key(0, "Moves the boundary of the drawn half of the face, in pixels; positive opens more.")
+    bbox_shift: int | None = _key(
+        None,
+        "Moves the boundary of the drawn half of the face, in pixels; positive opens more. auto: by its landmarks.",
+    )
     batch_size: int = _key(4, "Most frames of one batch, 1 to 8.")
     preparation: bool = _key(False, "Build avatar_id from video_path at start.")
     fps: Fraction = _key(Fraction(25), "Frames per second of new avatars: 25, or 30000/1001.")
@@ -123,6 +152,9 @@ class Config:
             raise InvalidInput(f"batch_size is {self.batch_size}", "Use 1 to 8", field="batch_size")
         if not 1 <= self.fps <= 60:
             raise InvalidInput(f"fps is {self.fps}", "Use 1 to 60", field="fps")
+        if not 0.3 <= self.infer.mouth_strength <= 2:
+            strength = self.infer.mouth_strength
+            raise InvalidInput(f"infer.mouth_strength is {strength}", "Use 0.3 to 2", field="infer.mouth_strength")
         if not all("!" <= one <= "~" for one in self.api_key):
             raise InvalidInput(
                 "api_key has a blank or a letter that no header can carry",
@@ -161,7 +193,8 @@ def describe(kind: type = Config, prefix: str = "") -> list[tuple[str, str, str,
             rows += describe(hints[one.name], f"{prefix}{one.name}.")
         else:
             key = f"{prefix}{one.name}"
-            rows.append((key, _variable(key), str(one.default), one.metadata["help"]))
+            default = "auto" if one.default is None else str(one.default)
+            rows.append((key, _variable(key), default, one.metadata["help"]))
     return rows
 
 
@@ -202,11 +235,17 @@ def _parsed(value: Any, hint: Any, key: str) -> Any:
             if isinstance(value, bool):
                 return value
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[str(value).lower()]
+        if hint == int | None:
+            return None if str(value).lower() == "auto" else int(str(value))
         return hint(str(value))
     except (ValueError, KeyError, ZeroDivisionError) as error:
-        raise InvalidInput(
-            f"{key} is {value!r}, which is not a {getattr(hint, '__name__', hint)}", "Correct it", field=key
-        ) from error
+        kind = "number or auto" if hint == int | None else getattr(hint, "__name__", hint)
+        raise InvalidInput(f"{key} is {value!r}, which is not a {kind}", "Correct it", field=key) from error
+
+
+def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InvalidInput(f"{key} is {value!r}", f"Use {', '.join(known)}", field=key)
 
 
 def _page() -> str:
