@@ -6,7 +6,8 @@
                           perhaps places [n,4] float32 (Faces)
     latents.safetensors   latents [n,8,32,32] float16, only when prepared for MuseTalk (Latents)
     masks/00000000.png    blend mask of each usable row, S x S uint8, S the side of its crop box
-    report.json           per frame: faces found, verdict and reason, for people
+    report.json           how good the footage is, and what was seen in each frame, for people
+    contact_sheet.png     the same as a picture
 
 Written to a folder beside it and renamed into place, so a reader never sees half of one. No pickle.
 """
@@ -55,6 +56,12 @@ class AvatarInfo:
     created: str = ""
     """RFC 3339, UTC."""
     usable_frames: int = 0
+    first_frame: int = 0
+    """The stored frame that is row 0; those before, and those after the last row, are not played."""
+    stored_frames: int = 0
+    """In frames/; 0: as many as there are rows."""
+    bbox_shift_used: int = 0
+    """Pixels; what stands for params["bbox_shift"] where that is None."""
     schema: int = SCHEMA
 
     @property
@@ -111,16 +118,21 @@ class Bundle:
         self.path = path
         self.info = read_info(path)
         self.faces = read_faces(path)
-        if len(self.faces.usable) != self.info.frames:
-            raise _damaged(path, f"{len(self.faces.usable)} faces for {self.info.frames} frames")
-        self._frames = _SegmentCache(path, self.info.frames, cache_bytes)
+        info = self.info
+        if len(self.faces.usable) != info.frames:
+            raise _damaged(path, f"{len(self.faces.usable)} faces for {info.frames} frames")
+        if info.first_frame < 0 or info.first_frame + info.frames > (info.stored_frames or info.frames):
+            raise _damaged(path, f"frames {info.first_frame} and {info.frames} on of {info.stored_frames}")
+        self._frames = _SegmentCache(path, info.stored_frames or info.frames, cache_bytes)
 
     def __len__(self) -> int:
         return self.info.frames
 
     def frame(self, row: int) -> Image:
         """Source frame of this row. Shared with other callers: do not write into it."""
-        return self._frames.frame(row)
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        return self._frames.frame(row + self.info.first_frame)
 
     def usable(self, row: int) -> bool:
         return bool(self.faces.usable[row])
@@ -167,10 +179,8 @@ class _SegmentCache:
         self._segments: OrderedDict[int, list[Image]] = OrderedDict()
         self.nbytes = 0
 
-    def frame(self, row: int) -> Image:
-        if not 0 <= row < self._count:
-            raise IndexError(f"row {row} of {self._count}")
-        number, offset = divmod(row, SEGMENT_FRAMES)
+    def frame(self, index: int) -> Image:
+        number, offset = divmod(index, SEGMENT_FRAMES)
         with self._lock:
             if number not in self._segments:
                 self._load(number)
