@@ -59,8 +59,8 @@ def bright(side: int = 256, channel: int = 0) -> Image:
 def test_a_face_is_found_and_gets_68_points(files: Path, detector: AlignmentDetector) -> None:
     (face,) = detector.detect(bright())
     assert face.points.shape == (68, 2) and face.points.dtype == np.float32 and 0.5 < face.score <= 1
-    # S3FD's answer is a square of 512 pixels around (192, 192); what 2DFAN4 looks at follows from it.
-    middle, reach = np.array([192, 192 - 0.12 * 512]), 100 * (512 + 512) / 195
+    # S3FD's answer is a square of 512 pixels around (320, 320); what 2DFAN4 looks at follows from it.
+    middle, reach = np.array([320, 320 - 0.12 * 512]), 100 * (512 + 512) / 195
     assert (np.abs(face.points - middle) < reach + 10).all() and np.ptp(face.points, axis=0).min() > 100
     traced = AlignmentDetector(files / "s3fd-619a316812.pth", files / "2DFAN4-cd938726ad.zip", "cpu")
     assert np.allclose(traced.detect(bright())[0].points, face.points, atol=1e-3)  # the other published form
@@ -75,7 +75,7 @@ def test_large_pictures_are_searched_small_and_measured_large(
 ) -> None:
     monkeypatch.setattr("warmtalk.models.alignment.SEARCH_SIDE", 256)
     (face,) = detector.detect(bright(768))
-    middle, reach = 3 * np.array([192, 192 - 0.12 * 512]), 3 * 100 * (512 + 512) / 195
+    middle, reach = 3 * np.array([320, 320 - 0.12 * 512]), 3 * 100 * (512 + 512) / 195
     assert (np.abs(face.points - middle) < reach + 30).all() and np.ptp(face.points, axis=0).min() > 300
 
 

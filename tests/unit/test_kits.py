@@ -43,7 +43,7 @@ def test_what_is_missing_is_said_in_one_line_with_the_commands(tmp_path: Path) -
         f"dwpose needs no_such_module, {path}. Run: pip install this && warmtalk weights fetch dwpose"
     )
     put(tmp_path, ELSEWHERE)
-    with pytest.raises(NotReady, match="^dwpose needs no_such_module. Run: pip install this$"):
+    with pytest.raises(NotReady, match=r"^dwpose needs no_such_module\. Run: pip install this$"):
         kits.check(ELSEWHERE, tmp_path)
 
 

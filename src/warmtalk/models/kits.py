@@ -34,7 +34,7 @@ FACE_ALIGNMENT = Kit(
     ALIGNMENT,
     (extras.S3FD, extras.FAN),
 )
-BISENET = Kit("bisenet", ("torch",), "pip install torch==2.13.0", (extras.BISENET,))
+BISENET = Kit("bisenet", ("torch", "PIL"), "pip install torch==2.13.0 pillow", (extras.BISENET,))
 DETECTORS = (DWPOSE, FACE_ALIGNMENT, MESH)
 """The best first. MuseTalk was trained on boxes of DWPose's points; face-alignment's points follow the same
 annotations, and see faces that the mesh does not; the mesh's are the steadiest, but lie on another outline."""
