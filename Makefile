@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CHROMIUM ?= /usr/bin/chromium
+MINUTES ?= 2
 
-.PHONY: help setup venv-streaming venv-full demo up test test-streaming test-full test-browser check check-envs check-containers format proto docs bench clean
+.PHONY: help setup venv-streaming venv-full demo up test test-streaming test-full test-browser check check-envs check-containers format proto docs bench soak clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -97,6 +98,9 @@ docs: $(STAMP)  ## Generate docs/configuration.md from the configuration's code
 
 bench: $(STAMP)  ## Measure: a card and one JSON line
 	$(BIN)/python -m benchmarks.main
+
+soak: $(STAMP)  ## Live conversations: figures, then MINUTES=2 without a break; fails when sound drifts or memory grows
+	$(BIN)/python -m benchmarks.live --minutes $(MINUTES)
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .venv-streaming .venv-full demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

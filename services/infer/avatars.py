@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 from warmtalk.core.bundle import AvatarInfo, read_info
@@ -23,6 +24,7 @@ class AvatarCache:
         self._store = store
         self._limit = limit_bytes
         self._warm: OrderedDict[tuple[str, str], WarmAvatar] = OrderedDict()
+        self._cold: Iterator[None] = iter(())
 
     @property
     def names(self) -> list[str]:
@@ -31,6 +33,14 @@ class AvatarCache:
     @property
     def nbytes(self) -> int:
         return sum(avatar.nbytes for avatar in list(self._warm.values()))
+
+    def warm_on(self) -> bool:
+        """Makes one more row of the avatar that was loaded last ready; whether there was one."""
+        try:
+            return next(self._cold, self) is None
+        except Exception as error:  # noqa: BLE001 - who draws the row is told
+            log.warning("an avatar was not made ready: %s", error)
+            return False
 
     def info(self, avatar_id: str) -> AvatarInfo:
         """Raises InvalidInput, NotFound, NotReady, Damaged."""
@@ -45,6 +55,7 @@ class AvatarCache:
             log.info("loading avatar %s for %s", avatar_id, name)
             warm = WarmAvatar(self._store.open(avatar_id, cache_bytes=_FRAME_BYTES), renderer)
             self._warm[key] = warm
+            self._cold = warm.warm()
         self._warm.move_to_end(key)
         while self.nbytes > self._limit and len(self._warm) > 1:
             (old, _), _ = self._warm.popitem(last=False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+import cv2
+
 from services.infer.avatars import AvatarCache
 from services.infer.engine import Engine
 from services.infer.servicer import InferServicer
@@ -54,6 +56,7 @@ def build(config: Config) -> tuple[Server, Engine]:
 
 
 async def run(config: Config) -> None:
+    cv2.setNumThreads(1)  # a face is small: handing parts of it to other threads only waits for them
     server, engine = build(config)
 
     async def warm_up() -> None:
