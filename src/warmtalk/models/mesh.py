@@ -72,6 +72,7 @@ class MeshRenderer:
     """core.ports.FaceRenderer. Holds no state of an avatar; that belongs to the one thread that renders it."""
 
     name = "mesh"
+    rows_kept = ROWS_KEPT
 
     def __init__(self, strength: float = 1.0) -> None:
         """`strength` scales what the mouth does: opening, width and rounding. Closed stays closed."""
@@ -91,6 +92,10 @@ class MeshRenderer:
         """One [256, 256, 3] uint8 BGR face per row; `features` is float32 [len(rows), 4], see core.mouth."""
         shapes = as_habit(features, avatar.habit, self._strength)
         return [_draw(_row(avatar, row), shape) for row, shape in zip(rows, shapes, strict=True)]
+
+    def prepare_row(self, avatar: MeshAvatar, row: int) -> None:
+        """core.ports.RowRenderer. Also what shows in an open mouth."""
+        _draw(_row(avatar, row), MOST)
 
 
 def as_habit(features: Features, habit: Habit, strength: float) -> Features:
