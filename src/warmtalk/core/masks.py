@@ -37,6 +37,8 @@ _COARSE = 96
 """Side of the picture in which the roughness along the mask's edge is looked at."""
 _ROUGH, _ROUGH_SIGMA = (4.0, 12.0), 3.0
 """Levels a coarse pixel: skin is below the first, a beard's or a shadow's edge above the second."""
+_BESIDE_NOSE = 1 - np.exp(-(((np.arange(_COARSE) + 0.5) / _COARSE - 0.5) ** 4) / 0.12**4)
+"""The nose's own lines are not meant: the upper lip is near."""
 _SOFT_FEATHER = 0.04
 """Sigma of the wider feather, of the crop box's side. More reaches the lips."""
 
@@ -88,6 +90,7 @@ def softened(mask: Mask, frame: Image, crop: Box) -> Mask:
     edge = ((coarse > 12) & (coarse < 243)).astype(np.float32)
     along = [cv2.GaussianBlur(values, (0, 0), _ROUGH_SIGMA) for values in (slope * edge, edge)]
     rough = np.clip((along[0] / (along[1] + 1e-3) - _ROUGH[0]) / (_ROUGH[1] - _ROUGH[0]), 0, 1)
+    rough[: round(0.72 * _COARSE)] *= _BESIDE_NOSE
     wide = cv2.GaussianBlur(coarse, (0, 0), _SOFT_FEATHER * _COARSE)
     less = 1 - rough * (1 - np.minimum(wide / np.maximum(coarse, 1), 1))
     fine = cv2.resize(less.astype(np.float32), (crop.width, crop.height), interpolation=cv2.INTER_LINEAR)
