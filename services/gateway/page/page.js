@@ -72,7 +72,8 @@ function calm() { $("notice").hidden = true; }
 function complain(error, act, work) {
   if (!(error instanceof Problem)) throw error;
   if (error.reason === "UNAUTHENTICATED") { show("unlock"); return; }
-  notice(`${error.message}.`, error.hint && `${error.hint}.`, act, work);
+  const text = error.message.replace(/ \(.*\)/s, "");  // what is in brackets is for the log
+  notice(`${text[0].toUpperCase()}${text.slice(1)}.`, error.hint && `${error.hint}.`, act, work);
 }
 
 function show(name) {
@@ -259,7 +260,10 @@ const talk = {
     const wait = this.tries ? Math.min(8, 0.2 * 2 ** this.tries) : 0;
     this.busy(false);
     if (this.tries++) state("Not connected", "off");
-    if (this.tries > 1 && $("notice").hidden) notice("The connection is lost.", "What was said is kept; this page tries again by itself.", "Try now", () => this.connect());
+    if (this.tries > 1 && !this.warned) {
+      this.warned = true;
+      notice("The connection is lost.", "What was said is kept; this page tries again by itself.", "Try now", () => this.connect());
+    }
     this.timer = setTimeout(() => this.connect(), wait * 1000);
   },
 
@@ -269,11 +273,12 @@ const talk = {
         clearTimeout(patience);
         this.tries = 0;
         this.pending = "";  // what is being said is told again
-        calm();
+        if (this.warned) calm();
+        this.warned = false;
         this.opened(event);
         break;
       case "accepted": this.busy(true); break;
-      case "started": this.busy(true); this.player.starts(event.stream_start_s); break;
+      case "started": calm(); this.busy(true); this.player.starts(event.stream_start_s); break;
       case "answer": this.pending += event.text; this.busy(true); this.draw(); break;
       case "finished": this.player.ends(); this.busy(false); break;
       case "clip_ready": this.pending = ""; break;
@@ -299,7 +304,7 @@ const talk = {
     this.draw();
     if (error.reason === "INTERRUPTED") return;  // a reset or an ended stream: the page connects again
     if (error.reason === "NOT_FOUND") { store.session = ""; choose().catch(complain); }
-    complain(error, "Try now", () => { if (this.socket?.readyState !== WebSocket.OPEN) this.connect(); });
+    complain(error);
   },
 
   send(message) {
