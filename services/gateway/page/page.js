@@ -214,7 +214,7 @@ class Player {  // fragments into a <video> by MediaSource, close to the live ed
 // ---- one conversation --------------------------------------------------------------------------------------------
 
 const talk = {
-  session: null, socket: null, stream: "", tries: 0, pending: "", said: [], recorded: false, timer: 0,
+  session: null, socket: null, stream: "", tries: 0, pending: "", said: [], recorded: false, timer: 0, atEnd: true, warned: false,
 
   async open(session) {
     this.session = session;
@@ -347,10 +347,9 @@ const talk = {
     clips.forEach((clip, n) => { before(n + 1); rows.push(row(clip.text || "(your voice)", "", clip)); });
     before(Infinity);
     if (this.pending) rows.push(row(this.pending, "soft"));
-    const atEnd = log.scrollTop + log.clientHeight > log.scrollHeight - 40;
     rows.forEach((one, n) => { if (log.children[n]?.outerHTML !== one.outerHTML) log.children[n] ? log.children[n].replaceWith(one) : log.append(one); });
     while (log.children.length > rows.length) log.lastChild.remove();
-    if (atEnd) log.scrollTop = log.scrollHeight;
+    if (this.atEnd) log.scrollTop = log.scrollHeight;
     $("download").setAttribute("aria-disabled", String(!url));
     if (url) $("download").href = server.url(`${url}&download=true`); else $("download").removeAttribute("href");
   },
@@ -596,6 +595,8 @@ function wire() {
   $("words").oninput = grow;
   $("stop").onclick = () => talk.stop();
   $("log").onclick = (event) => { const at = event.target.dataset?.at; if (at) talk.seek(Number(at)); };
+  $("log").onscroll = ({ target }) => { talk.atEnd = target.scrollTop + target.clientHeight > target.scrollHeight - 40; };
+  new ResizeObserver(([{ target }]) => { if (talk.atEnd) target.scrollTop = target.scrollHeight; }).observe($("log"));
   $("back").onclick = () => talk.toLive();
   $("start").onclick = $("sound").onclick = () => talk.player.loud();
   $("reset").onclick = () => $("confirm").showModal();
