@@ -23,23 +23,21 @@ from warmtalk.config import Config
 from warmtalk.core.bundle import Bundle
 from warmtalk.store import AvatarStore
 
-Build = Callable[[Config], Bundle]
+Build = Callable[..., Bundle]
 NOSE = (222, 130)
 
 
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
-    """Of a portrait with a red dot on its nose, where the test's pose network sees the middle of a face."""
-    image = portrait()
-    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
-    image[..., :2] = np.minimum(image[..., :2], 200)
-    image[..., 2] = np.minimum(image[..., 2], 200)
-    glow = np.exp(-((x - NOSE[0]) ** 2 + (y - NOSE[1]) ** 2) / 20)
-    image[..., 2] = np.maximum(image[..., 2], (255 * glow).astype(np.uint8))
-    path = tmp_path / "dotted.png"
-    cv2.imwrite(str(path), image)
+    """Of a portrait with a red dot, which the test's pose network takes for the middle of a face."""
 
-    def make(config: Config) -> Bundle:
+    def make(config: Config, dot: tuple[int, int] = NOSE) -> Bundle:
+        image = np.minimum(portrait(), 200)
+        y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+        glow = np.exp(-((x - dot[0]) ** 2 + (y - dot[1]) ** 2) / 20)
+        image[..., 2] = np.maximum(image[..., 2], (255 * glow).astype(np.uint8))
+        path = tmp_path / "dotted.png"
+        cv2.imwrite(str(path), image)
         store = AvatarStore(config.avatars_dir)
         params = replace(configured(config), still_seconds=0.2)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -66,3 +64,16 @@ def test_auto_takes_what_is_ready_and_records_it(tmp_path: Path, build: Build) -
     assert abs((again.box(0).x1 + again.box(0).x2) / 2 - NOSE[0]) < 6
     assert again.mask(0).shape == (again.crop_box(0).height, again.crop_box(0).width)
     assert np.allclose(again.landmarks(0), by_mesh.landmarks(0), atol=1)  # what is drawn with stays the mesh
+
+
+def test_a_detector_that_errs_leaves_the_face_to_the_mesh_and_says_so(
+    tmp_path: Path, build: Build, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = Config(data_dir=tmp_path / "data", models_dir=tmp_path / "models")
+    by_mesh = build(config, (400, 400))
+    (config.models_dir / "dwpose").mkdir(parents=True)
+    pose_file.write(config.models_dir / "dwpose" / "dw-ll_ucoco_384.onnx")
+    again = build(replace(config, data_dir=tmp_path / "other"), (400, 400))
+    assert again.info.params["detector"] == "dwpose"
+    assert np.array_equal(again.faces.boxes, by_mesh.faces.boxes) and again.faces.usable.all()
+    assert "dotted: dwpose missed 5 of 5 faces" in caplog.text
