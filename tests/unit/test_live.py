@@ -11,7 +11,7 @@ import pytest
 
 from tests.media import tone
 from warmtalk.core.types import Samples
-from warmtalk.media.encode import I420, to_i420
+from warmtalk.media.i420 import I420, to_i420
 from warmtalk.media.live import Fragment, LiveEncoder, LiveSettings
 
 WIDTH, HEIGHT = 64, 48

@@ -18,8 +18,8 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from warmtalk.core.types import CLIP_RATE_HZ, Samples
-from warmtalk.media.encode import I420
 from warmtalk.media.fragments import Packet, Run, fragment, length_prefixed
+from warmtalk.media.i420 import I420
 
 _TICK = Fraction(1, CLIP_RATE_HZ)
 _VIDEO, _SOUND = 1, 2
@@ -117,8 +117,8 @@ class LiveEncoder:
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = _TICK
         stream.codec_context.max_b_frames = 0
-        # OpenCV makes BT.601 pictures: say so, browsers follow. One thread: streams share the cores, slices cost size.
-        more = "keyint=infinite:scenecut=0:threads=1:ipratio=1.1:colorprim=bt709:transfer=bt709:colormatrix=smpte170m"
+        # One thread: streams share the cores, slices cost size.
+        more = "keyint=infinite:scenecut=0:threads=1:ipratio=1.1:colorprim=bt709:transfer=bt709:colormatrix=bt709"
         stream.options = {
             "preset": self._settings.preset,
             "tune": "zerolatency",
