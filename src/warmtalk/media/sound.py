@@ -33,6 +33,7 @@ _LOWEST_HZ, _HIGHEST_HZ = 1_000, 768_000
 _MOST_CHANNELS = 64
 _MP3_SLACK_S = 0.25
 """Encoders count their padding, or do not."""
+_SAID_CHARS = 200
 _KINDS = "Send a wav, mp3, flac or ogg file"
 _WHOLE = "Send the whole file"
 
@@ -140,7 +141,7 @@ class SoundReader:
         status = self._child.wait()
         if status or (self._child.complaint and self.kind != "mp3"):  # players accept mp3 with odd ends
             where = f"after {done / self.rate_hz:.2f} s"
-            raise BadMedia(f"the sound is damaged or cut short {where}: {self._child.complaint}", _WHOLE)
+            raise BadMedia(f"the sound is damaged or cut short {where}: {self._child.complaint[:_SAID_CHARS]}", _WHOLE)
         if self.kind == "flac" and done < self._promised:
             raise BadMedia(f"the flac file is cut short: {done} of {self._promised} samples are there", _WHOLE)
         if self.kind == "mp3" and done + _MP3_SLACK_S * self.rate_hz < self._promised:
@@ -151,7 +152,7 @@ class SoundReader:
 
     def _undecodable(self) -> BadMedia:
         status = self._child.wait()
-        why = self._child.complaint or f"status {status}"
+        why = self._child.complaint[:_SAID_CHARS] or f"status {status}"
         return BadMedia(f"the {self.kind} file holds no sound that can be decoded ({why})", _KINDS)
 
 
