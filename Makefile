@@ -50,7 +50,8 @@ fuzz: $(STAMP)  ## Thousands of spoiled files at the media door (FILES=4000)
 	WARMTALK_FUZZ=$(or $(FILES),4000) $(BIN)/python -m pytest tests/rpc/test_fuzz.py
 
 test-streaming: venv-streaming  ## The tests that need torch: golden vectors, engine, weights
-	.venv-streaming/bin/python -m pip install --quiet 'pytest>=8.3' 'pytest-asyncio>=1.0' 'hypothesis>=6.100'
+	.venv-streaming/bin/python -m pip install --quiet 'pytest>=8.3' 'pytest-asyncio>=1.0' 'hypothesis>=6.100' 'einops>=0.8'
+	.venv-streaming/bin/python -m pip install --quiet --no-deps spandrel==0.4.2
 	.venv-streaming/bin/python -m pytest --confcutdir=tests/torch tests/torch
 
 test-browser: $(STAMP)  ## The talk page in a real Chromium (CHROMIUM=/usr/bin/chromium)

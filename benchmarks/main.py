@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks import blend, card, mesh, speak, steady
+from benchmarks import blend, card, mesh, prep, speak, steady
 
 if __name__ == "__main__":
-    card.show("warmtalk, embedded renderer", [*mesh.measure(), *blend.measure(), *steady.measure(), *speak.measure()])
+    card.show(
+        "warmtalk, embedded renderer",
+        [*mesh.measure(), *blend.measure(), *prep.measure(), *steady.measure(), *speak.measure()],
+    )

@@ -92,6 +92,7 @@ async def enhance(order: Order, restorer: Restorer) -> tuple[int, int]:
     for again. Raises BadMedia, StorageFull, WarmtalkError.
     """
     kind = video_kind(order.source, order.source.name)
+    remux.check_sound(order.source, kind, order.out)
     rate = frame_rate(order.source, kind)
     done = _Done(order)
     restoration = FaceRestoration(restorer, area=order.area, strength=order.strength)
