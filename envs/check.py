@@ -17,9 +17,15 @@ NEEDS = {
         "huggingface_hub",
         "cv2",
         "grpc",
+        "rtmlib",
+        "onnxruntime",
+        "face_alignment",
+        "einops",
         "warmtalk.models.latents",
         "warmtalk.models.face",
-        "einops",
+        "warmtalk.models.dwpose",
+        "warmtalk.models.alignment",
+        "warmtalk.models.bisenet",
     ),
 }
 MUST_NOT = {
