@@ -23,11 +23,9 @@ def checked_format(out: Path) -> str:
 def check_sound(source: Path, kind: str, out: Path) -> None:
     """Raises InvalidInput when `out` cannot hold the sound of `source` as it is."""
     black = ["-f", "lavfi", "-i", "color=s=16x16:d=0.1", *_opened(source, kind), "-map", "0:v", "-map", "1:a?"]
+    made = ["-c:a", "copy", "-strict", "-2", "-t", "0.1", "-f", checked_format(out), "-y", os.devnull]
     try:
-        run(
-            [*black, "-c:a", "copy", "-strict", "-2", "-t", "0.1", "-f", checked_format(out), "-y", os.devnull],
-            "trying",
-        )
+        run([*black, *made], "trying")
     except NotReady:
         raise
     except WarmtalkError as error:
