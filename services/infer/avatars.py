@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any
 
 from warmtalk.core.bundle import AvatarInfo, read_info
-from warmtalk.core.pipeline import WarmAvatar
-from warmtalk.core.ports import FaceRenderer
+from warmtalk.core.pipeline import Model, WarmAvatar
 from warmtalk.store import AvatarStore
 
 log = logging.getLogger(__name__)
@@ -46,14 +44,14 @@ class AvatarCache:
         """Raises InvalidInput, NotFound, NotReady, Damaged."""
         return read_info(self._store.find(avatar_id))
 
-    def get(self, avatar_id: str, name: str, renderer: FaceRenderer[Any]) -> WarmAvatar:
-        """Loads it unless it is warm and unchanged on the volume. `name` is the renderer's."""
+    def get(self, avatar_id: str, name: str, model: Model) -> WarmAvatar:
+        """Loads it unless it is warm and unchanged on the volume. `name` is the model's."""
         key = (avatar_id, name)
         info = self.info(avatar_id)
         warm = self._warm.get(key)
         if warm is None or warm.bundle.info != info:
             log.info("loading avatar %s for %s", avatar_id, name)
-            warm = WarmAvatar(self._store.open(avatar_id, cache_bytes=_FRAME_BYTES), renderer)
+            warm = WarmAvatar(self._store.open(avatar_id, cache_bytes=_FRAME_BYTES), model.renderer, model.blending)
             self._warm[key] = warm
             self._cold = warm.warm()
         self._warm.move_to_end(key)

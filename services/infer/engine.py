@@ -179,7 +179,7 @@ class Engine:
                 f" (it is for: {', '.join(info.renderers)})",
                 "Build it again for that renderer: warmtalk avatar create --replace",
             )
-        return name, self.avatars.get(avatar_id, name, self.models[name].renderer)
+        return name, self.avatars.get(avatar_id, name, self.models[name])
 
     def _run(self) -> None:
         cold = False

@@ -71,7 +71,7 @@ def _write(bundle: Bundle, model: Model, data: bytes, out: Path, config: Config)
         footage = Footage(bundle, config.session.cache_mb << 20)
         with tqdm(unit="frame", desc="rendering", leave=False, disable=None) as bar:
             sound = _sound(data, writer, clock)
-            for patch in render(WarmAvatar(bundle, model.renderer), model.encoder, sound, clock):
+            for patch in render(WarmAvatar(bundle, model.renderer, model.blending), model.encoder, sound, clock):
                 writer.write_i420(footage.picture(patch))
                 bar.update()
         writer.finish()

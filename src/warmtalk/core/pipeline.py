@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from warmtalk.core.blend import BlendRegion
+from warmtalk.core.blend import PLAIN, Blending, BlendRegion
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import WarmtalkError
 from warmtalk.core.ports import BatchRenderer, FaceJob, FaceRenderer, RowRenderer, SpeechEncoder
@@ -30,6 +30,8 @@ class Model:
 
     encoder: SpeechEncoder
     renderer: FaceRenderer[Any]
+    blending: Blending = PLAIN
+    """How its faces are brought into their frames."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,8 +56,10 @@ class Plan:
 class WarmAvatar:
     """One avatar, loaded for one renderer and kept between utterances. One thread only, but for `paste`."""
 
-    def __init__(self, bundle: Bundle, renderer: FaceRenderer[Any]) -> None:
+    def __init__(self, bundle: Bundle, renderer: FaceRenderer[Any], blending: Blending = PLAIN) -> None:
+        """Avatars of the reference, whose faces lie in whole pixels, are blended as there whatever `blending` says."""
         self.bundle = bundle
+        self._blending = PLAIN if bundle.faces.places is None else blending
         self._renderer = renderer
         self._prepared = renderer.prepare(bundle)
         self._regions: OrderedDict[int, BlendRegion] = OrderedDict()
@@ -112,7 +116,8 @@ class WarmAvatar:
             region = self._regions.get(row)
             if region is None:
                 bundle = self.bundle
-                region = BlendRegion(bundle.frame(row), bundle.mask(row), bundle.place(row), bundle.crop_box(row))
+                place, crop = bundle.place(row), bundle.crop_box(row)
+                region = BlendRegion(bundle.frame(row), bundle.mask(row), place, crop, self._blending)
                 self._regions[row] = region
                 self._region_bytes += region.nbytes
                 while self._region_bytes > _REGION_BYTES and len(self._regions) > 1:
