@@ -84,12 +84,9 @@ class LiveEncoder:
         self._number = 0
         self.head = Fragment(self._file.getvalue(), 0, 0, 0, 0, 0, False)
         """ftyp and moov."""
-
-    @property
-    def mime_type(self) -> str:
-        """What MediaSource.isTypeSupported asks for."""
         profile = (self._video.codec_context.extradata or b"")[5:8].hex()
-        return f'video/mp4; codecs="avc1.{profile}, mp4a.40.2"'
+        self.mime_type = f'video/mp4; codecs="avc1.{profile}, mp4a.40.2"'
+        """What MediaSource.isTypeSupported asks for."""
 
     @property
     def samples(self) -> int:
