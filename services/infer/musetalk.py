@@ -17,7 +17,7 @@ def model(models_dir: Path, config: MuseTalkConfig) -> Model:
     """Loads the weights. Raises NotReady, Damaged and InvalidInput with what to do."""
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
-    encoder = WhisperEncoder(load.whisper(models_dir, dtype), device)
+    encoder = WhisperEncoder(load.whisper(models_dir, dtype, device), device)
     networks = MuseTalk(models_dir, config.version, device, dtype)
     renderer = MuseTalkRenderer(networks)
     if device.type == "cuda":  # a CPU would take minutes, to find that it is no match for one stream

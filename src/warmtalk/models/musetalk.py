@@ -69,15 +69,15 @@ class MuseTalk:
     ) -> None:
         """`fold` puts the constant of timestep 0 into the weights. Raises NotReady, Damaged and InvalidInput as
         warmtalk.models.load does."""
-        unet = load.unet(models_dir, version, dtype)
+        unet = load.unet(models_dir, version, dtype, device)
         if fold:
             fold_timestep(unet)
         self.version = version
         self.vae = load.vae_fingerprint(models_dir)
         self.device = device
         self.dtype = dtype
-        self._unet = unet.to(device)
-        self._vae = load.vae(models_dir, dtype, encoder=False).to(device)
+        self._unet = unet
+        self._vae = load.vae(models_dir, dtype, device, encoder=False)
         self._positions = positions().to(device, dtype)
         self._timestep = torch.zeros(1, dtype=torch.int64, device=device)
 
@@ -109,7 +109,7 @@ def fold_timestep(unet: Any) -> None:
     The timestep never changes, so 22 projections a pass (full size) are constants of the checkpoint.
     """
     with torch.inference_mode():
-        sinusoid = unet.time_proj(torch.zeros(1, dtype=torch.int64)).float()
+        sinusoid = unet.time_proj(torch.zeros(1, dtype=torch.int64, device=unet.device)).float()
         embedding = unet.time_embedding.float()(sinusoid)
         for block in unet.modules():
             if getattr(block, "time_emb_proj", None) is not None:
