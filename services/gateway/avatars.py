@@ -31,7 +31,11 @@ _BODY = {
                     "type": "object",
                     "required": ["file"],
                     "properties": {
-                        "file": {"type": "string", "format": "binary", "description": "mp4, mov, webm, mkv, jpg, png"}
+                        "file": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "mp4, mov, webm, mkv, avi, mpg, jpg, png or webp",
+                        }
                     },
                 }
             },

@@ -33,13 +33,13 @@ def model(name: str, config: Config) -> Model:
         from services.infer import musetalk
 
         return musetalk.model(config.models_dir, config.musetalk)
-    return Model(TrainedMouth(), MeshRenderer())
+    return Model(TrainedMouth(), MeshRenderer(config.infer.mouth_strength))
 
 
 def models(config: Config | None = None) -> dict[str, Model]:
     """Renderers of this server by name, the default first. Without a configuration the embedded one alone."""
     if config is None:
-        return {"mesh": Model(TrainedMouth(), MeshRenderer())}
+        return {"mesh": model("mesh", Config())}
     return {name: model(name, config) for name in renderers(config)}
 
 

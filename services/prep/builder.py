@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from importlib.metadata import version
@@ -25,6 +25,7 @@ from services.prep import report
 from services.prep.rows import rows
 from services.prep.scan import Scan, Source, Video, scan
 from services.prep.still import StillMotion
+from services.prep.tools import Tools
 from warmtalk.core.bundle import (
     AvatarInfo,
     Bundle,
@@ -37,19 +38,18 @@ from warmtalk.core.bundle import (
     write_mask,
 )
 from warmtalk.core.errors import BadMedia
-from warmtalk.core.masks import mesh_mask
-from warmtalk.core.types import Box
+from warmtalk.core.ports import FaceParser
 from warmtalk.media.decode import Limits, VideoFrames
 from warmtalk.media.ffmpeg import sniff_file
 from warmtalk.media.process import storage_full
 from warmtalk.media.still import STILL_KINDS, read_still
-from warmtalk.models.face import FaceFinder
+from warmtalk.models.parsers import ParserOptions
 from warmtalk.store import AvatarStore
 
 log = logging.getLogger(__name__)
 
 RENDERERS = ("mesh",)
-RECIPE = 1
+RECIPE = 2
 """Raised when the same source and parameters give another bundle than before: unfinished builds then start anew."""
 ORDER_NOTE = "order.json"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -63,6 +63,10 @@ class BuildParams:
     extra_margin: int = 10
     fps: Fraction = Fraction(25)
     still_seconds: float = 4.0
+    detector: str = "mesh"
+    """One of models.detectors.DETECTORS: not "auto", so that the same parameters give the same avatar everywhere."""
+    parsing: ParserOptions = field(default_factory=ParserOptions)
+    """Not "auto" either."""
 
     def record(self) -> dict[str, Any]:
         """As kept in avatar.json. Two builds of one source with equal records are the same avatar."""
@@ -71,7 +75,11 @@ class BuildParams:
             "extra_margin": self.extra_margin,
             "fps": str(self.fps),
             "still_seconds": self.still_seconds,
-            "mask": "mesh-jaw",
+            "detector": self.detector,
+            "parsing": self.parsing.name,
+            "parsing_mode": self.parsing.mode,
+            "cheek_width_left": self.parsing.cheeks[0],
+            "cheek_width_right": self.parsing.cheeks[1],
         }
 
     @classmethod
@@ -82,6 +90,12 @@ class BuildParams:
             int(record["extra_margin"]),
             Fraction(record["fps"]),
             float(record["still_seconds"]),
+            str(record["detector"]),
+            ParserOptions(
+                str(record["parsing"]),
+                str(record["parsing_mode"]),
+                (int(record["cheek_width_left"]), int(record["cheek_width_right"])),
+            ),
         )
 
 
@@ -118,12 +132,14 @@ Report = Callable[[Progress], None]
 class Builder:
     """Builds one avatar at a time, in the thread that made it."""
 
-    def __init__(self, store: AvatarStore, limits: Limits, latents: LatentMaker | None = None) -> None:
+    def __init__(
+        self, store: AvatarStore, limits: Limits, latents: LatentMaker | None = None, tools: Tools | None = None
+    ) -> None:
         """With `latents` the avatars are prepared for MuseTalk too."""
         self._store = store
         self._limits = limits
         self._latents = latents
-        self._finder: FaceFinder | None = None
+        self._tools = tools or Tools()
 
     def build(self, order: Order, tell: Report) -> AvatarInfo:
         """Puts the finished bundle in its place, instead of an older one. Reuses what an earlier try of the same
@@ -159,11 +175,11 @@ class Builder:
         )
         if not faces.usable.any():
             raise _no_face(order.source_name, frames)
-        _write_masks(work, faces, _counter("writing", tell))
         write_faces(work, faces)
         write_json(work / "report.json", report.report(frames))
         info = _info(order, found, faces)
         write_info(work, info)
+        _write_masks(work, self._tools.parser(order.params.parsing), _counter("writing", tell))
         if self._latents is None:
             return info
         write_latents(work, self._latents(Bundle(work), _counter("encoding faces", tell)))
@@ -172,24 +188,23 @@ class Builder:
         return info
 
     def _open(self, order: Order, stack: ExitStack) -> Source:
-        self._finder = self._finder or FaceFinder()
+        spotter = self._tools.spotter(order.params.detector)
         if sniff_file(order.source) not in STILL_KINDS:
             frames = VideoFrames(order.source, order.params.fps, self._limits, name=order.source_name)
-            return Video(stack.enter_context(frames), self._finder)
+            return Video(stack.enter_context(frames), spotter)
         image = read_still(order.source, name=order.source_name)
-        found = self._finder.find(image)
+        found = spotter.spot(image)
         if not found:
             raise _no_face(order.source_name, [])
-        face = max(found, key=lambda one: one.box.width * one.box.height)
         count = max(round(order.params.still_seconds * order.params.fps), 2)
-        return StillMotion(image, face.landmarks, count, float(order.params.fps))
+        return StillMotion(image, found[0], count, float(order.params.fps))
 
 
-def _write_masks(work: Path, faces: Faces, on_frame: Callable[[int, int], None]) -> None:
-    usable = np.flatnonzero(faces.usable).tolist()
+def _write_masks(work: Path, parser: FaceParser, on_frame: Callable[[int, int], None]) -> None:
+    bundle = Bundle(work)
+    usable = np.flatnonzero(bundle.faces.usable).tolist()
     for done, row in enumerate(usable, start=1):
-        face, crop = (Box(*map(int, boxes[row])) for boxes in (faces.boxes, faces.crop_boxes))
-        write_mask(work, row, mesh_mask(faces.landmarks[row], face, crop))
+        write_mask(work, row, parser.mask(bundle, row))
         on_frame(done, len(usable))
 
 

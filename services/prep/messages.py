@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,8 @@ from services.prep.jobs import Build, State
 from warmtalk.config import Config
 from warmtalk.core.bundle import AvatarInfo
 from warmtalk.core.errors import InvalidInput
+from warmtalk.models import detectors, parsers
+from warmtalk.models.parsers import ParserOptions
 from warmtalk.rpc.convert import frame_rate, frame_rate_message
 from warmtalk.v1 import prep_pb2
 
@@ -24,11 +27,29 @@ def params(message: prep_pb2.AvatarParams, config: Config) -> BuildParams:
     """What is unset is taken from the configuration. Raises InvalidInput outside the proto's ranges."""
     margin = message.extra_margin if message.HasField("extra_margin") else config.prep.extra_margin
     seconds = message.still_seconds if message.HasField("still_seconds") else config.prep.still_seconds
-    return BuildParams(
+    return replace(
+        configured(config),
         bbox_shift=int(_within(message.bbox_shift, -100, 100, "bbox_shift")),
         extra_margin=int(_within(margin, 0, 100, "extra_margin")),
         fps=frame_rate(message.frame_rate, config.fps, highest=HIGHEST_FPS),
         still_seconds=_within(seconds, 1, 30, "still_seconds"),
+    )
+
+
+def configured(config: Config) -> BuildParams:
+    """What the configuration says, "auto" replaced by what is ready here. Raises NotReady, InvalidInput."""
+    prep = config.prep
+    return BuildParams(
+        bbox_shift=config.bbox_shift,
+        extra_margin=prep.extra_margin,
+        fps=config.fps,
+        still_seconds=prep.still_seconds,
+        detector=detectors.choose(prep.detector, config.models_dir),
+        parsing=ParserOptions(
+            parsers.choose(prep.parsing, config.models_dir),
+            prep.parsing_mode,
+            (prep.cheek_width_left, prep.cheek_width_right),
+        ),
     )
 
 

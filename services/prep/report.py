@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from warmtalk.core.faces import face_box, ibug68
 from warmtalk.core.types import Box, Points
 
 SMALLEST_FACE = 32
@@ -38,9 +37,8 @@ class FrameReport:
     """0 to 1, how sure the finder was; low where something hides the face."""
 
 
-def judge(mesh: Points, width: int, height: int, *, bbox_shift: int, extra_margin: int) -> tuple[Box | None, str]:
-    """The face box of a [468, 2] mesh, and why it cannot be used; "" when it can."""
-    box = face_box(ibug68(mesh), height, bbox_shift=bbox_shift, extra_margin=extra_margin)
+def judge(box: Box | None, mesh: Points, width: int, height: int) -> tuple[Box | None, str]:
+    """The face box of a [468, 2] mesh, None where it is too small, and why it cannot be used; "" when it can."""
     if box is None or box.width < SMALLEST_FACE or box.height < SMALLEST_FACE:
         return None, "the face is too small"
     if abs(turned(mesh)) > MOST_TURNED:

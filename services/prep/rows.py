@@ -7,9 +7,10 @@ import numpy.typing as npt
 
 from services.prep.report import FrameReport, judge, turned
 from services.prep.scan import Scan
+from services.prep.spot import box_points
 from services.prep.track import main_face, steady
 from warmtalk.core.bundle import Faces
-from warmtalk.core.faces import crop_box
+from warmtalk.core.faces import crop_box, face_box
 from warmtalk.core.types import Box
 
 
@@ -23,16 +24,18 @@ def rows(found: Scan, *, bbox_shift: int, extra_margin: int, quiet: bool) -> tup
     present = chosen >= 0
     landmarks = np.zeros((found.frames, 468, 2), np.float32)
     landmarks[present] = seen.landmarks[chosen[present]]
+    apart = np.full((found.frames, 68, 2), np.nan, np.float32)
+    apart[present] = seen.apart[chosen[present]]
     if quiet:
         landmarks, present = steady(landmarks, present)
+    points = box_points(landmarks, apart)
     counts = np.bincount(seen.frame, minlength=found.frames)
     boxes = np.zeros((found.frames, 4), np.int32)
     reports: list[FrameReport] = []
     for i in range(found.frames):
         if present[i]:
-            box, reason = judge(
-                landmarks[i], found.width, found.height, bbox_shift=bbox_shift, extra_margin=extra_margin
-            )
+            box = face_box(points[i], found.height, bbox_shift=bbox_shift, extra_margin=extra_margin)
+            box, reason = judge(box, landmarks[i], found.width, found.height)
             one = _seen(found, i, landmarks[i], int(chosen[i]), int(counts[i]), box, reason)
             if not reason and box is not None:
                 boxes[i] = box.as_tuple()

@@ -17,24 +17,13 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from services.prep.spot import Sighting, Spotter, extent
 from services.prep.track import Sightings
 from warmtalk.core.bundle import SEGMENT_FRAMES
 from warmtalk.core.types import Box, Image, Points
 from warmtalk.media.segments import SegmentWriter
-from warmtalk.models.face import FaceFinder
 
-MOST_FACES = 4
-"""Kept of one frame, the largest."""
 _LOOK_SIDE = 128
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sighting:
-    """One face of one frame."""
-
-    score: float
-    landmarks: Points
-    """[468, 2] frame pixels."""
 
 
 class Source(Protocol):
@@ -55,9 +44,9 @@ class Source(Protocol):
 class Video:
     """A film, looked at frame by frame."""
 
-    def __init__(self, frames: VideoLike, finder: FaceFinder) -> None:
+    def __init__(self, frames: VideoLike, spotter: Spotter) -> None:
         self._frames = frames
-        self._finder = finder
+        self._spotter = spotter
         self._near: Box | None = None
 
     @property
@@ -68,11 +57,10 @@ class Video:
         return iter(self._frames)
 
     def look(self, index: int, image: Image) -> list[Sighting]:
-        found = self._finder.find(image, near=self._near)
-        found.sort(key=lambda face: -face.box.width * face.box.height)
+        found = self._spotter.spot(image, self._near)
         if found:
-            self._near = found[0].box
-        return [Sighting(face.score * face.mesh_score, face.landmarks) for face in found[:MOST_FACES]]
+            self._near = extent(found[0].landmarks)
+        return found
 
 
 class VideoLike(Protocol):
@@ -124,18 +112,20 @@ def scan(source: Source, work: Path, rate: Fraction, on_frame: Callable[[int, in
 def _watch(
     source: Source, segment: Iterator[tuple[int, Image]], writer: SegmentWriter, on_frame: Callable[[int, int], None]
 ) -> tuple[Sightings, int]:
-    rows: list[tuple[int, float, float, Points]] = []
+    rows: list[tuple[int, float, float, Points, Points]] = []
     index = -1
     for index, image in segment:
         writer.write(image)
         rows += [
-            (index, face.score, _sharpness(image, face.landmarks), face.landmarks) for face in source.look(index, image)
+            (index, face.score, _sharpness(image, face.landmarks), face.landmarks, face.apart)
+            for face in source.look(index, image)
         ]
         on_frame(index + 1, source.expected)
     landmarks = np.array([row[3] for row in rows], np.float32).reshape(-1, 468, 2)
+    apart = np.array([row[4] for row in rows], np.float32).reshape(-1, 68, 2)
     columns = [np.array([row[i] for row in rows]) for i in range(3)]
     seen = Sightings(
-        columns[0].astype(np.int32), columns[1].astype(np.float32), columns[2].astype(np.float32), landmarks
+        columns[0].astype(np.int32), columns[1].astype(np.float32), columns[2].astype(np.float32), landmarks, apart
     )
     return seen, index + 1
 

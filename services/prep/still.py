@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.prep.blink import Blinker
-from services.prep.scan import Sighting
+from services.prep.spot import Sighting
 from warmtalk.core.types import Box, Image, Points
 
 _Array = npt.NDArray[np.float32]
@@ -60,8 +60,10 @@ _LARGEST = np.array([sum(abs(wave.size) for wave in group) for group in _MOVEMEN
 class StillMotion:
     """A source (see scan.Source) made of one photo. One thread."""
 
-    def __init__(self, image: Image, mesh: Points, frames: int, fps: float) -> None:
-        """`image` [H, W, 3] uint8 BGR, `mesh` [468, 2] its face, `frames` of one way through the cycle."""
+    def __init__(self, image: Image, face: Sighting, frames: int, fps: float) -> None:
+        """`image` [H, W, 3] uint8 BGR and its face, `frames` of one way through the cycle."""
+        mesh = face.landmarks
+        self._apart = face.apart
         self.expected = frames
         self._fps = fps
         self._blinker = Blinker(image, mesh)
@@ -74,7 +76,7 @@ class StillMotion:
         return (self.frame(index) for index in range(self.expected))
 
     def look(self, index: int, image: Image) -> list[Sighting]:
-        return [Sighting(1.0, self.mesh(index))]
+        return [Sighting(1.0, self.mesh(index), self._apart)]
 
     def frame(self, index: int) -> Image:
         source, box = self._blinker.image(self._closed(index)), self._box

@@ -35,6 +35,8 @@ class Sightings:
     """[m] variance of the Laplacian of the face at 128 x 128."""
     landmarks: _Array
     """[m, 468, 2] frame pixels."""
+    apart: _Array
+    """[m, 68, 2] pixels from the mesh's iBUG points to the detector's; NaN where it does not see the face."""
 
     def __len__(self) -> int:
         return len(self.frame)

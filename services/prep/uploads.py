@@ -16,13 +16,12 @@ from typing import BinaryIO
 from warmtalk.core.bundle import write_json
 from warmtalk.core.errors import BadMedia, Interrupted, InvalidInput, NotFound
 from warmtalk.media.decode import video_kind
-from warmtalk.media.ffmpeg import sniff_file
+from warmtalk.media.ffmpeg import HEAD_BYTES, sniff_file
 from warmtalk.media.process import storage
 from warmtalk.media.still import STILL_KINDS
 
 KEPT_S = 3600.0
 _ID = re.compile(r"[0-9a-f]{32}")
-_SNIFFED_BYTES = 16
 _NAME_CHARS = 255
 
 
@@ -126,7 +125,7 @@ class Incoming:
         with self._busy, storage(f"taking {self._name}"):
             self._open_file().write(data)
             self._size += len(data)
-            if not self._sniffed and self._size >= _SNIFFED_BYTES:
+            if not self._sniffed and self._size >= HEAD_BYTES:
                 self._open_file().flush()
                 self._sniff()
         self._digest.update(data)

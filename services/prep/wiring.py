@@ -8,9 +8,11 @@ import logging
 from importlib.util import find_spec
 from pathlib import Path
 
-from services.prep.builder import Builder, BuildParams, LatentMaker, Order
+from services.prep.builder import Builder, LatentMaker, Order
 from services.prep.jobs import Jobs
+from services.prep.messages import configured
 from services.prep.servicer import PrepServicer
+from services.prep.tools import Tools
 from services.prep.uploads import UploadStore
 from warmtalk.config import Config
 from warmtalk.core.errors import WarmtalkError
@@ -30,11 +32,16 @@ def build(config: Config) -> tuple[Server, Jobs]:
     """A server that is not started yet, and its jobs, to be started before it and closed after it."""
     store = AvatarStore(config.avatars_dir)
     uploads = UploadStore(config.avatars_dir / ".uploads", config.prep.max_upload_mb << 20)
-    limits = Limits(config.prep.max_source_s, config.prep.max_source_pixels)
-    jobs = Jobs(store, uploads, lambda: Builder(store, limits, latent_maker(config)), config.prep.max_queue)
+    jobs = Jobs(store, uploads, lambda: builder(config, store), config.prep.max_queue)
     server = Server(config.prep.listen, SERVICE, api_key=config.api_key)
     prep_pb2_grpc.add_PrepServiceServicer_to_server(PrepServicer(config, store, uploads, jobs), server.grpc)
     return server, jobs
+
+
+def builder(config: Config, store: AvatarStore) -> Builder:
+    """To be used in the thread that calls this."""
+    limits = Limits(config.prep.max_source_s, config.prep.max_source_pixels)
+    return Builder(store, limits, latent_maker(config), Tools(config.models_dir, config.musetalk.device))
 
 
 def latent_maker(config: Config) -> LatentMaker | None:
@@ -72,7 +79,7 @@ def prepare(config: Config, jobs: Jobs) -> None:
         sniff_file(source)
         with open(source, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        params = BuildParams(config.bbox_shift, config.prep.extra_margin, config.fps, config.prep.still_seconds)
+        params = configured(config)
         jobs.submit(Order(checked_id(config.avatar_id, "avatar_id"), source, source.name, digest, params))
     except WarmtalkError as error:
         log.error("%s is not prepared: %s", config.avatar_id, error)

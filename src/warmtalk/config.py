@@ -30,10 +30,31 @@ class PrepConfig:
     listen: str = _key("127.0.0.1:50051", "Address to serve on: host:port, or unix:PATH.")
     extra_margin: int = _key(10, "Room under the chin, in pixels.")
     still_seconds: float = _key(4.0, "Seconds of idle motion made from a still image.")
+    detector: str = _key(
+        "auto",
+        "What finds the face box: mesh (embedded), dwpose (as MuseTalk itself), face-alignment, or auto: dwpose where "
+        "it is ready, then face-alignment, then mesh. warmtalk doctor says what is ready.",
+    )
+    parsing: str = _key(
+        "auto", "What cuts the mask: mesh (embedded), bisenet (as MuseTalk itself), or auto: bisenet where it is ready."
+    )
+    parsing_mode: str = _key("jaw", "What a mask of bisenet holds: jaw, neck, or raw (skin and mouth alone, as v1).")
+    cheek_width_left: int = _key(90, "Half width of the band that bisenet's jaw mode leaves unshrunk, of 512 pixels.")
+    cheek_width_right: int = _key(90, "The same to the right; MuseTalk's left_cheek_width and right_cheek_width.")
     max_upload_mb: int = _key(512, "Largest source file, in MiB.")
     max_source_s: float = _key(600.0, "Longest source video, in seconds.")
     max_source_pixels: int = _key(4096 * 2304, "Largest source frame, width times height.")
     max_queue: int = _key(16, "Builds that may wait; one runs at a time.")
+
+    def __post_init__(self) -> None:
+        _one_of("prep.detector", self.detector, ("auto", "mesh", "dwpose", "face-alignment"))
+        _one_of("prep.parsing", self.parsing, ("auto", "mesh", "bisenet"))
+        _one_of("prep.parsing_mode", self.parsing_mode, ("jaw", "neck", "raw"))
+        for side in ("left", "right"):
+            width = getattr(self, f"cheek_width_{side}")
+            if not 0 <= width <= 256:
+                key = f"prep.cheek_width_{side}"
+                raise InvalidInput(f"{key} is {width}", "Use 0 to 256", field=key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +63,7 @@ class InferConfig:
     renderer: str = _key("mesh", "Renderer when a request names none.")
     max_streams: int = _key(8, "Utterances rendered at once.")
     cache_mb: int = _key(2048, "Memory for warm avatars, in MiB.")
+    mouth_strength: float = _key(1.0, "How much the embedded renderer's mouth moves: 0.3 (mumbles) to 2.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +145,9 @@ class Config:
             raise InvalidInput(f"batch_size is {self.batch_size}", "Use 1 to 8", field="batch_size")
         if not 1 <= self.fps <= 60:
             raise InvalidInput(f"fps is {self.fps}", "Use 1 to 60", field="fps")
+        if not 0.3 <= self.infer.mouth_strength <= 2:
+            strength = self.infer.mouth_strength
+            raise InvalidInput(f"infer.mouth_strength is {strength}", "Use 0.3 to 2", field="infer.mouth_strength")
         if not all("!" <= one <= "~" for one in self.api_key):
             raise InvalidInput(
                 "api_key has a blank or a letter that no header can carry",
@@ -207,6 +232,11 @@ def _parsed(value: Any, hint: Any, key: str) -> Any:
         raise InvalidInput(
             f"{key} is {value!r}, which is not a {getattr(hint, '__name__', hint)}", "Correct it", field=key
         ) from error
+
+
+def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InvalidInput(f"{key} is {value!r}", f"Use {', '.join(known)}", field=key)
 
 
 def _page() -> str:

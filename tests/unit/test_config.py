@@ -53,6 +53,7 @@ def test_an_empty_variable_is_as_good_as_unset() -> None:
         ("batch_size: 9", "batch_size is 9"),
         ("preparation: perhaps", "preparation is 'perhaps'"),
         ("fps: 0", "fps is 0"),
+        ("infer: {mouth_strength: 3}", "infer.mouth_strength is 3.*Use 0.3 to 2"),
         ("fps: 1/0", "fps is '1/0'"),
         ("- a\n- b", "not a mapping"),
         ("a: [", "cannot be read"),

@@ -17,8 +17,10 @@ from warmtalk.core.types import Box, Features, Image
 from warmtalk.models import mesh
 from warmtalk.models.face import FaceFinder
 from warmtalk.models.mesh import MeshAvatar, MeshRenderer, steady
+from warmtalk.models.mesh_donor import Teeth
+from warmtalk.models.mesh_habit import MOST_BY_LIPS, habit_of
 from warmtalk.models.mesh_lips import ACROSS, correct_lips
-from warmtalk.models.mesh_shape import face_pixels, lip_gap, mouth_width, prepare_shape
+from warmtalk.models.mesh_shape import cut_face, eye_distance, face_pixels, lip_gap, mouth_width, prepare_shape
 from warmtalk.models.mesh_warp import warp
 
 RENDERER = MeshRenderer()
@@ -79,7 +81,7 @@ def draw(avatar: MeshAvatar, *shapes: MouthShape, row: int = 0) -> list[Image]:
 
 
 def source(avatar: MeshAvatar, row: int = 0) -> Image:
-    return mesh.cut_face(avatar.bundle.frame(row), avatar.bundle.box(row))
+    return cut_face(avatar.bundle.frame(row), avatar.bundle.box(row))
 
 
 def teeth_and_depth(face: Image, avatar: MeshAvatar) -> tuple[int, int]:
@@ -218,7 +220,7 @@ def test_no_pose_is_too_odd(portrait: Image, avatar: MeshAvatar, turn: float, ro
     odd = (((points - centre) * (turn, 1)) @ rotation.T + centre).astype(np.float32)
     low, high = odd.min(0).astype(int), odd.max(0).astype(int)
     box = Box(int(low[0]), int(low[1]), int(high[0]) + 1, int(high[1]) + 11)
-    shape = prepare_shape(mesh.cut_face(portrait, box), odd, box, rest_width=0.8)
+    shape = prepare_shape(cut_face(portrait, box), odd, box, rest_width=0.8)
     for want in (LEAST, MOST):
         moved = warp(shape, want)
         assert np.isfinite(moved.map_x).all() and np.isfinite(moved.map_y).all()
@@ -234,3 +236,74 @@ def test_the_line_between_closed_lips_is_found_in_the_picture(off: float) -> Non
     upper, lower = correct_lips(cv2.GaussianBlur(picture, (0, 0), 2), line, line + np.float32([[0, 0.02]]), frame)
     assert np.array_equal(upper, lower)
     assert np.abs(upper[8:25] - off).max() < 0.015
+
+
+@pytest.fixture(scope="module")
+def talker(
+    tmp_path_factory: pytest.TempPathFactory, avatar: MeshAvatar, finder: FaceFinder
+) -> tuple[MeshAvatar, MeshAvatar]:
+    """Someone who speaks and has green teeth, and the same without teeth of the source's own."""
+    openings = [0.0, 0.0, 0.0, 0.04, 0.08, 0.12, 0.16, 0.16, 0.16, 0.12, 0.08, 0.04, 0.0, 0.0]
+    faces = draw(avatar, *map(MouthShape, openings))
+    frames = [pasted(avatar, green_teeth(face, avatar)) for face in faces]
+    bundle = make_bundle(tmp_path_factory.mktemp("talker") / "talker", frames, finder)
+    talks = RENDERER.prepare(bundle)
+    return talks, MeshAvatar(bundle, talks.landmarks, talks.habit, Teeth(None, None))
+
+
+def green_teeth(face: Image, avatar: MeshAvatar) -> Image:
+    points = face_pixels(avatar.bundle.landmarks(0), avatar.bundle.box(0)).astype(int)
+    place = np.s_[points[0, 1] + 4 : points[17, 1], points[61, 0] + 25 : points[291, 0] - 25]
+    light, red, _ = cv2.split(cv2.cvtColor(face[place], cv2.COLOR_BGR2LAB))
+    teeth = ((red < 134) & (light > 105)).astype(np.float32)[..., None]
+    painted = face.copy()
+    painted[place] = np.round(face[place] * (1 - teeth * np.float32([0.3, 0.0, 0.3]))).astype(np.uint8)
+    return painted
+
+
+def greenness(face: Image) -> float:
+    """Green above red and blue, summed over the mouth; skin has none."""
+    blue, green, red = (plane.astype(np.int32) for plane in cv2.split(face[150:200, 78:178]))
+    return float(np.clip(green - np.maximum(blue, red), 0, None).sum())
+
+
+def test_a_source_that_speaks_lends_its_own_teeth(talker: tuple[MeshAvatar, MeshAvatar]) -> None:
+    """Drawn on a frame whose lips are closed: what shows can only come from another frame."""
+    own, drawn = talker
+    assert own.teeth.upper is not None
+    shape = MouthShape(0.12)
+    assert greenness(draw(own, shape)[0]) > 10 * greenness(draw(drawn, shape)[0]) + 500
+    assert greenness(draw(own, MouthShape(0))[0]) < 0.05 * greenness(draw(own, shape)[0])
+
+
+def test_lent_teeth_stay_with_the_head(talker: tuple[MeshAvatar, MeshAvatar]) -> None:
+    """The upper teeth end at the same height, whatever the opening and whatever the source's mouth does."""
+    own, _ = talker
+    ends = []
+    for row, opening in ((0, 0.12), (0, 0.2), (4, 0.17), (7, 0.2), (13, 0.14)):
+        (face,) = draw(own, MouthShape(opening), row=row)
+        blue, green, red = (plane.astype(np.int32) for plane in cv2.split(face[128:, 118:138]))
+        end = 128 + int(np.flatnonzero((green - np.maximum(blue, red)).mean(1) > 0)[-1])
+        box = own.bundle.box(row)
+        ends.append(box.y1 + end * box.height / 256)
+    assert max(ends) - min(ends) < 0.02 * float(eye_distance(own.landmarks[0]))
+
+
+def test_strength_scales_the_opening_and_closed_stays_closed(avatar: MeshAvatar, finder: FaceFinder) -> None:
+    seen = []
+    for strength in (0.5, 1.0, 1.6):
+        renderer = MeshRenderer(strength)
+        closed, opened = renderer.render(avatar, [0, 0], to_features(MouthShape(press=1), MouthShape(0.12)))
+        assert np.array_equal(closed, draw(avatar, MouthShape(press=1))[0])
+        seen.append(float(lip_gap(finder.find(pasted(avatar, opened))[0].landmarks)))
+    assert seen[0] < 0.75 * seen[1] and seen[2] > 1.3 * seen[1]
+
+
+def test_a_habit_is_read_where_the_source_shows_it(talker: tuple[MeshAvatar, MeshAvatar], avatar: MeshAvatar) -> None:
+    smile, talks = avatar.habit, talker[0].habit
+    assert smile.own_teeth == 1 and smile.reach == 1
+    assert talks.own_teeth == 0 and talks.reach != 1
+    points = talker[0].landmarks.copy()
+    still = habit_of(points[:3])
+    points[:, 17, 1] += 0.2 * float(eye_distance(points[0]))  # a thicker lower lip
+    assert still.reach < habit_of(points[:3]).reach == pytest.approx(1 + MOST_BY_LIPS)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from services.prep.blink import Blinker
+from services.prep.spot import Sighting
 from services.prep.still import StillMotion
 from tests.footage import portrait
 from warmtalk.core.types import Image, Points
@@ -20,9 +21,13 @@ def mesh() -> Points:
     return FaceFinder().find(portrait())[0].landmarks
 
 
+def seen(mesh: Points) -> Sighting:
+    return Sighting(1.0, mesh, np.zeros((68, 2), np.float32))
+
+
 @pytest.fixture(scope="module")
 def motion(mesh: Points) -> StillMotion:
-    return StillMotion(portrait(), mesh, FRAMES, 25.0)
+    return StillMotion(portrait(), seen(mesh), FRAMES, 25.0)
 
 
 def test_the_face_moves_but_little(motion: StillMotion, mesh: Points) -> None:
@@ -71,7 +76,7 @@ def test_blinks_once_in_four_seconds(motion: StillMotion) -> None:
 
 
 def test_short_stills_do_not_blink(mesh: Points) -> None:
-    short = StillMotion(portrait(), mesh, 25, 25.0)
+    short = StillMotion(portrait(), seen(mesh), 25, 25.0)
     gap = [float(np.linalg.norm(short.mesh(i)[159] - short.mesh(i)[145])) for i in range(25)]
     assert min(gap) > 0.8 * max(gap)
     speed = np.abs(np.diff([short.mesh(i)[1] for i in range(25)], axis=0)).max()

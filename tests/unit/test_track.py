@@ -21,7 +21,8 @@ def sightings(*rows: tuple[int, npt.NDArray[np.float32]]) -> Sightings:
     ordered = sorted(rows, key=lambda row: row[0])
     ones = np.ones(len(rows), np.float32)
     landmarks = np.array([row[1] for row in ordered], np.float32).reshape(-1, 468, 2)
-    return Sightings(np.array([row[0] for row in ordered], np.int32), ones, ones, landmarks)
+    apart = np.zeros((len(rows), 68, 2), np.float32)
+    return Sightings(np.array([row[0] for row in ordered], np.int32), ones, ones, landmarks, apart)
 
 
 def places(seen: Sightings, frames: int) -> list[int]:

@@ -26,7 +26,9 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     avatar = verbs.add_parser("avatar", help="make, list, show and delete avatars").add_subparsers(
         required=True, metavar="ACTION"
     )
-    create = avatar.add_parser("create", help="make an avatar of a video (mp4, mov, webm, mkv) or a photo (jpg, png)")
+    create = avatar.add_parser(
+        "create", help="make an avatar of a video (mp4, mov, webm, mkv, avi, mpg) or a photo (jpg, png, webp)"
+    )
     create.add_argument("id", help="1 to 63 of a-z, 0-9, '_' and '-'")
     create.add_argument("source", type=Path, help="the video or photo: one person, facing the camera")
     create.add_argument("--bbox-shift", type=int, help="pixels; positive opens the mouth more (default: configured)")

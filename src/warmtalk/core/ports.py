@@ -8,7 +8,42 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import WarmtalkError
-from warmtalk.core.types import Features, FrameClock, Image, Samples
+from warmtalk.core.types import Box, Features, FrameClock, Image, Mask, Points, Samples
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectedFace:
+    """One face of a picture."""
+
+    score: float
+    """0 to 1."""
+    points: Points
+    """[68, 2] iBUG points in picture pixels; may lie outside the picture."""
+
+
+class FaceDetector(Protocol):
+    """Where the faces of a picture are, and where each has its 68 points: the face box follows from them."""
+
+    name: str
+    """As in the configuration and in avatar.json."""
+
+    def detect(self, image: Image, hints: Sequence[Box] = ()) -> list[DetectedFace]:
+        """Faces of a picture, best first; [] when there is none. Not thread-safe.
+
+        `hints` are where the mesh finder saw faces: a detector may look closer there, or not at all.
+        """
+        ...
+
+
+class FaceParser(Protocol):
+    """Which part of a row's picture the drawn face may take."""
+
+    name: str
+    """As in the configuration and in avatar.json."""
+
+    def mask(self, bundle: Bundle, row: int) -> Mask:
+        """[S, S] blend mask over the crop box of a usable row. Not thread-safe."""
+        ...
 
 
 class PreparedAvatar(Protocol):

@@ -6,8 +6,10 @@ import io
 import logging
 import re
 import select
+import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,16 +22,17 @@ import numpy as np
 
 from warmtalk.core.errors import BadMedia
 from warmtalk.core.types import Image
-from warmtalk.media.ffmpeg import VIDEO_DEMUXERS, ffmpeg, safe_input, sniff_file
+from warmtalk.media.ffmpeg import VIDEO_DEMUXERS, ffmpeg, refusal, safe_input, sniff_file
+from warmtalk.media.guard import FILM, environment, guarded
 from warmtalk.media.probe import hdr_filter
 
 log = logging.getLogger(__name__)
 
 STALL_S = 60.0
-"""A decoder that gives nothing for so long is stopped."""
-CPU_LIMIT_S = 3600
-"""Most CPU time of one decoder, for files made to be slow."""
+"""A decoder that was waited for so long, in all, is stopped. Every frame that it gives adds FRAME_S."""
+FRAME_S = 1.0
 _DURATION = re.compile(rb"Duration: (\d+):(\d+):([\d.]+)")
+_NOT_LISTED = re.compile(r"Codec \((\S+)\) not on whitelist")
 _PPM_HEADER_BYTES = 64
 _KEPT_LINES = 100
 _LINE_BYTES = 4096
@@ -58,6 +61,7 @@ class VideoFrames:
         self.name = name or path.name
         self._rate = rate
         self._limits = limits
+        self._patience_s = STALL_S
         self._child = _start(path, self.name, rate, limits)
         assert self._child.stdout is not None and self._child.stderr is not None
         self._pipe = self._child.stdout
@@ -91,6 +95,7 @@ class VideoFrames:
                 )
             size = (image.shape[1], image.shape[0])
             count += 1
+            self._patience_s = min(self._patience_s + FRAME_S, STALL_S)
             yield image
         self._check_end(count)
 
@@ -124,8 +129,10 @@ class VideoFrames:
     def _fill(self, view: memoryview) -> bool:
         """Reads until `view` is full. False when the child ended before."""
         while view:
-            if not select.select([self._pipe], [], [], STALL_S)[0]:
-                raise BadMedia(f"{self.name} cannot be decoded: nothing came for {STALL_S:g} s", "Convert it to H.264")
+            began = time.monotonic()
+            if not select.select([self._pipe], [], [], max(self._patience_s, 0))[0]:
+                raise self._too_slow()
+            self._patience_s -= time.monotonic() - began
             got = self._pipe.readinto(view)  # type: ignore[attr-defined]  # unbuffered, so a raw file
             if not got:
                 return False
@@ -138,43 +145,59 @@ class VideoFrames:
         said = self._words.text()
         if "exceeds specified max pixel count" in said or "Picture size" in said:
             raise self._too_large(f"of more than {self._limits.pixels} pixels a frame")
+        if "Cannot allocate memory" in said or "Resource temporarily unavailable" in said:  # the latter of threads
+            raise BadMedia(
+                f"{self.name} takes too much memory to decode", "Scale it down, or convert it to H.264 in mp4"
+            )
+        if code in (-signal.SIGXCPU, -signal.SIGKILL):
+            raise self._too_slow()
         if any(sign in said for sign in ("moov atom not found", "partial file", "File ended prematurely")):
             raise BadMedia(f"{self.name} is cut off: its end is missing", "Upload it again, or export it once more")
         if "matches no streams" in said or "does not contain any stream" in said:
             raise BadMedia(f"{self.name} holds no picture", "Use a video, or a photo as jpg or png")
+        if code and (refused := _NOT_LISTED.findall(said)) and "while opening decoder" in said:
+            raise BadMedia(f"{self.name} is coded as {refused[-1]}, which is not read", "Convert it to H.264 in mp4")
         if code or not count:
             log.info("ffmpeg on %s ended with %d: %s", self.name, code, said)
             raise BadMedia(f"{self.name} cannot be decoded{_last_word(said)}", "Convert it to H.264 in mp4")
+
+    def _too_slow(self) -> BadMedia:
+        return BadMedia(f"{self.name} takes too long to decode: it was given up", "Convert it to H.264 in mp4")
 
     def _too_large(self, what: str) -> BadMedia:
         return BadMedia(f"{self.name} is too large: {what}", f"Scale it down to at most {self._limits.pixels} pixels")
 
 
 def video_kind(path: Path, name: str) -> str:
-    """The demuxer for this file by its first bytes. Raises BadMedia for anything but a video that we take."""
+    """Kind of this video by its first bytes. Raises BadMedia for anything but a video that we take."""
     kind = sniff_file(path)
     if kind not in VIDEO_DEMUXERS:
-        raise BadMedia(f"{name} is not a video or picture that can be read", "Use mp4, mov, webm, mkv, jpg or png")
-    return VIDEO_DEMUXERS[kind]
+        raise refusal(name, kind)
+    return kind
 
 
 def _start(path: Path, name: str, rate: Fraction, limits: Limits) -> subprocess.Popen[bytes]:
-    demuxer = video_kind(path, name)
+    kind = video_kind(path, name)
     # Pixels not square are made square and odd sides even; the colour matrix of the file is honoured here, so that
     # all that follows may assume plain BT.601.
     filters = (
-        f"fps={rate},{hdr_filter(path, demuxer, limits.pixels)}"
+        f"fps={rate},{hdr_filter(path, kind, limits.pixels)}"
         "scale='max(2,trunc(iw*if(between(sar,.98,1.02),1,sar)/2)*2)':'max(2,trunc(ih/2)*2)'"
         ":flags=bicubic+accurate_rnd+full_chroma_int,setsar=1,format=rgb24"
     )
     command = [
-        *(ffmpeg(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "info", "-timelimit", str(CPU_LIMIT_S)),
-        *("-max_pixels", str(limits.pixels), *safe_input(str(path.resolve()), demuxer)),
+        *(ffmpeg(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "info"),
+        *("-max_pixels", str(limits.pixels), *safe_input(str(path.resolve()), kind)),
         *("-map", "0:V:0", "-an", "-sn", "-dn", "-vf", filters, "-t", f"{limits.seconds + 1:.3f}"),
         *("-c:v", "ppm", "-f", "image2pipe", "pipe:1"),
     ]
     return subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        guarded(command, FILM),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        bufsize=0,
     )
 
 
@@ -205,6 +228,8 @@ class _Words:
 def _last_word(said: str) -> str:
     """The most telling line of ffmpeg, without its address tags and paths; "" when there is none."""
     for line in reversed(said.splitlines()):
+        if _NOT_LISTED.search(line):  # a sound or a cover that nobody asked for
+            continue
         plain = re.sub(r"^\[[^]]*\]\s*|^\S*/\S+:\s*", "", line).strip()
         if re.search(r"error|invalid|not |fail|unsupported|unknown", plain, re.IGNORECASE):
             return f" ({plain[:120]})"

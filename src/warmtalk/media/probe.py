@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from warmtalk.media.ffmpeg import ffmpeg, safe_input
+from warmtalk.media.guard import FILM, environment, guarded
 
 _PROBE_S = 30.0
 _HDR = re.compile(rb"Video: [^\n]*\bbt2020[^\n]*/(smpte2084|arib-std-b67)\b")
@@ -17,13 +18,13 @@ _TONE_MAP = (
 )
 
 
-def hdr_filter(path: Path, demuxer: str, max_pixels: int) -> str:
+def hdr_filter(path: Path, kind: str, max_pixels: int) -> str:
     """Filters that turn an HDR film (PQ or HLG, as phones make them) into an ordinary one; "" where nothing is to do.
 
     Blocks for about 50 ms. A file that cannot be opened gives "": the decoder says why. Raises NotReady.
     """
     guard = ["-hide_banner", "-nostdin", "-max_pixels", str(max_pixels)]
-    command = [ffmpeg(), *guard, *safe_input(str(path.resolve()), demuxer), "-t", "0", "-f", "null", "-"]
+    command = [ffmpeg(), *guard, *safe_input(str(path.resolve()), kind), "-t", "0", "-f", "null", "-"]
     said = _said(command)
     return _TONE_MAP if _HDR.search(said) and _can_tone_map() else ""
 
@@ -38,7 +39,12 @@ def _can_tone_map() -> bool:
 def _said(command: list[str]) -> bytes:
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_PROBE_S
+            guarded(command, FILM),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment(),
+            timeout=_PROBE_S,
         )
     except subprocess.TimeoutExpired:
         return b""

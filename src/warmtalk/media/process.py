@@ -16,6 +16,7 @@ from typing import IO
 
 from warmtalk.core.errors import NotReady, StorageFull, WarmtalkError
 from warmtalk.media.ffmpeg import ffmpeg
+from warmtalk.media.guard import Bounds, environment, guarded
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large")
@@ -23,6 +24,8 @@ _TAIL_LINES = 12
 _POINTER = re.compile(r" @ 0x[0-9a-f]+")
 _LINE_BYTES = 2000
 _NICE = 10
+_NOISE = ("not on whitelist", "Last message repeated")
+"""Said of a cover picture in a sound, which nobody wants to see."""
 
 
 class Child:
@@ -31,12 +34,18 @@ class Child:
     `kill` may be called from any thread at any time: it makes a blocked read or write of another thread return.
     """
 
-    def __init__(self, args: Sequence[str], *, stdin: bool = False, stdout: bool = False) -> None:
-        """Raises NotReady when there is no ffmpeg."""
+    def __init__(
+        self, args: Sequence[str], *, stdin: bool = False, stdout: bool = False, bounds: Bounds | None = None
+    ) -> None:
+        """With `bounds` it may read what strangers sent: it stays within them, and can write to its pipes alone.
+
+        Raises NotReady when there is no ffmpeg.
+        """
         command = [ffmpeg(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", *args]
         try:
             self._process = subprocess.Popen(
-                command,
+                guarded(command, bounds) if bounds else command,
+                env=environment() if bounds else None,
                 stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if stdout else subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -114,7 +123,8 @@ class Child:
         assert self._process.stderr is not None
         with self._process.stderr as pipe:
             while line := pipe.readline(_LINE_BYTES):
-                if text := line.decode("utf-8", "replace").strip():
+                text = line.decode("utf-8", "replace").strip()
+                if text and not any(noise in text for noise in _NOISE):
                     self._tail.append(text)
 
 

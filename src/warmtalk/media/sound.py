@@ -22,7 +22,8 @@ import soxr
 
 from warmtalk.core.errors import BadMedia
 from warmtalk.core.types import Samples
-from warmtalk.media.ffmpeg import AUDIO_DEMUXERS, safe_input, sniff
+from warmtalk.media.ffmpeg import AUDIO_DEMUXERS, HEAD_BYTES, safe_input, sniff
+from warmtalk.media.guard import SOUND
 from warmtalk.media.process import Child
 
 _PIECE_FRAMES = 1 << 14
@@ -67,8 +68,8 @@ class SoundReader:
         self._max_s = max_s
         self._promised = int.from_bytes(data[21:26], "big") & ((1 << 36) - 1)
         """Samples by a flac file's STREAMINFO, its first block; 0 is unknown."""
-        args = [*safe_input("pipe:0", AUDIO_DEMUXERS[self.kind]), "-map", "0:a:0", "-c:a", "pcm_f32le"]
-        self._child = Child([*args, "-bitexact", "-f", "wav", "pipe:1"], stdin=True, stdout=True)
+        args = [*safe_input("pipe:0", self.kind), "-map", "0:a:0", "-c:a", "pcm_f32le"]
+        self._child = Child([*args, "-bitexact", "-f", "wav", "pipe:1"], stdin=True, stdout=True, bounds=SOUND)
         self._feeder = threading.Thread(target=self._feed, args=(data,), name="sound-feed", daemon=True)
         self._feeder.start()
         try:
@@ -226,7 +227,7 @@ class Resampler:
 def _kind(data: bytes) -> str:
     if not data:
         raise BadMedia("the sound is an empty file", _KINDS)
-    kind = sniff(data[:16])
+    kind = sniff(data[:HEAD_BYTES])
     if kind not in AUDIO_DEMUXERS:
         what = f"a {kind} file" if kind else "of an unknown kind"
         raise BadMedia(f"the sound is {what}", _KINDS)

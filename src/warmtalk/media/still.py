@@ -1,84 +1,71 @@
-"""An untrusted photo as one BGR frame."""
+"""An untrusted photo as one BGR frame. It is decoded in a child: this process never touches its pixels' code."""
 
 from __future__ import annotations
 
+import signal
 import struct
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from warmtalk.core.errors import BadMedia
 from warmtalk.core.types import Image
-from warmtalk.media.ffmpeg import sniff_file
+from warmtalk.media import still_child
+from warmtalk.media.ffmpeg import refusal, sniff_file
+from warmtalk.media.guard import STILL, environment, guarded
 
-STILL_KINDS = ("jpg", "png")
+STILL_KINDS = ("jpg", "png", "webp")
 MAX_PIXELS = 100_000_000
-"""Of a photo; a decoded one takes 3 bytes each."""
+"""Of a photo; a decoded one takes 3 bytes each, in the child."""
 MAX_SIDE = 1920
 """Larger photos are scaled down: the frames become a video."""
-_END = {"jpg": b"\xff\xd9", "png": b"IEND\xaeB`\x82"}
-_END_WITHIN = 1 << 16
-_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+MAX_WAIT_S = 60.0
+_MOST_BYTES = 8 + MAX_SIDE * MAX_SIDE * 3
+_CHILD = Path(still_child.__file__)
 
 
 def read_still(path: Path, *, name: str = "") -> Image:
     """The photo upright (EXIF), [H, W, 3] uint8 BGR, sides even and at most MAX_SIDE.
 
-    `name` stands for the file in messages. Raises BadMedia when it is missing, no jpg or png, broken, cut off or too
-    large; the size is read before anything is decoded.
+    `name` stands for the file in messages. Blocks, for about 0.3 s and MAX_WAIT_S at most. Raises BadMedia when it is
+    missing, no jpg, png or webp, broken, cut off, too large or too slow; the size is read before anything is decoded.
     """
     name = name or path.name
     kind = sniff_file(path)
     if kind not in STILL_KINDS:
-        raise BadMedia(f"{name} is not a photo that can be read", "Use jpg or png")
-    data = path.read_bytes()
-    width, height = _size(data, kind)
-    if width * height > MAX_PIXELS:
+        raise refusal(name, kind)
+    command = guarded([sys.executable, "-I", str(_CHILD), str(MAX_PIXELS), str(MAX_SIDE)], STILL)
+    with open(path, "rb") as file:
+        child = subprocess.Popen(
+            command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment()
+        )
+    assert child.stdout is not None
+    alarm = threading.Timer(MAX_WAIT_S, child.kill)
+    alarm.start()
+    try:
+        said = child.stdout.read(_MOST_BYTES)
+        child.stdout.close()
+        status = child.wait()
+    finally:
+        alarm.cancel()
+        child.kill()
+        child.wait()
+    if status == -signal.SIGKILL:
+        raise BadMedia(f"{name} takes too long to decode", "Save it again as jpg or png")
+    return _picture(name, status, said)
+
+
+def _picture(name: str, status: int, said: bytes) -> Image:
+    """What the child said. Nothing of it is taken on trust."""
+    height, width = struct.unpack_from("<II", said) if len(said) >= 8 else (0, 0)
+    if status == still_child.TOO_LARGE:
         raise BadMedia(f"{name} is too large: {width} x {height}", f"Scale it down to {MAX_SIDE} pixels a side")
-    if _END[kind] not in data[-_END_WITHIN:]:
+    if status == still_child.CUT_OFF:
         raise BadMedia(f"{name} is cut off: its end is missing", "Upload it again, or export it once more")
-    image = _decoded(data) if width and height else None
-    if image is None or min(image.shape[:2]) < 2:
+    whole = len(said) == 8 + height * width * 3
+    if status or not whole or not 2 <= min(height, width) <= max(height, width) <= MAX_SIDE:
         raise BadMedia(f"{name} cannot be decoded", "Save it again as jpg or png")
-    return _fitted(image)
-
-
-def _decoded(data: bytes) -> Image | None:
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        return None
-    return None if image is None else np.asarray(image, np.uint8)
-
-
-def _fitted(image: Image) -> Image:
-    height, width = image.shape[:2]
-    scale = MAX_SIDE / max(width, height)
-    if scale < 1:
-        width, height = max(round(width * scale), 2), max(round(height * scale), 2)
-        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-    return np.ascontiguousarray(image[: height // 2 * 2, : width // 2 * 2])
-
-
-def _size(data: bytes, kind: str) -> tuple[int, int]:
-    """Width and height that the header promises; zeros when it cannot be read."""
-    try:
-        if kind == "png":
-            width, height = struct.unpack_from(">II", data, 16)
-            return width, height
-        return _jpeg_size(data)
-    except (struct.error, IndexError):
-        return 0, 0
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    place = 2
-    while data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker in _FRAME_MARKERS:
-            height, width = struct.unpack_from(">HH", data, place + 5)
-            return width, height
-        padding = marker == 0xFF
-        place += 1 if padding else 2 + struct.unpack_from(">H", data, place + 2)[0]
-    return 0, 0
+    return np.frombuffer(said, np.uint8, offset=8).reshape(height, width, 3).copy()

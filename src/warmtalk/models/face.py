@@ -9,7 +9,7 @@ cv2.dnn. Anchors, box decoding, weighted non-maximum suppression and the rotated
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from warmtalk.core.errors import NotReady
+from warmtalk.core.faces import ibug68
+from warmtalk.core.ports import DetectedFace
 from warmtalk.core.types import Box, Image, Points
 
 MESH_POINTS = 468
@@ -33,6 +35,8 @@ MIN_MESH_SCORE = 0.5
 SAME_FACE_IOU = 0.3
 SMALLEST_TILE = 256
 """Pixels. A face that fills a tenth of a tile is found; smaller tiles only find dirt."""
+_FOREHEAD = 0.2
+"""What the detector's box has above the brows, in parts of the height from brows to chin."""
 RIGHT_EYE_OUTER, LEFT_EYE_OUTER = 33, 263
 """Mesh points; right and left are the person's."""
 
@@ -56,8 +60,11 @@ class FoundFace:
 class FaceFinder:
     """Not thread-safe (cv2.dnn networks keep their buffers): make one per thread. About 15 MB, opened in 30 ms.
 
-    Raises NotReady when the network files are not installed.
+    As a FaceDetector (core.ports) it gives the mesh's own 68 points. Raises NotReady when the network files are not
+    installed.
     """
+
+    name = "mesh"
 
     def __init__(self) -> None:
         folder = _data_folder()
@@ -75,6 +82,17 @@ class FaceFinder:
         if near is not None:
             faces.sort(key=lambda face: -_iou(_corners(face.box), _corners(near)))
         return faces
+
+    def detect(self, image: Image, hints: Sequence[Box] = ()) -> list[DetectedFace]:
+        """See core.ports.FaceDetector."""
+        return [DetectedFace(face.score * face.mesh_score, ibug68(face.landmarks)) for face in self.find(image)]
+
+    def fit(self, image: Image, points: Points, score: float) -> FoundFace | None:
+        """The mesh of a face that another detector saw, by its [68, 2] iBUG points; None where it sees no face."""
+        low, high = points.min(0), points.max(0)
+        low = low - np.array([0, _FOREHEAD * (high[1] - low[1])], np.float32)
+        eyes = [points[36:42].mean(0), points[42:48].mean(0)]
+        return self._fit(image, _Detection(score, np.asarray([low, high, *eyes], np.float32)))
 
     def _detect(self, image: Image, near: Box | None) -> list[_Detection]:
         """The whole picture first; only where that shows nothing, the place of a frame ago and then ever smaller
@@ -114,7 +132,7 @@ class FaceFinder:
 class _Detection:
     score: float
     points: _Array
-    """[8, 2] picture pixels: box low corner, box high corner, right eye, left eye, nose, mouth, ears."""
+    """[4 or 8, 2] picture pixels: box low corner, box high corner, right eye, left eye, and then nose, mouth, ears."""
 
 
 class _Detector:

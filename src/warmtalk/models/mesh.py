@@ -15,9 +15,18 @@ import numpy.typing as npt
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import NotReady
 from warmtalk.core.mouth import LEAST, MOST
-from warmtalk.core.types import FACE_SIZE, Box, Features, Image
+from warmtalk.core.types import Features, Image
+from warmtalk.models.mesh_donor import Teeth, find_teeth
+from warmtalk.models.mesh_habit import Habit, habit_of
 from warmtalk.models.mesh_mouth import InnerMouth, fill_mouth, prepare_mouth
-from warmtalk.models.mesh_shape import FaceShape, eye_distance, face_pixels, lip_gap, mouth_width, prepare_shape, smooth
+from warmtalk.models.mesh_shape import (
+    FaceShape,
+    cut_face,
+    eye_distance,
+    face_pixels,
+    prepare_shape,
+    smooth,
+)
 from warmtalk.models.mesh_warp import warp
 
 ROWS_KEPT = 192
@@ -47,47 +56,40 @@ class MeshAvatar:
     bundle: Bundle
     landmarks: npt.NDArray[np.float32]
     """[n, 468, 2] of the bundle, steadied."""
-    rest_width: float
-    own_teeth: float
-    """0..1: whether the source always shows its teeth, so that they can be kept."""
+    habit: Habit
+    teeth: Teeth
     rows: OrderedDict[int, _Row] = field(default_factory=OrderedDict)
 
     @property
     def nbytes(self) -> int:
         """Memory held now, about."""
-        return self.landmarks.nbytes + len(self.rows) * _ROW_BYTES
+        return self.landmarks.nbytes + self.teeth.nbytes + len(self.rows) * _ROW_BYTES
 
 
 class MeshRenderer:
-    """core.ports.FaceRenderer. Holds no state; an avatar belongs to the one thread that renders it."""
+    """core.ports.FaceRenderer. Holds no state of an avatar; that belongs to the one thread that renders it."""
 
     name = "mesh"
 
+    def __init__(self, strength: float = 1.0) -> None:
+        """`strength` scales what the mouth does: opening, width and rounding. Closed stays closed."""
+        self._strength = strength
+
     def prepare(self, bundle: Bundle) -> MeshAvatar:
-        """Reads no pictures yet. Raises NotReady when the avatar has no usable row."""
+        """Reads up to 50 source frames for their teeth. Raises NotReady when the avatar has no usable row."""
         usable = bundle.faces.usable.astype(bool)
         if not usable.any():
             raise NotReady(f"avatar {bundle.info.avatar_id!r} shows no face", "Use a source with a face in it")
         landmarks = steady(bundle.faces.landmarks, usable)
-        return MeshAvatar(
-            bundle=bundle,
-            landmarks=landmarks,
-            rest_width=float(np.median(mouth_width(landmarks[usable]))),
-            own_teeth=_own_teeth(lip_gap(landmarks[usable])),
-        )
+        habit = habit_of(landmarks[usable])
+        shown = Teeth(None, None) if habit.own_teeth else find_teeth(bundle, landmarks, usable, habit.lip_drop)
+        return MeshAvatar(bundle, landmarks, habit, shown)
 
     def render(self, avatar: MeshAvatar, rows: Sequence[int], features: Features) -> list[Image]:
         """One [256, 256, 3] uint8 BGR face per row; `features` is float32 [len(rows), 4], see core.mouth."""
-        shapes = np.clip(features, LEAST, MOST)
+        scale = np.array([avatar.habit.reach * self._strength, self._strength, self._strength, 1], np.float32)
+        shapes = np.clip(features * scale, LEAST, MOST)
         return [_draw(_row(avatar, row), shape) for row, shape in zip(rows, shapes, strict=True)]
-
-
-def _own_teeth(gaps: npt.NDArray[np.float32]) -> float:
-    """0..1: 1 for a held smile; 0 where the lips are ever closed, or move so much that what shows between them comes
-    and goes: that would flicker through the drawn mouth."""
-    low, middle, high = np.percentile(gaps, (10, 50, 90))
-    held = 2 - 3 * (high - low) / max(float(middle), 0.01)
-    return float(np.clip((low - 0.05) / 0.03, 0, 1) * np.clip(held, 0, 1))
 
 
 def steady(landmarks: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
@@ -135,21 +137,9 @@ def _row(avatar: MeshAvatar, row: int) -> _Row:
 def _prepare_row(avatar: MeshAvatar, row: int) -> _Row:
     box, landmarks = avatar.bundle.box(row), avatar.landmarks[row]
     picture = cut_face(avatar.bundle.frame(row), box)
-    face = prepare_shape(picture, landmarks, box, avatar.rest_width)
-    return _Row(picture, face, prepare_mouth(picture, face_pixels(landmarks, box), face, avatar.own_teeth))
-
-
-def cut_face(frame: Image, box: Box) -> Image:
-    """The box as a 256 x 256 face; outside the frame its border goes on."""
-    height, width = frame.shape[:2]
-    inside = box.clipped(width, height)
-    part: Image = frame[inside.y1 : inside.y2, inside.x1 : inside.x2]
-    if inside != box:
-        margins = (inside.y1 - box.y1, box.y2 - inside.y2, inside.x1 - box.x1, box.x2 - inside.x2)
-        part = np.asarray(cv2.copyMakeBorder(part, *margins, cv2.BORDER_REPLICATE), np.uint8)
-    shrinks = max(box.width, box.height) > FACE_SIZE
-    size = (FACE_SIZE, FACE_SIZE)
-    return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC), np.uint8)
+    face = prepare_shape(picture, landmarks, box, avatar.habit.rest_width)
+    mouth = prepare_mouth(picture, face_pixels(landmarks, box), face, avatar.habit, avatar.teeth)
+    return _Row(picture, face, mouth)
 
 
 def _draw(row: _Row, want: npt.NDArray[np.float32]) -> Image:

@@ -1,8 +1,9 @@
 """What shows between the lips: teeth, tongue and the dark behind them.
 
 The upper teeth are fixed to the head, the lower teeth and the tongue go with the jaw. Both are laid into the opening
-by one `cv2.remap` each, at sub-pixel places. A source that always shows its own teeth keeps them: what its open mouth
-shows is laid over the drawn teeth, where it was.
+by one `cv2.remap` each, at sub-pixel places: pictures from the source's own open mouth (mesh_donor), or drawn ones
+(mesh_teeth) where it shows none. A source that always shows its own teeth keeps them: what its open mouth shows is
+laid over the drawn teeth, where it was.
 """
 
 from __future__ import annotations
@@ -15,23 +16,20 @@ import numpy.typing as npt
 
 from warmtalk.core.mouth import OPENING, PRESS, PROTRUSION
 from warmtalk.core.types import FACE_SIZE, Image
+from warmtalk.models.mesh_donor import Picture, Teeth
+from warmtalk.models.mesh_habit import Habit
+from warmtalk.models.mesh_light import SHADE_TINT, cheek_of, light_on, light_through
 from warmtalk.models.mesh_shape import LENS, LOWER, TABLE_REACH, TABLE_SIZE, UPPER, FaceShape, Field, look_up
 from warmtalk.models.mesh_teeth import PICTURE_PX, REACH_X, REACH_Y, TOOTH, teeth_picture
 from warmtalk.models.mesh_warp import Warped
 
-CHEEKS = (50, 101, 36, 205, 280, 330, 266, 425)
-"""Mesh points on the cheeks, free of beard: their colour tells the light."""
-LIT_CHEEK = 165.0
-"""Brightness of a cheek in good light."""
-CHEEK_TINT = np.array([0.75, 0.94, 1.24], np.float32)
-"""BGR of skin in white light, for brightness 1."""
 CAVITY = np.array([22, 20, 42], np.float32)
 """BGR of the depth of the mouth in good light."""
-SHADE_TINT = np.array([1.45, 1.33, 0.8], np.float32)
-"""Shadow in a mouth is lit by red flesh: per channel the exponent of the shade."""
 LIP_SHADOW = 0.014
 """Width in mouth units of the shadow on the lips' inner edges."""
 LIP_SHADOW_TINT = np.array([0.95, 1.0, 0.8], np.float32)
+FOUND_LIT = 0.7
+"""Of that shadow, what a picture from the source does not need."""
 BITE, BITE_BEND = 0.024, -0.16
 """The upper teeth's edge where the source does not show it: below the lip line, up at the sides."""
 
@@ -42,11 +40,13 @@ class InnerMouth:
 
     light: Field
     """[3] gain of each colour channel against good light."""
+    upper: Picture
+    lower: Picture
+    found: tuple[bool, bool]
+    """Whether the upper and the lower picture come from the source."""
     bite: float
-    """The upper teeth's edge is at y = bite + bend * (x - middle)^2."""
+    """The middle row of the upper picture is at y = bite + bend * (x - middle)^2."""
     bend: float
-    blur: int
-    """Softness of the drawn pictures that suits the source, in their pixels."""
     own: npt.NDArray[np.uint8] | None
     """[256 - top, 256] 255 where the source's own teeth show; None where it has none to keep."""
 
@@ -67,17 +67,22 @@ class _Opening:
     press: float
 
 
-def prepare_mouth(picture: Image, pixels: Field, face: FaceShape, own_share: float) -> InnerMouth:
-    """`picture` is the 256 x 256 source, `pixels` its landmarks; `own_share` 0..1 how much of its own teeth to keep."""
-    places = np.clip(np.round(pixels[list(CHEEKS)]).astype(np.int32), 1, FACE_SIZE - 2)
-    cheek = np.median([picture[y - 1 : y + 2, x - 1 : x + 2].mean((0, 1)) for x, y in places], axis=0)
-    light = _light(cheek.astype(np.float32))
+def prepare_mouth(picture: Image, pixels: Field, face: FaceShape, habit: Habit, teeth: Teeth) -> InnerMouth:
+    """`picture` is the 256 x 256 source, `pixels` its landmarks; `teeth` were found in the source."""
+    light = light_on(cheek_of(picture, pixels))
     blur = round(0.6 * face.blur_px * PICTURE_PX / face.frame.down_px)
-    if own_share == 0:
-        return InnerMouth(light, BITE, BITE_BEND, blur, None)
-    own = _own_teeth(face, own_share)
-    bite, bend = _own_bite(face)
-    return InnerMouth(_own_light(picture[face.top :], own, light), bite, bend, blur, own)
+    upper, lower = (teeth_picture(up, blur) for up in (True, False))
+    if habit.own_teeth > 0:
+        own = _own_teeth(face, habit.own_teeth)
+        bite, bend = _own_bite(face)
+        light = _own_light(picture[face.top :], own, light)
+        return InnerMouth(light, upper, lower, (False, False), bite, bend, own)
+    # The base of the nose stays with the head; the lips of a source that speaks do not.
+    lip_line = face.nose + habit.lip_drop
+    found = teeth.upper is not None, teeth.lower is not None
+    upper, lower = (drawn if own is None else own for own, drawn in ((teeth.upper, upper), (teeth.lower, lower)))
+    bite, bend = (0.0, 0.0) if found[0] else (BITE, BITE_BEND)
+    return InnerMouth(light, upper, lower, found, lip_line + bite, bend, None)
 
 
 def fill_mouth(picture: Image, source: Image, face: FaceShape, inner: InnerMouth, warped: Warped, want: Field) -> None:
@@ -93,7 +98,8 @@ def fill_mouth(picture: Image, source: Image, face: FaceShape, inner: InnerMouth
     inside = _inside(face, inner, part, source[place], warped.jaw)
     edge = 1.4 * face.blur_px
     cover = np.clip(part.below / edge + 0.5, 0, 1) + np.clip(part.above / edge + 0.5, 0, 1) - 1
-    picture[place] = np.round(lips + (inside - lips) * np.clip(cover, 0, 1)[..., None]).astype(np.uint8)
+    drawn = lips + (inside - lips) * np.clip(cover, 0, 1)[..., None]
+    picture[place] = np.minimum(np.round(drawn), 255).astype(np.uint8)
 
 
 def _opening(face: FaceShape, warped: Warped, want: Field) -> _Opening | None:
@@ -125,14 +131,16 @@ def _inside(face: FaceShape, inner: InnerMouth, part: _Opening, source: Image, l
     """[h, w, 3] float32 BGR of the open mouth. `lip` is the y of the lower lip's edge."""
     x, y = _mouth_points(face, part.rows, part.columns)
     x -= face.middle
-    # The lower teeth stay behind the lip, and look over it only in a wide open mouth.
-    jaw = lip + 0.012 - 0.035 * float(np.clip((part.opening - 0.08) / 0.12, 0, 1))
     colour = np.empty((*x.shape, 3), np.float32)
     colour[:] = CAVITY
-    _lay(colour, teeth_picture(False, inner.blur), x, y - jaw + 0.22 * x * x)
-    _lay(colour, teeth_picture(True, inner.blur), x, y - inner.bite - inner.bend * x * x)
+    low = y - lip if inner.found[1] else _behind_lip(x, y, lip, part.opening)
+    covers = [_lay(colour, inner.lower, x, low), _lay(colour, inner.upper, x, y - inner.bite - inner.bend * x * x)]
     colour *= inner.light
     shade = _shade(part, face.frame.down_px)
+    for cover, found in zip(covers, inner.found[::-1], strict=True):
+        if found:  # its own shadows are in the picture
+            shade += (1 - shade) * cover * FOUND_LIT
+    shade *= light_through(part.opening, part.round_)
     if inner.own is not None:
         own = inner.own[part.rows, part.columns].astype(np.float32) / 255
         colour += (source - colour) * own[..., None]
@@ -141,19 +149,27 @@ def _inside(face: FaceShape, inner: InnerMouth, part: _Opening, source: Image, l
     return np.asarray(colour * shade[..., None] ** SHADE_TINT, np.float32)
 
 
-def _lay(colour: Field, picture: Field, x: Field, y: Field) -> None:
+def _behind_lip(x: Field, y: Field, lip: float, opening: float) -> Field:
+    """y against the edge of the drawn lower teeth: they stay behind the lip, and look over it in a wide open mouth."""
+    jaw = lip + 0.012 - 0.035 * float(np.clip((opening - 0.08) / 0.12, 0, 1))
+    return np.asarray(y - jaw + 0.22 * x * x, np.float32)
+
+
+def _lay(colour: Field, picture: Picture, x: Field, y: Field) -> Field:
+    """Lays the picture over `colour` and returns its cover, 0..1."""
     map_x, map_y = (x + REACH_X) * PICTURE_PX - 0.5, (y + REACH_Y) * PICTURE_PX - 0.5
     top = cv2.remap(picture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    colour += top[..., :3] - colour * (top[..., 3:] / 255)
+    cover = top[..., 3] * np.float32(1 / 255)
+    colour += top[..., :3] - colour * cover[..., None]
+    return np.asarray(cover, np.float32)
 
 
 def _shade(part: _Opening, px: float) -> Field:
-    """Light that reaches the inside: little under the lips, in the corners, through a narrow or a rounded gap."""
-    light = 0.45 + 0.55 * min(part.opening * (1 - 0.6 * part.round_) / 0.15, 1.0)
+    """Light along the lips and in the corners, where there is less."""
     under = 1 - 0.45 * np.exp(-np.maximum(part.below, 0) / (0.035 * px))
     over = 1 - 0.3 * np.exp(-np.maximum(part.above, 0) / (0.03 * px))
     corner = np.minimum(0.35 + 1.1 * part.lens, 1)
-    return np.asarray(light * under * over * corner, np.float32)
+    return np.asarray(under * over * corner, np.float32)
 
 
 def _mouth_points(face: FaceShape, rows: slice, columns: slice) -> tuple[Field, Field]:
@@ -185,14 +201,6 @@ def _own_bite(face: FaceShape) -> tuple[float, float]:
     return float(bite), float(np.clip(bend, -0.6, 0.2))
 
 
-def _light(cheek: Field) -> Field:
-    """Half of a dark cheek is dark skin, the other half dim light: teeth follow only the light. So with its tint."""
-    level = float(cheek @ np.array([0.114, 0.587, 0.299]))
-    gain = np.clip(0.45 + 0.55 * level / LIT_CHEEK, 0.35, 1.12)
-    tint = np.clip(cheek / max(level, 1.0) / CHEEK_TINT, 0.7, 1.4) ** 0.6
-    return np.asarray(gain * tint, np.float32)
-
-
 def _own_light(lower: Image, own: npt.NDArray[np.uint8], light: Field) -> Field:
     """Gain that gives drawn teeth the colour of the source's own; `light` where hardly any show."""
     pixels = lower[own > 200].astype(np.float32)
@@ -200,8 +208,3 @@ def _own_light(lower: Image, own: npt.NDArray[np.uint8], light: Field) -> Field:
         return light
     bright = pixels[pixels[:, 1] >= np.percentile(pixels[:, 1], 60)].mean(0)
     return np.asarray(np.clip(bright / (0.9 * TOOTH), 0.3, 1.15), np.float32)
-
-
-def _blur_level(warp: FaceShape) -> int:
-    """Drawn pictures come in steps of sharpness; this is the one that suits the source, in picture pixels."""
-    return round(0.5 * warp.blur_px * PICTURE_PX / warp.frame.down_px)

@@ -102,6 +102,19 @@ def face_pixels(landmarks: Points, box: Box) -> Points:
     return np.asarray((landmarks - (box.x1, box.y1) + 0.5) * scale - 0.5, np.float32)
 
 
+def cut_face(frame: Image, box: Box) -> Image:
+    """The box as a 256 x 256 face; outside the frame its border goes on."""
+    height, width = frame.shape[:2]
+    inside = box.clipped(width, height)
+    part: Image = frame[inside.y1 : inside.y2, inside.x1 : inside.x2]
+    if inside != box:
+        margins = (inside.y1 - box.y1, box.y2 - inside.y2, inside.x1 - box.x1, box.x2 - inside.x2)
+        part = np.asarray(cv2.copyMakeBorder(part, *margins, cv2.BORDER_REPLICATE), np.uint8)
+    shrinks = max(box.width, box.height) > FACE_SIZE
+    size = (FACE_SIZE, FACE_SIZE)
+    return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC), np.uint8)
+
+
 def eye_distance(landmarks: Points) -> Field:
     """Distance of the eye centres, never 0; [..., 468, 2] gives [...]."""
     apart = np.linalg.norm(_eye(landmarks, 1) - _eye(landmarks, 0), axis=-1)
@@ -118,6 +131,20 @@ def mouth_width(landmarks: Points) -> Field:
     """Distance of the mouth corners / eye distance; [..., 468, 2] gives [...]."""
     corners = landmarks[..., 291, :] - landmarks[..., 61, :]
     return np.asarray(np.linalg.norm(corners, axis=-1) / eye_distance(landmarks), np.float32)
+
+
+def lip_thickness(landmarks: Points) -> Field:
+    """Height of both lips in the middle / eye distance; [..., 468, 2] gives [...]."""
+    heights = [np.linalg.norm(landmarks[..., a, :] - landmarks[..., b, :], axis=-1) for a, b in ((0, 13), (14, 17))]
+    return np.asarray(sum(heights) / eye_distance(landmarks), np.float32)
+
+
+def lip_drop(landmarks: Points) -> Field:
+    """Way from the base of the nose down to the middle of the lips / eye distance; [..., 468, 2] gives [...]."""
+    across = _eye(landmarks, 1) - _eye(landmarks, 0)
+    down = np.stack([-across[..., 1], across[..., 0]], -1) / eye_distance(landmarks)[..., None]
+    lips = (landmarks[..., INNER_UPPER[5], :] + landmarks[..., INNER_LOWER[5], :]) / 2
+    return np.asarray(((lips - landmarks[..., NOSE_BASE, :]) * down).sum(-1) / eye_distance(landmarks), np.float32)
 
 
 def look_up(table: Field, x: Field) -> Field:
