@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from warmtalk.config import MuseTalkConfig
+from warmtalk.core.gate import SilentLips
 from warmtalk.core.pipeline import Model
+from warmtalk.core.ports import SpeechEncoder
 from warmtalk.models import load
 from warmtalk.models.musetalk import MuseTalk, pick_device, pick_dtype
 from warmtalk.models.musetalk_renderer import MuseTalkRenderer
@@ -22,4 +24,12 @@ def model(models_dir: Path, config: MuseTalkConfig) -> Model:
     renderer = MuseTalkRenderer(networks)
     if device.type == "cuda":  # a CPU would take minutes, to find that it is no match for one stream
         renderer.measure()
-    return Model(WhisperFeatures(encoder, device, lookahead=config.lookahead), renderer)
+    return Model(_listener(WhisperFeatures(encoder, device, lookahead=config.lookahead), config), renderer)
+
+
+def _listener(features: WhisperFeatures, config: MuseTalkConfig) -> SpeechEncoder:
+    """With silent_lips the mouth rests where there is no voice. What that hears ahead costs a frame no time: it is
+    heard by then for its window."""
+    if not config.silent_lips:
+        return features
+    return SilentLips(features, ahead_ms=80 * config.lookahead - 70)
