@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import blend, card, mesh, speak
+from benchmarks import blend, card, mesh, speak, steady
 
 if __name__ == "__main__":
-    card.show("warmtalk, embedded renderer", [*mesh.measure(), *blend.measure(), *speak.measure()])
+    card.show("warmtalk, embedded renderer", [*mesh.measure(), *blend.measure(), *steady.measure(), *speak.measure()])

@@ -88,6 +88,8 @@ class Avatar(BaseModel):
     usable_frames: int
     renderers: list[str]
     summary: str
+    grade: str = Field(description="good, fair or poor: how well the footage suits; empty while unknown")
+    advice: list[str] = Field(description="What to do about the footage.")
 
 
 class AvatarList(BaseModel):
@@ -177,6 +179,8 @@ def avatar_view(one: prep_pb2.Avatar) -> Avatar:
         usable_frames=one.usable_frames,
         renderers=list(one.renderers),
         summary=one.summary,
+        grade=one.grade,
+        advice=list(one.advice),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 import warmtalk
 from services.prep.builder import trash
+from services.prep.report import REPORT, VERSION
 from warmtalk.core.bundle import (
     SEGMENT_FRAMES,
     AvatarInfo,
@@ -68,7 +69,7 @@ def _fill(avatar: ReferenceAvatar, avatar_id: str, work: Path, folder: Path, fps
         write_mask(work, row, avatar.mask(row))
     write_faces(work, faces)
     write_latents(work, Latents(avatar.latents, "", avatar.version))
-    write_json(work / "report.json", {"summary": f"imported from {folder.name}", "frames": []})
+    write_json(work / REPORT, {"version": VERSION, "summary": f"imported from {folder.name}", "frames": []})
     info = AvatarInfo(
         avatar_id=avatar_id,
         source_name=folder.name,

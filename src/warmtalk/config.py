@@ -28,8 +28,12 @@ def _key(default: Any, text: str) -> Any:
 @dataclass(frozen=True, slots=True)
 class PrepConfig:
     listen: str = _key("127.0.0.1:50051", "Address to serve on: host:port, or unix:PATH.")
-    extra_margin: int = _key(10, "Room under the chin, in pixels.")
+    extra_margin: int | None = _key(None, "Room under the chin, in pixels; auto: 8 % of the face box, at least 10.")
     still_seconds: float = _key(4.0, "Seconds of idle motion made from a still image.")
+    steady: str = _key("tracked", "Face boxes: tracked (with the head), one_euro, or reference (each frame's own).")
+    scale_lock: float = _key(0.04, "Part of its size by which a face may seem to change before its box does.")
+    one_euro_beta: float = _key(0.05, "One-Euro filter: how much faster it gets with the head's speed.")
+    one_euro_cutoff_hz: float = _key(1.0, "One-Euro filter: cutoff for a head at rest, in Hz.")
     detector: str = _key(
         "auto",
         "What finds the face box: mesh (embedded), dwpose (as MuseTalk itself), face-alignment, or auto: dwpose where "
@@ -123,7 +127,10 @@ class MuseTalkConfig:
 class Config:
     avatar_id: str = _key("", "Avatar of a session that names none.")
     video_path: str = _key("", "Source of avatar_id; with preparation it is built at start when it is missing.")
-    bbox_shift: int = _key(0, "Moves the boundary of the drawn half of the face, in pixels; positive opens more.")
+    bbox_shift: int | None = _key(
+        None,
+        "Moves the boundary of the drawn half of the face, in pixels; positive opens more. auto: by its landmarks.",
+    )
     batch_size: int = _key(4, "Most frames of one batch, 1 to 8.")
     preparation: bool = _key(False, "Build avatar_id from video_path at start.")
     fps: Fraction = _key(Fraction(25), "Frames per second of new avatars: 25, or 30000/1001.")
@@ -187,7 +194,8 @@ def describe(kind: type = Config, prefix: str = "") -> list[tuple[str, str, str,
             rows += describe(hints[one.name], f"{prefix}{one.name}.")
         else:
             key = f"{prefix}{one.name}"
-            rows.append((key, _variable(key), str(one.default), one.metadata["help"]))
+            default = "auto" if one.default is None else str(one.default)
+            rows.append((key, _variable(key), default, one.metadata["help"]))
     return rows
 
 
@@ -228,11 +236,12 @@ def _parsed(value: Any, hint: Any, key: str) -> Any:
             if isinstance(value, bool):
                 return value
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[str(value).lower()]
+        if hint == int | None:
+            return None if str(value).lower() == "auto" else int(str(value))
         return hint(str(value))
     except (ValueError, KeyError, ZeroDivisionError) as error:
-        raise InvalidInput(
-            f"{key} is {value!r}, which is not a {getattr(hint, '__name__', hint)}", "Correct it", field=key
-        ) from error
+        kind = "number or auto" if hint == int | None else getattr(hint, "__name__", hint)
+        raise InvalidInput(f"{key} is {value!r}, which is not a {kind}", "Correct it", field=key) from error
 
 
 def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:

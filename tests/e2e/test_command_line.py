@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -148,9 +149,13 @@ def test_doctor_finds_nothing_missing(here: Machine) -> None:
 
 
 def test_avatars_are_listed_shown_and_deleted(here: Machine) -> None:
-    here.run("avatar", "create", "second", "photo.png")
+    made = here.run("avatar", "create", "second", "photo.png", "--at", "222,130")
+    assert "fair: 25 frames, 25 usable" in made and "- the face is" in made and "adjustable range" in made
     assert "second" in here.run("avatar", "list")
     assert "photo.png" in here.run("avatar", "show", "second")
+    told = here.run("avatar", "inspect", "second", "--sheet", "second.png")
+    assert "footage  fair" in told and (here.folder / "second.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads(here.run("avatar", "inspect", "second", "--json"))["grade"] == "fair"
     here.run("avatar", "delete", "second")
     assert "second" not in here.run("avatar", "list")
 
@@ -161,6 +166,7 @@ def test_avatars_are_listed_shown_and_deleted(here: Machine) -> None:
         (["avatar", "create", "x", "nowhere.mp4"], ["nowhere.mp4", "No such file"]),
         (["avatar", "create", "../x", "photo.png"], ["avatar_id is '../x'", "Use 1 to 63"]),
         (["avatar", "show", "nobody"], ["nobody"]),
+        (["avatar", "inspect", "nobody"], ["nobody"]),
         (["speak", "--session", "s", "--avatar", "nobody", "--text", "Hi."], ["no avatar 'nobody'", "avatar create"]),
         (["speak", "--session", "s", "--text", "Hi."], ["avatar"]),
         (["speak", "--session", "s", "--audio", "photo.png", "--avatar", "eileen"], ["sound"]),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 import cv2
 import numpy as np
 import pytest
 
-from services.prep.rows import rows
+from services.prep.choose import Choice, Sightings
+from services.prep.look import PLACES
+from services.prep.rows import Wanted, rows
 from services.prep.scan import Scan
 from services.prep.spot import Spotter, box_points
-from services.prep.track import Sightings
 from tests.footage import portrait
-from warmtalk.core.faces import IBUG_68, face_box, ibug68
+from warmtalk.core.faces import IBUG_68, face_place, ibug68
 from warmtalk.core.ports import DetectedFace
 from warmtalk.core.types import Box, Image, Points
 from warmtalk.models.face import FaceFinder, FoundFace
@@ -128,14 +130,22 @@ def test_the_face_box_is_the_detectors(finder: FaceFinder) -> None:
     height, width = image.shape[:2]
     truth = finder.find(image)[0].landmarks
     detected = ibug68(truth) + np.array([6, 4], np.float32)
+    unseen = np.full((68, 2), np.nan, np.float32)
     sightings = Sightings(
-        np.arange(3, dtype=np.int32),
-        np.ones(3, np.float32),
-        np.ones(3, np.float32),
-        np.stack([truth] * 3),
-        np.stack([detected - ibug68(truth), np.full((68, 2), np.nan, np.float32), detected - ibug68(truth)]),
+        frame=np.arange(3, dtype=np.int32),
+        score=np.ones(3, np.float32),
+        sharpness=np.ones(3, np.float32),
+        exposure=np.ones(3, np.float32),
+        colours=np.zeros((3, PLACES, 3), np.uint8),
+        landmarks=np.stack([truth] * 3),
+        apart=np.stack([detected - ibug68(truth), unseen, detected - ibug68(truth)]),
+        motion=np.full((3, 2, 3), np.nan, np.float32),
     )
-    faces, _ = rows(Scan(3, width, height, sightings), bbox_shift=0, extra_margin=10, quiet=False)
-    expected = face_box(detected, height)
-    assert expected is not None and (faces.boxes == expected.as_tuple()).all()
+    found = Scan(3, width, height, sightings, np.zeros(3, np.float32))
+    faces = rows(found, Wanted(Fraction(25), 0, 10, Choice()), "a.mp4", None).faces
+    expected = face_place(detected, height)
+    assert expected is not None and faces.places is not None
+    assert (
+        np.allclose(faces.places, expected.as_tuple(), atol=1e-3) and (faces.boxes == expected.box().as_tuple()).all()
+    )
     assert np.array_equal(faces.landmarks[0], truth)  # the embedded renderer still draws with the mesh

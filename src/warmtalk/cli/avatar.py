@@ -1,4 +1,4 @@
-"""warmtalk avatar create | list | show | delete; import and export are in avatar_folder.py"""
+"""warmtalk avatar create | list | show | delete; the other actions have files of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Never
 
 from tqdm import tqdm
 
-from warmtalk.cli import avatar_folder, calls
+from warmtalk.cli import avatar_folder, avatar_inspect, calls
 from warmtalk.config import Config
 from warmtalk.core.errors import InvalidInput, WarmtalkError
 from warmtalk.rpc import convert
@@ -31,8 +31,7 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     create.add_argument("id", help="1 to 63 of a-z, 0-9, '_' and '-'")
     create.add_argument("source", type=Path, help="the video or photo: one person, facing the camera")
-    create.add_argument("--bbox-shift", type=int, help="pixels; positive opens the mouth more (default: configured)")
-    create.add_argument("--extra-margin", type=int, help="pixels of room under the chin (default: configured)")
+    add_build_arguments(create)
     create.add_argument("--replace", action="store_true", help="replace an avatar of this id")
     create.set_defaults(run=_create)
     avatar.add_parser("list", help="all avatars").set_defaults(run=_list)
@@ -43,7 +42,25 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     delete = avatar.add_parser("delete", help="remove an avatar, or stop its build")
     delete.add_argument("id")
     delete.set_defaults(run=_delete)
+    avatar_inspect.add_arguments(avatar)
     avatar_folder.add_arguments(avatar)
+
+
+def add_build_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bbox-shift", type=int, metavar="PX", help="positive opens the mouth more (default: chosen by the landmarks)"
+    )
+    parser.add_argument(
+        "--extra-margin", type=int, metavar="PX", help="room under the chin (default: 8 %% of the face)"
+    )
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("--face", type=int, default=0, metavar="N", help="of several people, the Nth from the left")
+    whose.add_argument("--at", type=_point, metavar="X,Y", help="or the one at this place, in pixels of the source")
+
+
+def _point(text: str) -> tuple[int, int]:
+    x, y = text.split(",")
+    return int(x), int(y)
 
 
 async def _create(args: argparse.Namespace, config: Config) -> int:
@@ -52,9 +69,13 @@ async def _create(args: argparse.Namespace, config: Config) -> int:
         extra_margin=config.prep.extra_margin if args.extra_margin is None else args.extra_margin,
         still_seconds=config.prep.still_seconds,
         frame_rate=convert.frame_rate_message(config.fps),
+        face=args.face,
+        at=args.at and prep_pb2.Point(x=args.at[0], y=args.at[1]),
     )
     avatar = await create(config, args.id, args.source, params, replace=args.replace)
     print(_line(avatar))
+    for line in avatar_inspect.lines(avatar):
+        print(line)
     return 0
 
 
@@ -129,12 +150,13 @@ async def _show(args: argparse.Namespace, config: Config) -> int:
         "source": f"{avatar.source_name} ({avatar.source_sha256[:12]})",
         "params": _params(avatar.params),
         "size": f"{avatar.size_bytes / 1e6:.1f} MB" if avatar.size_bytes else "",
-        "footage": avatar.summary,
         "error": avatar.error,
     }
     for name, value in rows.items():
         if value:
             print(f"  {name:8} {value}")
+    for line in avatar_inspect.lines(avatar):
+        print(line)
     return 0
 
 
@@ -156,4 +178,8 @@ def _line(avatar: prep_pb2.Avatar) -> str:
 def _params(params: prep_pb2.AvatarParams) -> str:
     rate = convert.frame_rate(params.frame_rate, Fraction(25))
     still = f", a photo moves for {params.still_seconds:g} s" if params.HasField("still_seconds") else ""
-    return f"{rate} fps, bbox_shift {params.bbox_shift}, extra_margin {params.extra_margin}{still}"
+    shift = params.bbox_shift if params.HasField("bbox_shift") else "automatic"
+    margin = params.extra_margin if params.HasField("extra_margin") else "automatic"
+    face = f", face {params.face}" if params.face else ""
+    place = f", face at {params.at.x},{params.at.y}" if params.HasField("at") else ""
+    return f"{rate} fps, bbox_shift {shift}, extra_margin {margin}{still}{face}{place}"

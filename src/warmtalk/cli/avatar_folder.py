@@ -41,7 +41,8 @@ async def _export(args: argparse.Namespace, config: Config) -> int:
     bundle = AvatarStore(config.avatars_dir).open(args.id)
     if args.folder.exists():
         raise AlreadyExists(f"{args.folder} exists", "Take another folder")
-    shift = int(bundle.info.params.get("bbox_shift", 0))
+    given = bundle.info.params.get("bbox_shift")
+    shift = bundle.info.bbox_shift_used if given is None else int(given)
     await asyncio.to_thread(reference_cache.write, bundle, args.folder, bbox_shift=shift)
     print(args.folder)
     return 0

@@ -5,25 +5,24 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from warmtalk.core.types import FACE_SIZE, Box, Image, Mask
+from warmtalk.core.types import FACE_SIZE, Box, Image, Mask, Place
 
 
 class BlendRegion:
     """One source row made ready for blending. Immutable, so any threads may share it. About 12 bytes a pixel.
 
-    The result is bit for bit the reference's, `round((source * (255 - mask) + face * mask) / 255)`, cut to the
-    smallest box in which anything can change: inside the frame, the face box and the mask. Outside the face box the
-    reference blends the frame with itself.
+    Over a `Box` the result is bit for bit the reference's, `round((source * (255 - mask) + face * mask) / 255)`, cut to
+    the smallest box in which anything can change: inside the frame, the face box and the mask. Outside the face box
+    the reference blends the frame with itself. Over a `Place` the face lies where it is to parts of a pixel.
     """
 
-    def __init__(self, frame: Image, mask: Mask, face: Box, crop: Box) -> None:
+    def __init__(self, frame: Image, mask: Mask, face: Box | Place, crop: Box) -> None:
         """`mask` is [S, S] over `crop`. Raises ValueError when it is not."""
         if mask.shape != (crop.height, crop.width):
             raise ValueError(f"a mask of {mask.shape} does not cover {crop}")
-        self.box = _changed(frame, mask, face, crop)
+        self.box = _changed(frame, mask, face if isinstance(face, Box) else face.box(), crop)
         box = self.box
-        self._size = (face.width, face.height)
-        self._part = np.s_[box.y1 - face.y1 : box.y2 - face.y1, box.x1 - face.x1 : box.x2 - face.x1]
+        self._stretch = _Scale(face, box) if isinstance(face, Box) else _Placed(face, box)
         alpha = mask[box.y1 - crop.y1 : box.y2 - crop.y1, box.x1 - crop.x1 : box.x2 - crop.x1]
         # Three equal channels: a broadcast in the loop would cost more than the memory does.
         self._alpha = np.repeat(alpha[:, :, None], 3, 2).astype(np.uint16)
@@ -44,13 +43,38 @@ class BlendRegion:
             raise ValueError(f"a face is [{FACE_SIZE}, {FACE_SIZE}, 3], not {face.shape}")
         if self.box.empty:
             return self.box, np.empty((self.box.height, self.box.width, 3), np.uint8)
-        stretched = cv2.resize(face, self._size, interpolation=cv2.INTER_LINEAR)
-        total = stretched[self._part].astype(np.uint16)
+        total = self._stretch(face).astype(np.uint16)
         total *= self._alpha
         total += self._source
         total += total >> 8  # with the next shift an exact rounding division by 255
         total >>= 8
         return self.box, total.astype(np.uint8)
+
+
+class _Scale:
+    """The reference's way: the whole box by `cv2.resize`, then the part of it."""
+
+    def __init__(self, face: Box, part: Box) -> None:
+        self._size = (face.width, face.height)
+        self._part = np.s_[part.y1 - face.y1 : part.y2 - face.y1, part.x1 - face.x1 : part.x2 - face.x1]
+
+    def __call__(self, face: Image) -> Image:
+        return np.asarray(cv2.resize(face, self._size, interpolation=cv2.INTER_LINEAR)[self._part], np.uint8)
+
+
+class _Placed:
+    """The part alone, by the affine of a place."""
+
+    def __init__(self, face: Place, part: Box) -> None:
+        across, down = face.width / FACE_SIZE, face.height / FACE_SIZE
+        left, top = face.x1 - part.x1, face.y1 - part.y1
+        self._size = (part.width, part.height)
+        # Centres of pixels lie at halves of a box's coordinates.
+        self._matrix = np.array([[across, 0, left + 0.5 * across - 0.5], [0, down, top + 0.5 * down - 0.5]])
+
+    def __call__(self, face: Image) -> Image:
+        found = cv2.warpAffine(face, self._matrix, self._size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(found, np.uint8)
 
 
 def _changed(frame: Image, mask: Mask, face: Box, crop: Box) -> Box:

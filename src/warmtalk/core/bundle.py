@@ -2,10 +2,12 @@
 
     avatar.json           what it is and how it was made (AvatarInfo)
     frames/00000.mp4 ...  the source frames once, SEGMENT_FRAMES a file, so that any frame is found without seeking
-    faces.safetensors     boxes [n,4] int32, crop_boxes [n,4] int32, landmarks [n,468,2] float32, usable [n] uint8
+    faces.safetensors     boxes [n,4] int32, crop_boxes [n,4] int32, landmarks [n,468,2] float32, usable [n] uint8,
+                          perhaps places [n,4] float32 (Faces)
     latents.safetensors   latents [n,8,32,32] float16, only when prepared for MuseTalk (Latents)
     masks/00000000.png    blend mask of each usable row, S x S uint8, S the side of its crop box
-    report.json           per frame: faces found, verdict and reason, for people
+    report.json           how good the footage is, and what was seen in each frame, for people
+    contact_sheet.png     the same as a picture
 
 Written to a folder beside it and renamed into place, so a reader never sees half of one. No pickle.
 """
@@ -29,7 +31,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from warmtalk.core.errors import Damaged
-from warmtalk.core.types import Box, Image, Mask, Points
+from warmtalk.core.types import Box, Image, Mask, Place, Points
 
 SCHEMA = 1
 SEGMENT_FRAMES = 50
@@ -54,6 +56,12 @@ class AvatarInfo:
     created: str = ""
     """RFC 3339, UTC."""
     usable_frames: int = 0
+    first_frame: int = 0
+    """The stored frame that is row 0; those before, and those after the last row, are not played."""
+    stored_frames: int = 0
+    """In frames/; 0: as many as there are rows."""
+    bbox_shift_used: int = 0
+    """Pixels; what stands for params["bbox_shift"] where that is None."""
     schema: int = SCHEMA
 
     @property
@@ -73,11 +81,14 @@ class Faces:
     """[n, 468, 2] face mesh in frame pixels."""
     usable: npt.NDArray[np.uint8]
     """[n] 1 where the row has a face to draw on."""
+    places: npt.NDArray[np.float32] | None = None
+    """[n, 4] the face box to parts of a pixel, steadied; boxes are the nearest whole pixels. None: the boxes are meant
+    exactly, as in avatars of the reference and of older versions."""
 
     def __post_init__(self) -> None:
         n = len(self.usable)
         shapes = (self.boxes.shape, self.crop_boxes.shape, self.landmarks.shape)
-        if shapes != ((n, 4), (n, 4), (n, 468, 2)):
+        if shapes != ((n, 4), (n, 4), (n, 468, 2)) or (self.places is not None and self.places.shape != (n, 4)):
             raise ValueError(f"faces do not fit together: {shapes} for {n} rows")
 
 
@@ -107,16 +118,21 @@ class Bundle:
         self.path = path
         self.info = read_info(path)
         self.faces = read_faces(path)
-        if len(self.faces.usable) != self.info.frames:
-            raise _damaged(path, f"{len(self.faces.usable)} faces for {self.info.frames} frames")
-        self._frames = _SegmentCache(path, self.info.frames, cache_bytes)
+        info = self.info
+        if len(self.faces.usable) != info.frames:
+            raise _damaged(path, f"{len(self.faces.usable)} faces for {info.frames} frames")
+        if info.first_frame < 0 or info.first_frame + info.frames > (info.stored_frames or info.frames):
+            raise _damaged(path, f"frames {info.first_frame} and {info.frames} on of {info.stored_frames}")
+        self._frames = _SegmentCache(path, info.stored_frames or info.frames, cache_bytes)
 
     def __len__(self) -> int:
         return self.info.frames
 
     def frame(self, row: int) -> Image:
         """Source frame of this row. Shared with other callers: do not write into it."""
-        return self._frames.frame(row)
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        return self._frames.frame(row + self.info.first_frame)
 
     def usable(self, row: int) -> bool:
         return bool(self.faces.usable[row])
@@ -126,6 +142,12 @@ class Bundle:
 
     def crop_box(self, row: int) -> Box:
         return Box(*(int(v) for v in self.faces.crop_boxes[row]))
+
+    def place(self, row: int) -> Box | Place:
+        """What the square face of a renderer is cut from and pasted on: the box, to parts of a pixel where known."""
+        if self.faces.places is None:
+            return self.box(row)
+        return Place(*(float(v) for v in self.faces.places[row]))
 
     def landmarks(self, row: int) -> Points:
         points: Points = self.faces.landmarks[row]
@@ -157,10 +179,8 @@ class _SegmentCache:
         self._segments: OrderedDict[int, list[Image]] = OrderedDict()
         self.nbytes = 0
 
-    def frame(self, row: int) -> Image:
-        if not 0 <= row < self._count:
-            raise IndexError(f"row {row} of {self._count}")
-        number, offset = divmod(row, SEGMENT_FRAMES)
+    def frame(self, index: int) -> Image:
+        number, offset = divmod(index, SEGMENT_FRAMES)
         with self._lock:
             if number not in self._segments:
                 self._load(number)
@@ -233,8 +253,9 @@ def write_info(path: Path, info: AvatarInfo) -> None:
 
 
 def write_faces(path: Path, faces: Faces) -> None:
-    arrays = {name: np.ascontiguousarray(getattr(faces, name)) for name in Faces.__slots__}
-    save_file(arrays, path / "faces.safetensors")
+    arrays = {name: getattr(faces, name) for name in Faces.__slots__}
+    known = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
+    save_file(known, path / "faces.safetensors")
 
 
 def write_mask(path: Path, row: int, mask: Mask) -> None:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from warmtalk.core.types import FACE_SIZE, Box, Image, Points
+from warmtalk.core.types import FACE_SIZE, Box, Image, Place, Points
 
 # fmt: off
 IBUG_68 = np.array([
@@ -49,6 +49,16 @@ def face_box(points: Points, frame_height: int, *, bbox_shift: int = 0, extra_ma
     return Box(min(x), top, max(x), bottom)
 
 
+def face_place(points: Points, frame_height: int, *, bbox_shift: float = 0, extra_margin: float = 10) -> Place | None:
+    """`face_box` without its cuts to whole pixels, so that it moves as smoothly as the points do."""
+    x, y = points[:, 0].astype(float), points[:, 1].astype(float)
+    middle = y[_NOSE_MIDDLE] = y[_NOSE_MIDDLE] + bbox_shift
+    top, bottom = max(0.0, 2 * middle - y.max()), min(y.max() + extra_margin, float(frame_height))
+    if bottom <= top or x.max() <= x.min():
+        return None
+    return Place(float(x.min()), float(top), float(x.max()), float(bottom))
+
+
 def crop_box(face: Box) -> Box:
     """The square that masks and blending work on: the face box, 1.5 times its longer side. May leave the frame."""
     x, y = (face.x1 + face.x2) // 2, (face.y1 + face.y2) // 2
@@ -56,16 +66,32 @@ def crop_box(face: Box) -> Box:
     return Box(x - half, y - half, x + half, y + half)
 
 
-def crop_face(frame: Image, box: Box) -> Image:
+def crop_face(frame: Image, box: Box | Place) -> Image:
     """The box stretched to [256, 256, 3]. What lies outside the frame repeats its edge, so nothing is distorted.
 
     Raises ValueError for an empty box.
     """
+    if isinstance(box, Place):
+        return sampled(frame, box, cv2.INTER_LANCZOS4)
     if box.empty:
         raise ValueError(f"nothing to crop in {box}")
     inside = box.clipped(frame.shape[1], frame.shape[0])
     part = frame[box.y1 : box.y2, box.x1 : box.x2] if inside == box else _replicated(frame, box)
     return np.asarray(cv2.resize(part, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_LANCZOS4), np.uint8)
+
+
+def sampled(frame: Image, place: Place, interpolation: int, side: int = FACE_SIZE) -> Image:
+    """The place, to parts of a pixel, as [side, side, 3]; outside the frame its edge goes on."""
+    columns, rows = side / place.width, side / place.height
+    # Centres of pixels lie at halves of a box's coordinates.
+    matrix = np.array(
+        [
+            [columns, 0, (0.5 - place.x1) * columns - 0.5],
+            [0, rows, (0.5 - place.y1) * rows - 0.5],
+        ]
+    )
+    found = cv2.warpAffine(frame, matrix, (side, side), flags=interpolation, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(found, np.uint8)
 
 
 def _replicated(frame: Image, box: Box) -> Image:

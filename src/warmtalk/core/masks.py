@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from warmtalk.core.types import Box, Mask, Points
+from warmtalk.core.types import Box, Mask, Place, Points
 
 REALTIME_BLUR = 0.1
 OFFLINE_BLUR = 0.05
@@ -44,14 +44,13 @@ def assemble(mask: Mask, face: Box, crop: Box, *, blur: float = REALTIME_BLUR) -
     top = max(face.y1 - crop.y1, int(side * 0.5))
     rows, columns = slice(top, face.y2 - crop.y1), slice(max(face.x1 - crop.x1, 0), face.x2 - crop.x1)
     limited[rows, columns] = mask[rows, columns]
-    kernel = int(blur * side // 2 * 2) + 1
-    return np.asarray(cv2.GaussianBlur(limited, (kernel, kernel), 0), np.uint8)
+    return _feathered(limited, blur)
 
 
-def mesh_mask(mesh: Points, face: Box, crop: Box, *, blur: float = REALTIME_BLUR) -> Mask:
+def mesh_mask(mesh: Points, face: Box | Place, crop: Box, *, blur: float = REALTIME_BLUR) -> Mask:
     """[S, S] blend mask of a face by its [468, 2] mesh points in frame pixels.
 
-    The outlines are drawn with sub-pixel corners, so a slowly moving face has a slowly moving mask.
+    Outlines and limits are drawn to parts of a pixel, so a slowly moving face has a slowly moving mask.
     """
     points = mesh - np.array([crop.x1, crop.y1], np.float32)
     mask = np.zeros((crop.height, crop.width), np.uint8)
@@ -59,12 +58,25 @@ def mesh_mask(mesh: Points, face: Box, crop: Box, *, blur: float = REALTIME_BLUR
     centre = oval.mean(0)
     _fill(mask, centre + (oval - centre) * _OUTWARD, 255)
     _fill(mask, points[_NOSE], 0)
-    feathered = assemble(mask, face, crop, blur=blur)
+    left, top, right, bottom = face.x1 - crop.x1, face.y1 - crop.y1, face.x2 - crop.x1, face.y2 - crop.y1
+    lower = _cover(crop.height, (top + bottom) / 2, bottom)[:, None] * _cover(crop.width, left, right)
+    feathered = _feathered(np.asarray(np.rint(mask * lower), np.uint8), blur)
     fade = np.minimum(
-        _ramp(crop.height, -crop.height, face.y2 - crop.y1, face.height * _CHIN_FADE)[:, None],
-        _ramp(crop.width, face.x1 - crop.x1, face.x2 - crop.x1, face.width * _SIDE_FADE),
+        _ramp(crop.height, -crop.height, bottom, face.height * _CHIN_FADE)[:, None],
+        _ramp(crop.width, left, right, face.width * _SIDE_FADE),
     )
     return np.asarray(np.rint(feathered * fade), np.uint8)
+
+
+def _feathered(mask: Mask, blur: float) -> Mask:
+    kernel = int(blur * len(mask) // 2 * 2) + 1
+    return np.asarray(cv2.GaussianBlur(mask, (kernel, kernel), 0), np.uint8)
+
+
+def _cover(length: int, start: float, stop: float) -> npt.NDArray[np.float32]:
+    """[length] part of each pixel that lies between start and stop."""
+    pixel = np.arange(length)
+    return np.asarray(np.clip(np.minimum(pixel + 1, stop) - np.maximum(pixel, start), 0, 1), np.float32)
 
 
 def _fill(mask: Mask, polygon: Points, value: int) -> None:
@@ -72,7 +84,7 @@ def _fill(mask: Mask, polygon: Points, value: int) -> None:
     cv2.fillPoly(mask, [corners], value, lineType=cv2.LINE_AA, shift=_SUBPIXEL_BITS)
 
 
-def _ramp(length: int, start: int, stop: int, over: float) -> npt.NDArray[np.float32]:
+def _ramp(length: int, start: float, stop: float, over: float) -> npt.NDArray[np.float32]:
     """[length] 1 between start and stop, falling smoothly to 0 within `over` pixels of each."""
     place = np.arange(length) + 0.5
     near = np.clip(np.minimum(place - start, stop - place) / max(over, 1.0), 0, 1)

@@ -99,7 +99,7 @@ class WarmAvatar:
         region = self._regions.get(row)
         if region is None:
             bundle = self.bundle
-            region = BlendRegion(bundle.frame(row), bundle.mask(row), bundle.box(row), bundle.crop_box(row))
+            region = BlendRegion(bundle.frame(row), bundle.mask(row), bundle.place(row), bundle.crop_box(row))
             self._regions[row] = region
             self._region_bytes += region.nbytes
             while self._region_bytes > _REGION_BYTES and len(self._regions) > 1:

@@ -68,6 +68,31 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a face lies in its frame, to parts of a pixel: edges of a box, in the same coordinates as `Box`."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+    @property
+    def width(self) -> float:
+        return self.x2 - self.x1
+
+    @property
+    def height(self) -> float:
+        return self.y2 - self.y1
+
+    def as_tuple(self) -> tuple[float, float, float, float]:
+        return (self.x1, self.y1, self.x2, self.y2)
+
+    def box(self) -> Box:
+        """The nearest whole pixels."""
+        return Box(round(self.x1), round(self.y1), round(self.x2), round(self.y2))
+
+
+@dataclass(frozen=True, slots=True)
 class FrameClock:
     """Exact time of frames and samples: frame k starts at sample round(k * rate / fps).
 

@@ -135,7 +135,7 @@ def _row(avatar: MeshAvatar, row: int) -> _Row:
 
 
 def _prepare_row(avatar: MeshAvatar, row: int) -> _Row:
-    box, landmarks = avatar.bundle.box(row), avatar.landmarks[row]
+    box, landmarks = avatar.bundle.place(row), avatar.landmarks[row]
     picture = cut_face(avatar.bundle.frame(row), box)
     face = prepare_shape(picture, landmarks, box, avatar.habit.rest_width)
     mouth = prepare_mouth(picture, face_pixels(landmarks, box), face, avatar.habit, avatar.teeth)

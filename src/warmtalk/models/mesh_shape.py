@@ -7,13 +7,15 @@ face, length 1 = distance between the eye centres. Rolled heads and the uneven s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from warmtalk.core.types import FACE_SIZE, Box, Image, Points
+from warmtalk.core.faces import sampled
+from warmtalk.core.types import FACE_SIZE, Box, Image, Place, Points
 from warmtalk.models.mesh_lips import ACROSS, correct_lips
 
 Field = npt.NDArray[np.float32]
@@ -96,14 +98,16 @@ class FaceShape:
     """Rest width of the avatar / width of this row."""
 
 
-def face_pixels(landmarks: Points, box: Box) -> Points:
+def face_pixels(landmarks: Points, box: Box | Place) -> Points:
     """Frame pixels to pixels of the 256 x 256 face that is stretched over `box`."""
     scale = np.array([FACE_SIZE / box.width, FACE_SIZE / box.height], np.float32)
     return np.asarray((landmarks - (box.x1, box.y1) + 0.5) * scale - 0.5, np.float32)
 
 
-def cut_face(frame: Image, box: Box) -> Image:
+def cut_face(frame: Image, box: Box | Place) -> Image:
     """The box as a 256 x 256 face; outside the frame its border goes on."""
+    if isinstance(box, Place):
+        return _sampled_finely(frame, box)
     height, width = frame.shape[:2]
     inside = box.clipped(width, height)
     part: Image = frame[inside.y1 : inside.y2, inside.x1 : inside.x2]
@@ -113,6 +117,15 @@ def cut_face(frame: Image, box: Box) -> Image:
     shrinks = max(box.width, box.height) > FACE_SIZE
     size = (FACE_SIZE, FACE_SIZE)
     return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC), np.uint8)
+
+
+def _sampled_finely(frame: Image, place: Place) -> Image:
+    """Where it shrinks, the mean of n x n samples for each pixel, so that fine structure does not flicker."""
+    times = math.ceil(max(place.width, place.height) / FACE_SIZE)
+    if times == 1:
+        return sampled(frame, place, cv2.INTER_CUBIC)
+    fine = sampled(frame, place, cv2.INTER_LINEAR, times * FACE_SIZE)
+    return np.asarray(cv2.resize(fine, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def eye_distance(landmarks: Points) -> Field:
@@ -162,7 +175,7 @@ def smooth(low: float | Field, high: float | Field, value: float | Field) -> Fie
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
-def prepare_shape(face: Image, landmarks: Points, box: Box, rest_width: float) -> FaceShape:
+def prepare_shape(face: Image, landmarks: Points, box: Box | Place, rest_width: float) -> FaceShape:
     """`face` is the 256 x 256 source, `landmarks` are frame pixels, `rest_width` is the avatar's usual mouth_width."""
     pixels = face_pixels(landmarks, box)
     frame = _mouth_frame(landmarks, box)
@@ -198,7 +211,7 @@ def prepare_shape(face: Image, landmarks: Points, box: Box, rest_width: float) -
     )
 
 
-def _mouth_frame(landmarks: Points, box: Box) -> MouthFrame:
+def _mouth_frame(landmarks: Points, box: Box | Place) -> MouthFrame:
     """Built in frame pixels, where right angles are right, then stretched as the box is."""
     across = _eye(landmarks, 1) - _eye(landmarks, 0)
     # From the side the eyes come together and say little: then the height of the face gives the measure.

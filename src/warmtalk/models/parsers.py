@@ -35,7 +35,7 @@ class MeshParser:
 
     def mask(self, bundle: Bundle, row: int) -> Mask:
         """See core.ports.FaceParser."""
-        return mesh_mask(bundle.landmarks(row), bundle.box(row), bundle.crop_box(row))
+        return mesh_mask(bundle.landmarks(row), bundle.place(row), bundle.crop_box(row))
 
 
 def choose(wanted: str, models_dir: Path) -> str:

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from warmtalk.v1 import media_pb2 as warmtalk_dot_v1_dot_media__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16warmtalk/v1/prep.proto\x12\x0bwarmtalk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17warmtalk/v1/media.proto\"]\n\x13UploadSourceRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.warmtalk.v1.UploadHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\t\n\x07message\"5\n\x0cUploadHeader\x12\x11\n\tfile_name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"M\n\x14UploadSourceResponse\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\xa8\x01\n\x0c\x41vatarParams\x12\x12\n\nbbox_shift\x18\x01 \x01(\x05\x12\x19\n\x0c\x65xtra_margin\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12*\n\nframe_rate\x18\x03 \x01(\x0b\x32\x16.warmtalk.v1.FrameRate\x12\x1a\n\rstill_seconds\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x0f\n\r_extra_marginB\x10\n\x0e_still_seconds\"\xdf\x03\n\x06\x41vatar\x12\x11\n\tavatar_id\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.warmtalk.v1.Avatar.State\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x13\n\x0bsource_name\x18\x04 \x01(\t\x12\x15\n\rsource_sha256\x18\x05 \x01(\t\x12)\n\x06params\x18\x06 \x01(\x0b\x32\x19.warmtalk.v1.AvatarParams\x12\x11\n\trenderers\x18\x07 \x03(\t\x12\r\n\x05width\x18\x08 \x01(\x05\x12\x0e\n\x06height\x18\t \x01(\x05\x12\x0e\n\x06\x66rames\x18\n \x01(\x05\x12\x15\n\rusable_frames\x18\x0b \x01(\x05\x12\x12\n\nsize_bytes\x18\x0c \x01(\x03\x12,\n\x08progress\x18\r \x01(\x0b\x32\x1a.warmtalk.v1.BuildProgress\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07summary\x18\x0f \x01(\t\"U\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATE_CREATING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\"_\n\rBuildProgress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x13\n\x0b\x66rames_done\x18\x02 \x01(\x05\x12\x14\n\x0c\x66rames_total\x18\x03 \x01(\x05\x12\x14\n\x0cseconds_left\x18\x04 \x01(\x01\"\x8b\x01\n\x13\x43reateAvatarRequest\x12\x11\n\tavatar_id\x18\x01 \x01(\t\x12\x11\n\tupload_id\x18\x02 \x01(\t\x12)\n\x06params\x18\x03 \x01(\x0b\x32\x19.warmtalk.v1.AvatarParams\x12\x0f\n\x07replace\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\t\";\n\x14\x43reateAvatarResponse\x12#\n\x06\x61vatar\x18\x01 \x01(\x0b\x32\x13.warmtalk.v1.Avatar\"\'\n\x12WatchAvatarRequest\x12\x11\n\tavatar_id\x18\x01 \x01(\t\":\n\x13WatchAvatarResponse\x12#\n\x06\x61vatar\x18\x01 \x01(\x0b\x32\x13.warmtalk.v1.Avatar\"%\n\x10GetAvatarRequest\x12\x11\n\tavatar_id\x18\x01 \x01(\t\"8\n\x11GetAvatarResponse\x12#\n\x06\x61vatar\x18\x01 \x01(\x0b\x32\x13.warmtalk.v1.Avatar\";\n\x12ListAvatarsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x13ListAvatarsResponse\x12$\n\x07\x61vatars\x18\x01 \x03(\x0b\x32\x13.warmtalk.v1.Avatar\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"(\n\x13\x44\x65leteAvatarRequest\x12\x11\n\tavatar_id\x18\x01 \x01(\t\"\x16\n\x14\x44\x65leteAvatarResponse2\x80\x04\n\x0bPrepService\x12U\n\x0cUploadSource\x12 .warmtalk.v1.UploadSourceRequest\x1a!.warmtalk.v1.UploadSourceResponse(\x01\x12S\n\x0c\x43reateAvatar\x12 .warmtalk.v1.CreateAvatarRequest\x1a!.warmtalk.v1.CreateAvatarResponse\x12R\n\x0bWatchAvatar\x12\x1f.warmtalk.v1.WatchAvatarRequest\x1a .warmtalk.v1.WatchAvatarResponse0\x01\x12J\n\tGetAvatar\x12\x1d.warmtalk.v1.GetAvatarRequest\x1a\x1e.warmtalk.v1.GetAvatarResponse\x12P\n\x0bListAvatars\x12\x1f.warmtalk.v1.ListAvatarsRequest\x1a .warmtalk.v1.ListAvatarsResponse\x12S\n\x0c\x44\x65leteAvatar\x12 .warmtalk.v1.DeleteAvatarRequest\x1a!.warmtalk.v1.DeleteAvatarResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16warmtalk/v1/prep.proto\x12\x0bwarmtalk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17warmtalk/v1/media.proto\"]\n\x13UploadSourceRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.warmtalk.v1.UploadHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\t\n\x07message\"5\n\x0cUploadHeader\x12\x11\n\tfile_name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"M\n\x14UploadSourceResponse\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\xea\x01\n\x0c\x41vatarParams\x12\x17\n\nbbox_shift\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x19\n\x0c\x65xtra_margin\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12*\n\nframe_rate\x18\x03 \x01(\x0b\x32\x16.warmtalk.v1.FrameRate\x12\x1a\n\rstill_seconds\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x0c\n\x04\x66\x61\x63\x65\x18\x05 \x01(\x05\x12\x1e\n\x02\x61t\x18\x06 \x01(\x0b\x32\x12.warmtalk.v1.PointB\r\n\x0b_bbox_shiftB\x0f\n\r_extra_marginB\x10\n\x0e_still_seconds\"\x1d\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x05\x12\t\n\x01y\x18\x02 \x01(\x05\"\xc8\x04\n\x06\x41vatar\x12\x11\n\tavatar_id\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.warmtalk.v1.Avatar.State\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x13\n\x0bsource_name\x18\x04 \x01(\t\x12\x15\n\rsource_sha256\x18\x05 \x01(\t\x12)\n\x06params\x18\x06 \x01(\x0b\x32\x19.warmtalk.v1.AvatarParams\x12\x11\n\trenderers\x18\x07 \x03(\t\x12\r\n\x05width\x18\x08 \x01(\x05\x12\x0e\n\x06height\x18\t \x01(\x05\x12\x0e\n\x06\x66rames\x18\n \x01(\x05\x12\x15\n\rusable_frames\x18\x0b \x01(\x05\x12\x12\n\nsize_bytes\x18\x0c \x01(\x03\x12,\n\x08progress\x18\r \x01(\x0b\x32\x1a.warmtalk.v1.BuildProgress\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07summary\x18\x0f \x01(\t\x12\r\n\x05grade\x18\x10 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x11 \x03(\t\x12\x17\n\x0f\x62\x62ox_shift_used\x18\x12 \x01(\x05\x12\x16\n\x0e\x62\x62ox_shift_low\x18\x13 \x01(\x05\x12\x17\n\x0f\x62\x62ox_shift_high\x18\x14 \x01(\x05\"U\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATE_CREATING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\"_\n\rBuildProgress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x13\n\x0b\x66rames_done\x18\x02 \x01(\x05\x12\x14\n\x0c\x66rames_total\x18\x03 \x01(\x05\x12\x14\n\x0cseconds_left\x18\x04 \x01(\x01\"\x8b\x01\n\x13\x43reateAvatarRequest\x12\x11\n\tavatar_id\x18\x01 \x01(\t\x12\x11\n\tupload_id\x18\x02 \x01(\t\x12)\n\x06params\x18\x03 \x01(\x0b\x32\x19.warmtalk.v1.AvatarParams\x12\x0f\n\x07replace\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\t\";\n\x14\x43reateAvatarResponse\x12#\n\x06\x61vatar\x18\x01 \x01(\x0b\x32\x13.warmtalk.v1.Avatar\"\'\n\x12WatchAvatarRequest\x12\x11\n\tavatar_id\x18\x01 \x01(\t\":\n\x13WatchAvatarResponse\x12#\n\x06\x61vatar\x18\x01 \x01(\x0b\x32\x13.warmtalk.v1.Avatar\"%\n\x10GetAvatarRequest\x12\x11\n\tavatar_id\x18\x01 \x01(\t\"8\n\x11GetAvatarResponse\x12#\n\x06\x61vatar\x18\x01 \x01(\x0b\x32\x13.warmtalk.v1.Avatar\";\n\x12ListAvatarsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x13ListAvatarsResponse\x12$\n\x07\x61vatars\x18\x01 \x03(\x0b\x32\x13.warmtalk.v1.Avatar\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9c\x01\n\x10GetReportRequest\x12\x11\n\tavatar_id\x18\x01 \x01(\t\x12\x30\n\x04\x66ile\x18\x02 \x01(\x0e\x32\".warmtalk.v1.GetReportRequest.File\"C\n\x04\x46ile\x12\x14\n\x10\x46ILE_UNSPECIFIED\x10\x00\x12\r\n\tFILE_JSON\x10\x01\x12\x16\n\x12\x46ILE_CONTACT_SHEET\x10\x02\"!\n\x11GetReportResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"(\n\x13\x44\x65leteAvatarRequest\x12\x11\n\tavatar_id\x18\x01 \x01(\t\"\x16\n\x14\x44\x65leteAvatarResponse2\xce\x04\n\x0bPrepService\x12U\n\x0cUploadSource\x12 .warmtalk.v1.UploadSourceRequest\x1a!.warmtalk.v1.UploadSourceResponse(\x01\x12S\n\x0c\x43reateAvatar\x12 .warmtalk.v1.CreateAvatarRequest\x1a!.warmtalk.v1.CreateAvatarResponse\x12R\n\x0bWatchAvatar\x12\x1f.warmtalk.v1.WatchAvatarRequest\x1a .warmtalk.v1.WatchAvatarResponse0\x01\x12J\n\tGetAvatar\x12\x1d.warmtalk.v1.GetAvatarRequest\x1a\x1e.warmtalk.v1.GetAvatarResponse\x12P\n\x0bListAvatars\x12\x1f.warmtalk.v1.ListAvatarsRequest\x1a .warmtalk.v1.ListAvatarsResponse\x12L\n\tGetReport\x12\x1d.warmtalk.v1.GetReportRequest\x1a\x1e.warmtalk.v1.GetReportResponse0\x01\x12S\n\x0c\x44\x65leteAvatar\x12 .warmtalk.v1.DeleteAvatarRequest\x1a!.warmtalk.v1.DeleteAvatarResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,33 +40,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADSOURCERESPONSE']._serialized_start=247
   _globals['_UPLOADSOURCERESPONSE']._serialized_end=324
   _globals['_AVATARPARAMS']._serialized_start=327
-  _globals['_AVATARPARAMS']._serialized_end=495
-  _globals['_AVATAR']._serialized_start=498
-  _globals['_AVATAR']._serialized_end=977
-  _globals['_AVATAR_STATE']._serialized_start=892
-  _globals['_AVATAR_STATE']._serialized_end=977
-  _globals['_BUILDPROGRESS']._serialized_start=979
-  _globals['_BUILDPROGRESS']._serialized_end=1074
-  _globals['_CREATEAVATARREQUEST']._serialized_start=1077
-  _globals['_CREATEAVATARREQUEST']._serialized_end=1216
-  _globals['_CREATEAVATARRESPONSE']._serialized_start=1218
-  _globals['_CREATEAVATARRESPONSE']._serialized_end=1277
-  _globals['_WATCHAVATARREQUEST']._serialized_start=1279
-  _globals['_WATCHAVATARREQUEST']._serialized_end=1318
-  _globals['_WATCHAVATARRESPONSE']._serialized_start=1320
-  _globals['_WATCHAVATARRESPONSE']._serialized_end=1378
-  _globals['_GETAVATARREQUEST']._serialized_start=1380
-  _globals['_GETAVATARREQUEST']._serialized_end=1417
-  _globals['_GETAVATARRESPONSE']._serialized_start=1419
-  _globals['_GETAVATARRESPONSE']._serialized_end=1475
-  _globals['_LISTAVATARSREQUEST']._serialized_start=1477
-  _globals['_LISTAVATARSREQUEST']._serialized_end=1536
-  _globals['_LISTAVATARSRESPONSE']._serialized_start=1538
-  _globals['_LISTAVATARSRESPONSE']._serialized_end=1622
-  _globals['_DELETEAVATARREQUEST']._serialized_start=1624
-  _globals['_DELETEAVATARREQUEST']._serialized_end=1664
-  _globals['_DELETEAVATARRESPONSE']._serialized_start=1666
-  _globals['_DELETEAVATARRESPONSE']._serialized_end=1688
-  _globals['_PREPSERVICE']._serialized_start=1691
-  _globals['_PREPSERVICE']._serialized_end=2203
+  _globals['_AVATARPARAMS']._serialized_end=561
+  _globals['_POINT']._serialized_start=563
+  _globals['_POINT']._serialized_end=592
+  _globals['_AVATAR']._serialized_start=595
+  _globals['_AVATAR']._serialized_end=1179
+  _globals['_AVATAR_STATE']._serialized_start=1094
+  _globals['_AVATAR_STATE']._serialized_end=1179
+  _globals['_BUILDPROGRESS']._serialized_start=1181
+  _globals['_BUILDPROGRESS']._serialized_end=1276
+  _globals['_CREATEAVATARREQUEST']._serialized_start=1279
+  _globals['_CREATEAVATARREQUEST']._serialized_end=1418
+  _globals['_CREATEAVATARRESPONSE']._serialized_start=1420
+  _globals['_CREATEAVATARRESPONSE']._serialized_end=1479
+  _globals['_WATCHAVATARREQUEST']._serialized_start=1481
+  _globals['_WATCHAVATARREQUEST']._serialized_end=1520
+  _globals['_WATCHAVATARRESPONSE']._serialized_start=1522
+  _globals['_WATCHAVATARRESPONSE']._serialized_end=1580
+  _globals['_GETAVATARREQUEST']._serialized_start=1582
+  _globals['_GETAVATARREQUEST']._serialized_end=1619
+  _globals['_GETAVATARRESPONSE']._serialized_start=1621
+  _globals['_GETAVATARRESPONSE']._serialized_end=1677
+  _globals['_LISTAVATARSREQUEST']._serialized_start=1679
+  _globals['_LISTAVATARSREQUEST']._serialized_end=1738
+  _globals['_LISTAVATARSRESPONSE']._serialized_start=1740
+  _globals['_LISTAVATARSRESPONSE']._serialized_end=1824
+  _globals['_GETREPORTREQUEST']._serialized_start=1827
+  _globals['_GETREPORTREQUEST']._serialized_end=1983
+  _globals['_GETREPORTREQUEST_FILE']._serialized_start=1916
+  _globals['_GETREPORTREQUEST_FILE']._serialized_end=1983
+  _globals['_GETREPORTRESPONSE']._serialized_start=1985
+  _globals['_GETREPORTRESPONSE']._serialized_end=2018
+  _globals['_DELETEAVATARREQUEST']._serialized_start=2020
+  _globals['_DELETEAVATARREQUEST']._serialized_end=2060
+  _globals['_DELETEAVATARRESPONSE']._serialized_start=2062
+  _globals['_DELETEAVATARRESPONSE']._serialized_end=2084
+  _globals['_PREPSERVICE']._serialized_start=2087
+  _globals['_PREPSERVICE']._serialized_end=2677
 # @@protoc_insertion_point(module_scope)

@@ -109,7 +109,7 @@ Global___UploadSourceResponse: _TypeAlias = UploadSourceResponse  # noqa: Y015
 
 @_typing.final
 class AvatarParams(_message.Message):
-    """How to build. Every default is the reference's."""
+    """How to build."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -117,40 +117,82 @@ class AvatarParams(_message.Message):
     EXTRA_MARGIN_FIELD_NUMBER: _builtins.int
     FRAME_RATE_FIELD_NUMBER: _builtins.int
     STILL_SECONDS_FIELD_NUMBER: _builtins.int
+    FACE_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
     bbox_shift: _builtins.int
-    """Moves the boundary between the kept and the drawn half of the face. Pixels. Default 0. Positive moves it down
-    and opens the mouth more. Range -100 to 100.
+    """Moves the boundary between the kept and the drawn half of the face. Pixels. Default: chosen from the landmarks;
+    0 is where the reference puts it. Positive moves it down and opens the mouth more. Range -100 to 100.
     """
     extra_margin: _builtins.int
-    """Room under the chin. Pixels. Default 10. Range 0 to 100."""
+    """Room under the chin. Pixels. Default: 8 % of the face box, at least the reference's 10. Range 0 to 200."""
     still_seconds: _builtins.float
     """Seconds of idle motion made from a still image. Default 4. Range 1 to 30."""
+    face: _builtins.int
+    """Whose face, when several people are seen: their number from the left, from 1. Default 0: the one that is largest
+    over time. The report numbers them. Range 0 to 100.
+    """
     @_builtins.property
     def frame_rate(self) -> _media_pb2.FrameRate:
         """Frames per second of the avatar; a source with another rate is converted. Default 25. Range 1 to 60."""
 
+    @_builtins.property
+    def at(self) -> Global___Point:
+        """A place in that face, when a number is not known. Stands before `face`. Default none."""
+
     def __init__(
         self,
         *,
-        bbox_shift: _builtins.int = ...,
+        bbox_shift: _builtins.int | None = ...,
         extra_margin: _builtins.int | None = ...,
         frame_rate: _media_pb2.FrameRate | None = ...,
         still_seconds: _builtins.float | None = ...,
+        face: _builtins.int = ...,
+        at: Global___Point | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_margin", b"_extra_margin", "_still_seconds", b"_still_seconds", "extra_margin", b"extra_margin", "frame_rate", b"frame_rate", "still_seconds", b"still_seconds"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bbox_shift", b"_bbox_shift", "_extra_margin", b"_extra_margin", "_still_seconds", b"_still_seconds", "at", b"at", "bbox_shift", b"bbox_shift", "extra_margin", b"extra_margin", "frame_rate", b"frame_rate", "still_seconds", b"still_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_margin", b"_extra_margin", "_still_seconds", b"_still_seconds", "bbox_shift", b"bbox_shift", "extra_margin", b"extra_margin", "frame_rate", b"frame_rate", "still_seconds", b"still_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bbox_shift", b"_bbox_shift", "_extra_margin", b"_extra_margin", "_still_seconds", b"_still_seconds", "at", b"at", "bbox_shift", b"bbox_shift", "extra_margin", b"extra_margin", "face", b"face", "frame_rate", b"frame_rate", "still_seconds", b"still_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bbox_shift: _TypeAlias = _typing.Literal["bbox_shift"]  # noqa: Y015
+    _WhichOneofArgType__bbox_shift: _TypeAlias = _typing.Literal["_bbox_shift", b"_bbox_shift"]  # noqa: Y015
     _WhichOneofReturnType__extra_margin: _TypeAlias = _typing.Literal["extra_margin"]  # noqa: Y015
     _WhichOneofArgType__extra_margin: _TypeAlias = _typing.Literal["_extra_margin", b"_extra_margin"]  # noqa: Y015
     _WhichOneofReturnType__still_seconds: _TypeAlias = _typing.Literal["still_seconds"]  # noqa: Y015
     _WhichOneofArgType__still_seconds: _TypeAlias = _typing.Literal["_still_seconds", b"_still_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bbox_shift) -> _WhichOneofReturnType__bbox_shift | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_margin) -> _WhichOneofReturnType__extra_margin | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__still_seconds) -> _WhichOneofReturnType__still_seconds | None: ...
 
 Global___AvatarParams: _TypeAlias = AvatarParams  # noqa: Y015
+
+@_typing.final
+class Point(_message.Message):
+    """A place in a picture."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    X_FIELD_NUMBER: _builtins.int
+    Y_FIELD_NUMBER: _builtins.int
+    x: _builtins.int
+    """From the left edge. Pixels."""
+    y: _builtins.int
+    """From the upper edge. Pixels."""
+    def __init__(
+        self,
+        *,
+        x: _builtins.int = ...,
+        y: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["x", b"x", "y", b"y"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Point: _TypeAlias = Point  # noqa: Y015
 
 @_typing.final
 class Avatar(_message.Message):
@@ -200,6 +242,11 @@ class Avatar(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    GRADE_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    BBOX_SHIFT_USED_FIELD_NUMBER: _builtins.int
+    BBOX_SHIFT_LOW_FIELD_NUMBER: _builtins.int
+    BBOX_SHIFT_HIGH_FIELD_NUMBER: _builtins.int
     avatar_id: _builtins.str
     """Pattern ^[a-z0-9][a-z0-9_-]{0,62}$."""
     state: Global___Avatar.State.ValueType
@@ -222,6 +269,14 @@ class Avatar(_message.Message):
     """Size on the volume. Bytes. Only when READY."""
     summary: _builtins.str
     """One line about the footage, for people. Only when READY."""
+    grade: _builtins.str
+    """How good the footage is: "good", "fair" or "poor"; empty where it is not known. Only when READY."""
+    bbox_shift_used: _builtins.int
+    """The shift that is used, chosen or given. Pixels. Only when READY."""
+    bbox_shift_low: _builtins.int
+    """The shift's adjustable range, as the reference prints it. Pixels. Only when READY."""
+    bbox_shift_high: _builtins.int
+    """Its upper end. Pixels."""
     @_builtins.property
     def params(self) -> Global___AvatarParams:
         """Parameters of the build."""
@@ -237,6 +292,10 @@ class Avatar(_message.Message):
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the build was asked for, or the bundle made."""
+
+    @_builtins.property
+    def advice(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What to do about the footage, in plain words, with times. Only when READY."""
 
     def __init__(
         self,
@@ -256,10 +315,15 @@ class Avatar(_message.Message):
         progress: Global___BuildProgress | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         summary: _builtins.str = ...,
+        grade: _builtins.str = ...,
+        advice: _abc.Iterable[_builtins.str] | None = ...,
+        bbox_shift_used: _builtins.int = ...,
+        bbox_shift_low: _builtins.int = ...,
+        bbox_shift_high: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "params", b"params", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["avatar_id", b"avatar_id", "create_time", b"create_time", "error", b"error", "frames", b"frames", "height", b"height", "params", b"params", "progress", b"progress", "renderers", b"renderers", "size_bytes", b"size_bytes", "source_name", b"source_name", "source_sha256", b"source_sha256", "state", b"state", "summary", b"summary", "usable_frames", b"usable_frames", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "avatar_id", b"avatar_id", "bbox_shift_high", b"bbox_shift_high", "bbox_shift_low", b"bbox_shift_low", "bbox_shift_used", b"bbox_shift_used", "create_time", b"create_time", "error", b"error", "frames", b"frames", "grade", b"grade", "height", b"height", "params", b"params", "progress", b"progress", "renderers", b"renderers", "size_bytes", b"size_bytes", "source_name", b"source_name", "source_sha256", b"source_sha256", "state", b"state", "summary", b"summary", "usable_frames", b"usable_frames", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -508,6 +572,77 @@ class ListAvatarsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListAvatarsResponse: _TypeAlias = ListAvatarsResponse  # noqa: Y015
+
+@_typing.final
+class GetReportRequest(_message.Message):
+    """Asks for what was found in an avatar's footage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _File:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _FileEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetReportRequest._File.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        FILE_UNSPECIFIED: GetReportRequest._File.ValueType  # 0
+        """The same as FILE_JSON."""
+        FILE_JSON: GetReportRequest._File.ValueType  # 1
+        """JSON: the whole, and a line for every frame."""
+        FILE_CONTACT_SHEET: GetReportRequest._File.ValueType  # 2
+        """PNG: frames with boxes, the mask's outline and verdicts."""
+
+    class File(_File, metaclass=_FileEnumTypeWrapper):
+        """The files of a report."""
+
+    FILE_UNSPECIFIED: GetReportRequest.File.ValueType  # 0
+    """The same as FILE_JSON."""
+    FILE_JSON: GetReportRequest.File.ValueType  # 1
+    """JSON: the whole, and a line for every frame."""
+    FILE_CONTACT_SHEET: GetReportRequest.File.ValueType  # 2
+    """PNG: frames with boxes, the mask's outline and verdicts."""
+
+    AVATAR_ID_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    avatar_id: _builtins.str
+    """Avatar to tell of. Required."""
+    file: Global___GetReportRequest.File.ValueType
+    """Which file. Default FILE_JSON."""
+    def __init__(
+        self,
+        *,
+        avatar_id: _builtins.str = ...,
+        file: Global___GetReportRequest.File.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avatar_id", b"avatar_id", "file", b"file"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReportRequest: _TypeAlias = GetReportRequest  # noqa: Y015
+
+@_typing.final
+class GetReportResponse(_message.Message):
+    """A piece of the file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """Bytes, in order. At most 1 MiB a message."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReportResponse: _TypeAlias = GetReportResponse  # noqa: Y015
 
 @_typing.final
 class DeleteAvatarRequest(_message.Message):

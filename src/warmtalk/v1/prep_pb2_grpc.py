@@ -60,6 +60,11 @@ class PrepServiceStub(object):
                 request_serializer=warmtalk_dot_v1_dot_prep__pb2.ListAvatarsRequest.SerializeToString,
                 response_deserializer=warmtalk_dot_v1_dot_prep__pb2.ListAvatarsResponse.FromString,
                 _registered_method=True)
+        self.GetReport = channel.unary_stream(
+                '/warmtalk.v1.PrepService/GetReport',
+                request_serializer=warmtalk_dot_v1_dot_prep__pb2.GetReportRequest.SerializeToString,
+                response_deserializer=warmtalk_dot_v1_dot_prep__pb2.GetReportResponse.FromString,
+                _registered_method=True)
         self.DeleteAvatar = channel.unary_unary(
                 '/warmtalk.v1.PrepService/DeleteAvatar',
                 request_serializer=warmtalk_dot_v1_dot_prep__pb2.DeleteAvatarRequest.SerializeToString,
@@ -109,6 +114,14 @@ class PrepServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetReport(self, request, context):
+        """What was found in an avatar's footage, for people: a file in pieces. NOT_FOUND when the avatar has none, as one
+        that was made by an older version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteAvatar(self, request, context):
         """Removes an avatar, or stops its build. NOT_FOUND when there is none.
         """
@@ -143,6 +156,11 @@ def add_PrepServiceServicer_to_server(servicer, server):
                     servicer.ListAvatars,
                     request_deserializer=warmtalk_dot_v1_dot_prep__pb2.ListAvatarsRequest.FromString,
                     response_serializer=warmtalk_dot_v1_dot_prep__pb2.ListAvatarsResponse.SerializeToString,
+            ),
+            'GetReport': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetReport,
+                    request_deserializer=warmtalk_dot_v1_dot_prep__pb2.GetReportRequest.FromString,
+                    response_serializer=warmtalk_dot_v1_dot_prep__pb2.GetReportResponse.SerializeToString,
             ),
             'DeleteAvatar': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteAvatar,
@@ -286,6 +304,33 @@ class PrepService(object):
             '/warmtalk.v1.PrepService/ListAvatars',
             warmtalk_dot_v1_dot_prep__pb2.ListAvatarsRequest.SerializeToString,
             warmtalk_dot_v1_dot_prep__pb2.ListAvatarsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/warmtalk.v1.PrepService/GetReport',
+            warmtalk_dot_v1_dot_prep__pb2.GetReportRequest.SerializeToString,
+            warmtalk_dot_v1_dot_prep__pb2.GetReportResponse.FromString,
             options,
             channel_credentials,
             insecure,

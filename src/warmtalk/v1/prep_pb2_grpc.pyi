@@ -48,6 +48,10 @@ class PrepServiceStub:
     """One avatar."""
     ListAvatars: _grpc.UnaryUnaryMultiCallable[_prep_pb2.ListAvatarsRequest, _prep_pb2.ListAvatarsResponse]
     """All avatars by id, those being built and failed ones too."""
+    GetReport: _grpc.UnaryStreamMultiCallable[_prep_pb2.GetReportRequest, _prep_pb2.GetReportResponse]
+    """What was found in an avatar's footage, for people: a file in pieces. NOT_FOUND when the avatar has none, as one
+    that was made by an older version.
+    """
     DeleteAvatar: _grpc.UnaryUnaryMultiCallable[_prep_pb2.DeleteAvatarRequest, _prep_pb2.DeleteAvatarResponse]
     """Removes an avatar, or stops its build. NOT_FOUND when there is none."""
 
@@ -71,6 +75,10 @@ class PrepServiceAsyncStub(PrepServiceStub):
     """One avatar."""
     ListAvatars: _aio.UnaryUnaryMultiCallable[_prep_pb2.ListAvatarsRequest, _prep_pb2.ListAvatarsResponse]  # type: ignore[assignment]
     """All avatars by id, those being built and failed ones too."""
+    GetReport: _aio.UnaryStreamMultiCallable[_prep_pb2.GetReportRequest, _prep_pb2.GetReportResponse]  # type: ignore[assignment]
+    """What was found in an avatar's footage, for people: a file in pieces. NOT_FOUND when the avatar has none, as one
+    that was made by an older version.
+    """
     DeleteAvatar: _aio.UnaryUnaryMultiCallable[_prep_pb2.DeleteAvatarRequest, _prep_pb2.DeleteAvatarResponse]  # type: ignore[assignment]
     """Removes an avatar, or stops its build. NOT_FOUND when there is none."""
 
@@ -121,6 +129,16 @@ class PrepServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_prep_pb2.ListAvatarsResponse, _abc.Awaitable[_prep_pb2.ListAvatarsResponse]]:
         """All avatars by id, those being built and failed ones too."""
+
+    @_abc_1.abstractmethod
+    def GetReport(
+        self,
+        request: _prep_pb2.GetReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_prep_pb2.GetReportResponse], _abc.AsyncIterator[_prep_pb2.GetReportResponse]]:
+        """What was found in an avatar's footage, for people: a file in pieces. NOT_FOUND when the avatar has none, as one
+        that was made by an older version.
+        """
 
     @_abc_1.abstractmethod
     def DeleteAvatar(
