@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help setup venv-streaming venv-full demo up test test-streaming test-browser check check-envs check-containers format proto docs bench clean
+.PHONY: help setup venv-streaming venv-full demo up test test-streaming test-browser check check-envs check-containers format proto docs bench bench-gpu clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -93,6 +93,9 @@ docs: $(STAMP)  ## Generate docs/configuration.md from the configuration's code
 
 bench: $(STAMP)  ## Measure: a card and one JSON line
 	$(BIN)/python -m benchmarks.main
+
+bench-gpu: venv-streaming  ## Measure MuseTalk on this machine's GPU (or CPU, slowly), with random weights of full size
+	.venv-streaming/bin/python -m benchmarks.engine
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .venv-streaming .venv-full demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,8 +1,8 @@
 """The one thread that owns the renderers, and the utterances that share it.
 
-Each round it hears what came for a few utterances (round robin, so none starves), then draws the most urgent frames of
-all as one batch (see core/scheduler.py); another thread puts the faces into their frames and delivers them. Credit
-bounds what is drawn ahead.
+Each round it hears what came for a few utterances (round robin, so none starves), then begins to draw the most urgent
+frames of all as one batch (see core/scheduler.py); another thread waits for the faces, puts them into their frames and
+delivers them, so that the next batch begins meanwhile. Credit bounds what is drawn ahead.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from warmtalk.core.pipeline import Faces, Model, Plan, WarmAvatar, begin_faces
 from warmtalk.core.ports import BatchRenderer
 from warmtalk.core.scheduler import Scheduler, streams_at
 from warmtalk.core.stream import Utterance
-from warmtalk.core.types import FrameClock
+from warmtalk.core.types import Features, FrameClock
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -236,15 +236,7 @@ class Engine:
             if self._due() is None:
                 return
         self._places.acquire()
-        try:
-            self._begin()
-        except BaseException:
-            self._places.release()
-            raise
-
-    def _begin(self) -> None:
-        """Starts on a batch. What it waited for may have aborted meanwhile: then there is none."""
-        with self._lock:
+        with self._lock:  # what is urgent may be another by now, or none
             name = self._due()
             shares = self._schedulers[name].take() if name else []
             streams = [cast(RenderStream, share.key) for share in shares]
@@ -252,6 +244,15 @@ class Engine:
         if name is None:
             self._places.release()
             return
+        try:
+            self._begin(name, streams, taken)
+        except Exception as error:  # noqa: BLE001 - belongs to this batch alone; the engine goes on
+            self._places.release()
+            for stream in streams:
+                self._fail(stream, error)
+
+    def _begin(self, name: str, streams: list[RenderStream], taken: list[tuple[int, Features]]) -> None:
+        """Starts to draw (first frame, features) of each stream."""
         begin = time.perf_counter()
         plans = [
             stream.avatar.plan(first, stream.utterance.start_index, features)
@@ -263,7 +264,11 @@ class Engine:
             self._finish(stream)
 
     def _collect(
-        self, streams: list[RenderStream], plans: list[Plan], waiting: Callable[[], list[Faces | Exception]], begin: float
+        self,
+        streams: list[RenderStream],
+        plans: list[Plan],
+        waiting: Callable[[], list[Faces | Exception]],
+        begin: float,
     ) -> None:
         """On the blending thread: waits for a batch, so that the next can begin meanwhile, and delivers it."""
         try:

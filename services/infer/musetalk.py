@@ -22,9 +22,11 @@ def model(models_dir: Path, config: MuseTalkConfig) -> Model:
     encoder = WhisperEncoder(load.whisper(models_dir, dtype, device), device)
     networks = MuseTalk(models_dir, config.version, device, dtype)
     renderer = MuseTalkRenderer(networks)
+    features = WhisperFeatures(encoder, device, lookahead=config.lookahead)
     if device.type == "cuda":  # a CPU would take minutes, to find that it is no match for one stream
+        features.warm_up()
         renderer.measure()
-    return Model(_listener(WhisperFeatures(encoder, device, lookahead=config.lookahead), config), renderer)
+    return Model(_listener(features, config), renderer)
 
 
 def _listener(features: WhisperFeatures, config: MuseTalkConfig) -> SpeechEncoder:

@@ -134,9 +134,7 @@ def _alone(renderer: FaceRenderer[Any], plan: Plan) -> Faces | Exception:
         return error
 
 
-def _shared_out(
-    plans: Sequence[Plan], waiting: Callable[[], list[Image | WarmtalkError]]
-) -> list[Faces | Exception]:
+def _shared_out(plans: Sequence[Plan], waiting: Callable[[], list[Image | WarmtalkError]]) -> list[Faces | Exception]:
     try:
         drawn = iter(waiting())
     except Exception as error:  # noqa: BLE001 - as above

@@ -12,6 +12,7 @@ PIECE of sound, and a frame waits for `lookahead` pieces. What else differs from
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from warmtalk.core import windows
 from warmtalk.core.errors import InvalidInput
 from warmtalk.core.types import SPEECH_RATE_HZ, Features, FrameClock, Samples
+from warmtalk.models.replay import Replayed
 from warmtalk.models.whisper import SEGMENT_SAMPLES, STATES, STEP_SAMPLES, WIDTH, LogMel, WhisperEncoder
 
 PIECE_SAMPLES = 1280
@@ -33,7 +35,10 @@ TOKENS = windows.WINDOW_STEPS * STATES
 
 
 class WhisperFeatures:
-    """SpeechEncoder: rows of [50, 384] float32, token = step * 5 + state. Thread of the device only."""
+    """SpeechEncoder: rows of [50, 384] float32, token = step * 5 + state. Thread of the device only.
+
+    On a GPU streams are heard beside what is being drawn: a pass does not wait for the batch before it.
+    """
 
     def __init__(self, encoder: WhisperEncoder, device: torch.device, *, lookahead: int = 2) -> None:
         """`lookahead` counts pieces from the one a frame begins in; 2, the least, is what its window needs."""
@@ -41,7 +46,16 @@ class WhisperFeatures:
             raise InvalidInput(f"lookahead is {lookahead}", "Use 2 to 50 pieces of 80 ms", field="lookahead")
         self._encoder = encoder
         self._mel = LogMel(device)
+        self._device = device
+        self._passes: dict[int, Replayed] = {}
+        self._beside = torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else nullcontext()
         self.lookahead = lookahead
+
+    def warm_up(self) -> None:
+        """Records the passes of a stream and hears silence, so that no first frame waits for it."""
+        quiet = np.zeros(0, np.float32)
+        self.heard(quiet, np.full((1, windows.WINDOW_STEPS), -1, np.int32), whole=False)
+        self.silence(np.zeros((1, windows.WINDOW_STEPS), np.int32))
 
     def start_stream(self, clock: FrameClock) -> WhisperStream:
         return WhisperStream(self, clock)
@@ -64,17 +78,24 @@ class WhisperFeatures:
 
     def encode(self, sounds: list[Samples], *, loudest: float = LOUDEST) -> torch.Tensor:
         """Mean of the states of sounds of at most 30 s, [1500, 5, 384] float32 on the device."""
-        states = self._encoder(torch.stack([self._mel(sound, loudest=loudest) for sound in sounds]))
-        return states[0].float() if len(sounds) == 1 else states.float().mean(0)
+        mel = torch.stack([self._mel(sound, loudest=loudest) for sound in sounds])
+        run = self._passes.get(len(sounds))
+        if run is None:
+            run = self._passes[len(sounds)] = Replayed(lambda mel: (self._encoder(mel),), (torch.zeros_like(mel),))
+        run.inputs[0].copy_(mel)
+        (states,) = run()
+        return states[0].float().clone() if len(sounds) == 1 else states.float().mean(0)
 
     def heard(self, sound: Samples, index: windows.IndexMap, *, whole: bool) -> Features:
         """Windows into the states of a segment's sound, [frames, 50, 384]; not `whole`: more will follow it."""
         guesses = [sound] if whole else [sound, np.concatenate([sound, sound[::-1][:_GUESS_SAMPLES]])[:SEGMENT_SAMPLES]]
-        return _gather(self.encode(guesses), index)
+        with self._beside:
+            return _gather(self.encode(guesses), index)
 
     def silence(self, index: windows.IndexMap) -> Features:
         """Windows into the states of 30 s of silence."""
-        return _gather(self._silence, index)
+        with self._beside:
+            return _gather(self._silence, index)
 
     @cached_property
     def _silence(self) -> torch.Tensor:
