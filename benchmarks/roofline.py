@@ -52,16 +52,21 @@ class _Ledger(TorchDispatchMode):
         self.ops: list[tuple[int, int]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        packet = func._overloadpacket
-        if _ATTENTION in str(packet):
+        kwargs, packet = kwargs or {}, func._overloadpacket
+        attention = _ATTENTION in str(packet)
+        if not attention and packet not in flop_registry:
+            with self:  # in inference mode a linear layer comes as one piece: count what it is made of
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = func(*args, **kwargs)
+        if attention:
             query, key, value = args[:3]
             flop = sdpa_flop_count(query.shape, key.shape, value.shape)
             first = next(one for one in tree_leaves(out) if isinstance(one, torch.Tensor))
             self.ops.append((flop, _bytes((query, key, value, first))))
         elif packet in flop_registry:
-            flop = flop_registry[packet](*args, **(kwargs or {}), out_val=out)
-            self.ops.append((flop, _bytes((args, out))))
+            self.ops.append((flop_registry[packet](*args, **kwargs, out_val=out), _bytes((args, out))))
         return out
 
 
