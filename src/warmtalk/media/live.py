@@ -64,6 +64,7 @@ class LiveEncoder:
     def __init__(self, width: int, height: int, settings: LiveSettings) -> None:
         """`width` and `height` of the I420 pictures, even."""
         self._settings = settings
+        self._closed = False
         self._shape = (height * 3 // 2, width)
         self._file = io.BytesIO()
         self._container = av.open(
@@ -109,8 +110,12 @@ class LiveEncoder:
         return self._cut() if full or flush else None
 
     def close(self) -> None:
-        """Frees the codecs. Idempotent."""
-        self._container.close()
+        """Frees the codecs at once, whoever still holds this. Idempotent; nothing is written after it."""
+        if not self._closed:
+            self._closed = True
+            self._container.close()
+            del self._container, self._video, self._sound
+            self._pictures, self._blocks = [], []
 
     def _add_video(self, width: int, height: int) -> VideoStream:
         stream = self._container.add_stream("libx264", rate=25)
