@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CHROMIUM ?= /usr/bin/chromium
+MINUTES ?= 2
 
-.PHONY: help setup venv-streaming venv-full demo up test test-streaming test-browser check check-envs check-containers format proto docs bench clean
+.PHONY: help setup venv-streaming venv-full demo up test test-streaming test-full test-browser check check-envs check-containers format proto docs bench soak clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -25,7 +26,7 @@ $(STAMP): pyproject.toml requirements.txt
 
 venv-streaming: .venv-streaming/.installed  ## Make .venv-streaming: torch and MuseTalk, no detectors
 
-venv-full: .venv-full/.installed  ## Make .venv-full: face finder, torch, MuseTalk's image codec
+venv-full: .venv-full/.installed  ## Make .venv-full: face finders, parsing, torch, MuseTalk's image codec
 
 .venv-streaming/.installed: SERVICE = infer
 .venv-full/.installed: SERVICE = prep
@@ -49,6 +50,10 @@ test: $(STAMP)  ## All tests
 test-streaming: venv-streaming  ## The tests that need torch: golden vectors, engine, weights
 	.venv-streaming/bin/python -m pip install --quiet 'pytest>=8.3' 'pytest-asyncio>=1.0' 'hypothesis>=6.100'
 	.venv-streaming/bin/python -m pytest --confcutdir=tests/torch tests/torch
+
+test-full: venv-full  ## The tests of the detectors that need libraries of their own
+	.venv-full/bin/python -m pip install --quiet 'pytest>=8.3' 'pytest-asyncio>=1.0' 'onnx>=1.17'
+	.venv-full/bin/python -m pytest --confcutdir=tests/full tests/full
 
 test-browser: $(STAMP)  ## The talk page in a real Chromium (CHROMIUM=/usr/bin/chromium)
 	@test -x $(CHROMIUM) || { echo "There is no $(CHROMIUM). On Debian: apt-get install chromium; or CHROMIUM=PATH"; exit 1; }
@@ -93,6 +98,9 @@ docs: $(STAMP)  ## Generate docs/configuration.md from the configuration's code
 
 bench: $(STAMP)  ## Measure: a card and one JSON line
 	$(BIN)/python -m benchmarks.main
+
+soak: $(STAMP)  ## Live conversations: figures, then MINUTES=2 without a break; fails when sound drifts or memory grows
+	$(BIN)/python -m benchmarks.live --minutes $(MINUTES)
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .venv-streaming .venv-full demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

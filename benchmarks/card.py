@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -30,7 +31,7 @@ def show(title: str, rows: list[tuple[str, float, str]]) -> None:
     for key, figure, text in rows:
         print(f"  {key:24} {figure:10.3f}   {text}")
     sys.stdout.flush()
-    print(json.dumps({key: round(figure, 3) for key, figure, _ in rows}))
+    print(json.dumps({key: round(figure, 3) if math.isfinite(figure) else None for key, figure, _ in rows}))
 
 
 def median_ms(work: Callable[[], object], runs: int = 7, inner: int = 20) -> float:

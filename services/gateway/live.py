@@ -25,10 +25,12 @@ log = logging.getLogger(__name__)
 
 RATE_HZ = 16_000
 """Of the sound that players send: 16-bit mono."""
-_LINGER_S = 10.0
+LINGER_S = 10.0
 """A stream without players goes on so long: a page that is loaded again finds it."""
 _AHEAD = 100
 """Fragments that the quickest player may be behind; then the stream is not read on, which slows the renderer."""
+_GIVE_UP_S = 60.0
+"""When none of them has taken one for so long, they are as good as gone."""
 _EVENTS = 256
 _TOLD_AGAIN = {"answer", "accepted", "started"}
 """Events of an utterance that a player who comes in its middle must know."""
@@ -38,9 +40,12 @@ _OPEN_S = 20.0
 class Viewer:
     """A player's place in the stream, and the events that it has not seen. Full of events, the oldest are dropped."""
 
-    def __init__(self, live: Live, sequence: int) -> None:
+    def __init__(self, live: Live, sequence: int, begin_s: float = 0.0, *, resumed: bool = False) -> None:
+        """It has, or does not need, what is up to `sequence`; unless `resumed` it begins anew, to show at `begin_s`."""
         self.live = live
         self.sequence = sequence
+        self.begin_s = begin_s
+        self.resumed = resumed
         self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_EVENTS)
 
     def tell(self, event: dict[str, Any]) -> None:
@@ -138,7 +143,7 @@ class Live:
             with suppress(asyncio.InvalidStateError, grpc.RpcError):
                 await self._call.done_writing()
         if self._reading is not None:
-            await asyncio.wait({self._reading}, timeout=_LINGER_S)
+            await asyncio.wait({self._reading}, timeout=LINGER_S)
             self._call.cancel()
             await asyncio.wait({self._reading})
 
@@ -201,9 +206,12 @@ class Live:
             self.ended = from_rpc(error, "session")
         except asyncio.CancelledError:
             self.ended = Interrupted("the live video has ended", "Connect again")
+        except WarmtalkError as error:
+            self.ended = error
         except Exception as error:  # noqa: BLE001 - a task of its own: the players must learn of it
             self.ended = unexpected(error)
         finally:
+            self._call.cancel()
             self._ready.set()
             self._changed.set()
 
@@ -227,74 +235,9 @@ class Live:
         self._changed.set()
         while self.viewers and all(self.ring.last - one.sequence > _AHEAD for one in self.viewers):
             self._room.clear()
-            await self._room.wait()
-
-
-class Hub:
-    """The live streams of all sessions."""
-
-    def __init__(self, backend: Backend, partner: Partner) -> None:
-        self._backend = backend
-        self._partner = partner
-        self._live: dict[str, Live] = {}
-        self._opening: dict[str, asyncio.Lock] = {}
-        self._leaving: dict[str, asyncio.Task[None]] = {}
-
-    def busy(self, session_id: str) -> bool:
-        """Whether it has a live stream, behind which a Speak would wait."""
-        live = self._live.get(session_id)
-        return live is not None and live.ended is None
-
-    async def join(
-        self, session_id: str, *, stream: str = "", position_s: float | None = None, fresh: bool = True
-    ) -> tuple[Viewer, bool]:
-        """(the player's place, whether it goes on without a gap). Ends with `leave`.
-
-        A player that was at `position_s` of `stream` goes on there; a `fresh` one, which has no head and no picture,
-        at the key picture before it.
-        """
-        try:
-            live = await self._find(session_id)
-        except WarmtalkError:
-            if session_id not in self._live:
-                self._opening.pop(session_id, None)
-            raise
-        same = stream == live.stream_id and position_s is not None
-        place = live.ring.resume(position_s) if same and position_s is not None and not fresh else None
-        viewer = Viewer(live, live.ring.begin(position_s if same else None) if place is None else place)
-        live.add(viewer)
-        return viewer, place is not None
-
-    def leave(self, viewer: Viewer) -> None:
-        live = viewer.live
-        live.viewers.discard(viewer)
-        live.took()
-        if not live.viewers and self._live.get(live.session_id) is live:
-            self._leaving[live.session_id] = asyncio.create_task(self._let_go(live))
-
-    async def close(self) -> None:
-        for task in self._leaving.values():
-            task.cancel()
-        await asyncio.gather(*(live.close() for live in self._live.values()))
-
-    async def _find(self, session_id: str) -> Live:
-        """The stream that is there, or a new one."""
-        async with self._opening.setdefault(session_id, asyncio.Lock()):
-            live = self._live.get(session_id)
-            if live is None or live.ended is not None:
-                live = Live(self._backend, self._partner, session_id)
-                await live.open()
-                self._live[session_id] = live
-            if leaving := self._leaving.pop(session_id, None):
-                leaving.cancel()
-            return live
-
-    async def _let_go(self, live: Live) -> None:
-        await asyncio.sleep(0 if live.ended else _LINGER_S)
-        async with self._opening.setdefault(live.session_id, asyncio.Lock()):
-            if live.viewers:
-                return
-            self._leaving.pop(live.session_id, None)
-            self._live.pop(live.session_id, None)
-            await live.close()
-            self._opening.pop(live.session_id, None)
+            try:
+                async with asyncio.timeout(_GIVE_UP_S):
+                    await self._room.wait()
+            except TimeoutError as error:
+                self.ring.clear()
+                raise Interrupted("no player has read the live video for a minute", "Connect again") from error

@@ -17,7 +17,9 @@ from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 from starlette.websockets import WebSocketDisconnect
 
-from services.gateway.live import Hub, Live, Viewer
+from services.gateway.edit import starting_at
+from services.gateway.hub import Hub
+from services.gateway.live import Live, Viewer
 from services.gateway.partner import no_answer, refusal
 from services.gateway.views import error_event
 from warmtalk.config import GatewayConfig
@@ -54,11 +56,17 @@ class LiveRoutes:
         stream: Annotated[str, Query(description="Of the `live` connection, to go on with.")] = "",
         position: Annotated[float | None, Query(ge=0, description="Where the player was, in seconds.")] = None,
     ) -> StreamingResponse:
-        """Live video without end, for a plain <video>: H.264 and AAC. It goes on at `position` when it is asked for
-        again; without one it begins at the newest picture.
+        """Live video without end, for a plain <video>: H.264 and AAC. Asked for again with its `stream` and `position`
+        it goes on exactly there; else it begins at the newest key picture. The player's clock is 0 where it begins,
+        at `X-Position` of the stream.
         """
-        viewer, _ = await self._hub.join(checked_id(session_id, "session_id"), stream=stream, position_s=position)
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Stream": viewer.live.stream_id}
+        viewer = await self._hub.join(checked_id(session_id, "session_id"), stream=stream, position_s=position)
+        headers = {
+            "Cache-Control": "no-store",
+            "X-Accel-Buffering": "no",
+            "X-Stream": viewer.live.stream_id,
+            "X-Position": f"{viewer.begin_s:.6f}",
+        }
         return StreamingResponse(self._video(viewer), headers=headers, media_type="video/mp4")
 
     async def transcribe(self, request: Request) -> Heard:
@@ -85,35 +93,36 @@ class LiveRoutes:
     async def socket(self, socket: WebSocket, session_id: str) -> None:
         """Out: `opened`, then binary fragments and events. In: JSON messages by `type`, binary 16 kHz 16-bit sound.
 
-        Query: `stream` and `position` of the player that comes back; `resume=1` when it still has all up to there and
-        needs no head; `media=0` for events alone.
+        Query: `stream` of a player that comes back, with `after`, the sequence of the last fragment that it has (in its
+        mfhd), and the `position` where it was. `opened` says whether it is `resumed`, which is to say that just the
+        next fragments come; else the head comes first, and the player shows what follows from `begin_s` on.
+        `media=0`: events alone.
         """
         await socket.accept()
         query = socket.query_params
         try:
             position = _seconds(query["position"]) if "position" in query else None
-            stream = query.get("stream", "")
-            viewer, resumed = await self._hub.join(
+            viewer = await self._hub.join(
                 checked_id(session_id, "session_id"),
-                stream=stream,
+                stream=query.get("stream", ""),
+                after=_sequence(query["after"]) if "after" in query else None,
                 position_s=position,
-                fresh=query.get("resume") != "1",
             )
         except WarmtalkError as error:
             await _last_words(socket, error, _REFUSED)
             return
         try:
-            await self._serve(socket, viewer, resumed=resumed, media=query.get("media") != "0")
+            await self._serve(socket, viewer, media=query.get("media") != "0")
         finally:
             self._hub.leave(viewer)
 
-    async def _serve(self, socket: WebSocket, viewer: Viewer, *, resumed: bool, media: bool) -> None:
-        await socket.send_json({**viewer.live.opened, "resumed": resumed})
+    async def _serve(self, socket: WebSocket, viewer: Viewer, *, media: bool) -> None:
+        await socket.send_json({**viewer.live.opened, "resumed": viewer.resumed, "begin_s": viewer.begin_s})
         sending = asyncio.Lock()  # a message is whole before the next begins
         tasks = [
             asyncio.create_task(work) for work in (_receive(socket, viewer, sending), _events(socket, viewer, sending))
         ]
-        tasks.append(asyncio.create_task(_media(socket, viewer, sending, resumed=resumed, media=media)))
+        tasks.append(asyncio.create_task(_media(socket, viewer, sending, media=media)))
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -125,16 +134,16 @@ class LiveRoutes:
 
     async def _video(self, viewer: Viewer) -> AsyncIterator[bytes]:
         try:
-            yield viewer.live.head
+            yield starting_at(viewer.live.head, viewer.begin_s)
             async for piece in viewer.pieces():
                 yield piece.data
         finally:
             self._hub.leave(viewer)
 
 
-async def _media(socket: WebSocket, viewer: Viewer, sending: asyncio.Lock, *, resumed: bool, media: bool) -> None:
+async def _media(socket: WebSocket, viewer: Viewer, sending: asyncio.Lock, *, media: bool) -> None:
     """Also ends when the stream does, with or without pictures."""
-    if media and not resumed:
+    if media and not viewer.resumed:
         async with sending:
             await socket.send_bytes(viewer.live.head)
     async for piece in viewer.pieces():
@@ -218,6 +227,12 @@ def _seconds(value: object) -> float:
         if math.isfinite(seconds) and 0 <= seconds < 1e7:
             return seconds
     raise InvalidInput(f"position is {str(value)[:40]!r}", "Send seconds", field="position")
+
+
+def _sequence(value: str) -> int:
+    if value.isascii() and value.isdigit() and len(value) <= 12:
+        return int(value)
+    raise InvalidInput(f"after is {value[:40]!r}", "Send the sequence of a fragment", field="after")
 
 
 async def _last_words(socket: WebSocket, error: WarmtalkError, code: int) -> None:

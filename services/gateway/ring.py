@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-_CLOSE_S = 0.06
-"""How far a player's position may be from a fragment's start and still mean it: sound ends up to 50 ms earlier."""
-
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -35,6 +32,14 @@ class Ring:
         while len(self._pieces) > 1 and (self._bytes > self._most_bytes or self._seconds() > self._most_s):
             self._bytes -= len(self._pieces.popleft().data)
 
+    def clear(self) -> None:
+        self._pieces.clear()
+        self._bytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        return self._bytes
+
     @property
     def last(self) -> int:
         """Sequence of the newest; 0, the head's, while there is none."""
@@ -49,24 +54,24 @@ class Ring:
             return self._pieces[sequence + 1 - first]
         return next((piece for piece in self._pieces if piece.key), None)
 
-    def begin(self, position_s: float | None) -> int:
-        """Sequence after which a new player begins: at the key picture at or before its position, or at the newest."""
+    def begin(self, position_s: float | None) -> tuple[int, float]:
+        """(sequence after which a new player begins, where it begins to show).
+
+        With a position that is still here it shows exactly from there and is sent all from the key picture before it;
+        without, it begins at the newest key picture.
+        """
         keys = [piece for piece in self._pieces if piece.key]
         if not keys:
-            return self.last
-        if position_s is not None:
-            keys = [piece for piece in keys if piece.start_s <= position_s + _CLOSE_S] or keys[:1]
-        return keys[-1].sequence - 1
-
-    def resume(self, position_s: float) -> int | None:
-        """Sequence after which a player that has all up to `position_s` goes on; None when that is gone."""
-        if not self._pieces or position_s < self._pieces[0].start_s - _CLOSE_S:
-            return None
-        for piece in self._pieces:
-            if piece.start_s >= position_s - _CLOSE_S:
-                return piece.sequence - 1
+            return self.last, 0.0
+        if position_s is None:
+            return keys[-1].sequence - 1, keys[-1].start_s
+        key = next((piece for piece in reversed(keys) if piece.start_s <= position_s), keys[0])
         end_s = self._pieces[-1].start_s + self._pieces[-1].duration_s
-        return self.last if position_s <= end_s + _CLOSE_S else None
+        return key.sequence - 1, min(max(position_s, key.start_s), end_s)
+
+    def follows(self, sequence: int) -> bool:
+        """Whether a player that has all up to this one can go on without a gap."""
+        return bool(self._pieces) and self._pieces[0].sequence - 1 <= sequence <= self.last
 
     def _seconds(self) -> float:
         return self._pieces[-1].start_s - self._pieces[0].start_s

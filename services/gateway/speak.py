@@ -15,7 +15,7 @@ from starlette.responses import Response
 from services.gateway import streams
 from services.gateway.backend import Backend
 from services.gateway.guard import Caller, caller_of
-from services.gateway.live import Hub
+from services.gateway.hub import Hub
 from services.gateway.views import Spoken, Views, event_view, seconds
 from warmtalk.config import GatewayConfig
 from warmtalk.core.errors import Busy, InvalidInput, WarmtalkError

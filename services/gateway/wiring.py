@@ -10,10 +10,11 @@ import socket
 from collections.abc import Iterator
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from services.gateway import app as application
 from services.gateway.backend import Backend
-from services.gateway.live import Hub
+from services.gateway.hub import Hub
 from services.gateway.partner import Partner
 from warmtalk.config import Config
 from warmtalk.core.errors import InvalidInput
@@ -22,8 +23,22 @@ from warmtalk.rpc.key import check_listen
 log = logging.getLogger(__name__)
 
 _GRACE_S = 5
+_SILENCE_S = 30.0
+"""From the start of a connection to the end of its first request's head."""
 MOST_MESSAGE = 1 << 20
 """Largest WebSocket message, in bytes."""
+
+
+class _Protocol(H11Protocol):
+    """Closes a connection on which no whole request comes; uvicorn would keep it for ever."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        super().connection_made(transport)
+        self.loop.call_later(_SILENCE_S, self._check_asked)
+
+    def _check_asked(self) -> None:
+        if self.cycle is None and self.transport.get_protocol() is self:  # else it is a WebSocket by now
+            self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -57,6 +72,7 @@ class Gateway:
                 access_log=False,  # these lines would carry the tokens of <video> URLs and WebSockets
                 log_level="warning",
                 lifespan="off",
+                http=_Protocol,
                 ws="websockets-sansio",
                 ws_max_size=MOST_MESSAGE,
                 timeout_graceful_shutdown=_GRACE_S,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Iterator
 
 from warmtalk.core.bundle import AvatarInfo, read_info
-from warmtalk.core.pipeline import WarmAvatar
-from warmtalk.core.ports import FaceRenderer
+from warmtalk.core.pipeline import Model, WarmAvatar
 from warmtalk.store import AvatarStore
 
 log = logging.getLogger(__name__)
@@ -23,6 +22,7 @@ class AvatarCache:
         self._store = store
         self._limit = limit_bytes
         self._warm: OrderedDict[tuple[str, str], WarmAvatar] = OrderedDict()
+        self._cold: Iterator[None] = iter(())
 
     @property
     def names(self) -> list[str]:
@@ -32,19 +32,28 @@ class AvatarCache:
     def nbytes(self) -> int:
         return sum(avatar.nbytes for avatar in list(self._warm.values()))
 
+    def warm_on(self) -> bool:
+        """Makes one more row of the avatar that was loaded last ready; whether there was one."""
+        try:
+            return next(self._cold, self) is None
+        except Exception as error:  # noqa: BLE001 - who draws the row is told
+            log.warning("an avatar was not made ready: %s", error)
+            return False
+
     def info(self, avatar_id: str) -> AvatarInfo:
         """Raises InvalidInput, NotFound, NotReady, Damaged."""
         return read_info(self._store.find(avatar_id))
 
-    def get(self, avatar_id: str, name: str, renderer: FaceRenderer[Any]) -> WarmAvatar:
-        """Loads it unless it is warm and unchanged on the volume. `name` is the renderer's."""
+    def get(self, avatar_id: str, name: str, model: Model) -> WarmAvatar:
+        """Loads it unless it is warm and unchanged on the volume. `name` is the model's."""
         key = (avatar_id, name)
         info = self.info(avatar_id)
         warm = self._warm.get(key)
         if warm is None or warm.bundle.info != info:
             log.info("loading avatar %s for %s", avatar_id, name)
-            warm = WarmAvatar(self._store.open(avatar_id, cache_bytes=_FRAME_BYTES), renderer)
+            warm = WarmAvatar(self._store.open(avatar_id, cache_bytes=_FRAME_BYTES), model.renderer, model.blending)
             self._warm[key] = warm
+            self._cold = warm.warm()
         self._warm.move_to_end(key)
         while self.nbytes > self._limit and len(self._warm) > 1:
             (old, _), _ = self._warm.popitem(last=False)

@@ -179,22 +179,33 @@ class Engine:
                 f" (it is for: {', '.join(info.renderers)})",
                 "Build it again for that renderer: warmtalk avatar create --replace",
             )
-        return name, self.avatars.get(avatar_id, name, self.models[name].renderer)
+        return name, self.avatars.get(avatar_id, name, self.models[name])
 
     def _run(self) -> None:
+        cold = False
+        """There may be rows of an avatar to be made ready while there is nothing to draw."""
         while True:
             with self._lock:
-                self._lock.wait_for(lambda: self._closed or self._calls or self._hearable() or self._due())
+                if not cold:
+                    self._lock.wait_for(self._wanted)
                 if self._closed:
                     return
+                idle = not self._wanted()
                 call = self._calls.popleft() if self._calls else None
                 hearing = [] if call else self._hearable()
+            if idle:
+                cold = self.avatars.warm_on()
+                continue
             if call:
                 call()
+                cold = True
                 continue
             for stream in hearing:
                 self._hear(stream)
             self._draw()
+
+    def _wanted(self) -> bool:
+        return bool(self._closed or self._calls or self._hearable() or self._due())
 
     def _hearable(self) -> list[RenderStream]:
         """The next few that have something to hear or to finish; they go to the back of the line."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
+
+import cv2
 
 from services.infer.avatars import AvatarCache
 from services.infer.engine import Engine
 from services.infer.servicer import InferServicer
 from warmtalk.config import Config
+from warmtalk.core.blend import Blending
+from warmtalk.core.errors import InvalidInput
 from warmtalk.core.pipeline import Model
 from warmtalk.models import weights
 from warmtalk.models.mesh import MeshRenderer
@@ -17,6 +22,7 @@ from warmtalk.store import AvatarStore
 from warmtalk.v1 import infer_pb2_grpc
 
 SERVICE = "warmtalk.v1.InferService"
+_COLOUR_MATCH = ("auto", "on", "off")
 
 
 def renderers(config: Config) -> list[str]:
@@ -32,8 +38,21 @@ def model(name: str, config: Config) -> Model:
     if name == "musetalk":
         from services.infer import musetalk
 
-        return musetalk.model(config.models_dir, config.musetalk)
-    return Model(TrainedMouth(), MeshRenderer(config.infer.mouth_strength))
+        return replace(musetalk.model(config.models_dir, config.musetalk), blending=blending(name, config))
+    return Model(TrainedMouth(), MeshRenderer(config.infer.mouth_strength), blending(name, config))
+
+
+def blending(name: str, config: Config) -> Blending:
+    """For the faces of a renderer. Raises InvalidInput for what is not possible."""
+    wanted = config.infer.colour_match
+    if wanted not in _COLOUR_MATCH:
+        raise InvalidInput(f"infer.colour_match is {wanted!r}, not one of {', '.join(_COLOUR_MATCH)}", "Correct it")
+    # The embedded renderer moves the source's own pixels: there is nothing to match.
+    match = wanted == "on" or (wanted == "auto" and name != "mesh")
+    try:
+        return Blending(config.infer.blend, match, config.infer.sharpen)
+    except ValueError as error:
+        raise InvalidInput(str(error), "Correct the configuration") from error
 
 
 def models(config: Config | None = None) -> dict[str, Model]:
@@ -54,6 +73,7 @@ def build(config: Config) -> tuple[Server, Engine]:
 
 
 async def run(config: Config) -> None:
+    cv2.setNumThreads(1)  # a face is small: handing parts of it to other threads only waits for them
     server, engine = build(config)
 
     async def warm_up() -> None:

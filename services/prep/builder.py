@@ -196,6 +196,9 @@ class Builder:
             found = scan(source, work, order.params.fps, _counter("finding faces", tell))
         if not found.frames:
             raise BadMedia(f"{order.source_name} holds no frames", "Use a video of at least one second")
+        if missed := int(np.isnan(found.seen.apart).any((1, 2)).sum()):
+            text = "%s: %s missed %d of %d faces; the mesh's points stand in for its own"
+            log.warning(text, order.avatar_id, order.params.detector, missed, len(found.seen))
         how = None if source.drawn else order.params.steadiness
         wanted = order.params.wanted
         if self._latents is not None and wanted.extra_margin is None:

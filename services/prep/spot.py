@@ -60,6 +60,8 @@ class Spotter:
             for i, face in enumerate(found)
         ]
         for i in sorted(set(range(len(seen))) - set(partners.values())):
+            if pair([seen[i].points], [ibug68(one.landmarks) for one in result]):
+                continue  # a face that is there already, seen twice
             again = self._finder.fit(image, seen[i].points, seen[i].score)
             if again and pair([ibug68(again.landmarks)], [seen[i].points]):
                 result.append(_sighting(again, seen[i].points - ibug68(again.landmarks)))

@@ -81,8 +81,9 @@ class SessionFolder:
     def clip_path(self, conversation: ConversationRecord, clip: ClipRecord) -> Path:
         return self.path / conversation.folder / clip.file
 
-    def begin(self, text: str, width: int, height: int, x264: X264) -> ClipWriter:
-        """Marks an utterance as under way and opens its clip. Ends with `commit` or `give_up`.
+    def begin(self, text: str, width: int, height: int, x264: X264, *, background: bool = False) -> ClipWriter:
+        """Marks an utterance as under way and opens its clip (`background` as in ClipWriter). Ends with `commit` or
+        `give_up`.
 
         Raises NotReady when the avatar has another size than in the clips before, StorageFull.
         """
@@ -101,16 +102,16 @@ class SessionFolder:
             (self.path / conversation.folder).mkdir(exist_ok=True)
         target = self.path / conversation.folder / f"clip-{len(conversation.clips) + 1:04d}.mp4"
         encoder = X264(conversation.preset, conversation.crf)
-        return ClipWriter(target, width, height, self.clock, conversation.frames, encoder)
+        return ClipWriter(target, width, height, self.clock, conversation.frames, encoder, background=background)
 
-    def commit(self, clip: ClipFile, text: str | None = None) -> ClipRecord:
+    def commit(self, clip: ClipFile, text: str | None = None, *, background: bool = False) -> ClipRecord:
         """Joins a finished clip to the conversation and records it; `text` replaces that of `begin`.
 
         Raises StorageFull, Damaged, NotReady; the conversation is then as before.
         """
         conversation, saying = self.record.conversation, self.record.saying
         assert saying is not None, "commit without begin"
-        after = self._append(conversation, clip)
+        after = self._append(conversation, clip, background=background)
         made = ClipRecord(
             number=len(conversation.clips) + 1,
             file=clip.path.name,
@@ -159,15 +160,15 @@ class SessionFolder:
         (self.path / RECORD).unlink(missing_ok=True)
         shutil.rmtree(self.path)
 
-    def _append(self, conversation: ConversationRecord, clip: ClipFile) -> Joined:
+    def _append(self, conversation: ConversationRecord, clip: ClipFile, *, background: bool) -> Joined:
         video = self.video(conversation)
         try:
-            return concat.append(video, _state(conversation), clip, self.clock)
+            return concat.append(video, _state(conversation), clip, self.clock, background=background)
         except Damaged:
             if video.exists() and video.stat().st_size >= conversation.size:
                 raise
             self._rebuild(conversation)
-            return concat.append(video, _state(self.record.conversation), clip, self.clock)
+            return concat.append(video, _state(self.record.conversation), clip, self.clock, background=background)
 
     def _recover(self) -> None:
         conversation, saying = self.record.conversation, self.record.saying

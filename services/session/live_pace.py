@@ -24,11 +24,17 @@ class Pace:
 
     async def wait(self, samples: int) -> None:
         """Returns when the frame that starts at this place of the stream is due."""
-        now = time.monotonic()
-        due = self._epoch + samples / CLIP_RATE_HZ - self._ahead_s
-        if now - due > _LATE_S:
-            self._epoch += now - due
-        await asyncio.sleep(max(0.0, due - now))
+        late_s = -self._until_s(samples)
+        if late_s > _LATE_S:
+            self._epoch += late_s
+        await asyncio.sleep(self.left_s(samples))
+
+    def left_s(self, samples: int) -> float:
+        """Seconds until then, at least 0."""
+        return max(0.0, self._until_s(samples))
+
+    def _until_s(self, samples: int) -> float:
+        return self._epoch + samples / CLIP_RATE_HZ - self._ahead_s - time.monotonic()
 
     def stood_still(self, samples: int) -> None:
         """Nothing was shown for a while: time goes on from here."""

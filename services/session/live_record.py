@@ -9,23 +9,31 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from services.session.live_director import Shot
 from services.session.utterance import unbroken
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Samples
 from warmtalk.media.concat import ClipFile
-from warmtalk.media.encode import I420, ClipWriter
+from warmtalk.media.encode import ClipWriter
+from warmtalk.media.i420 import I420
 
 T = TypeVar("T")
 
-_MOST_WAITING = 16
-"""Pictures that wait for the clip's encoder; then the stream waits too."""
+_MOST_PICTURES = 16
+"""Finished pictures that wait for the clip's encoder; those behind them are drawn again when it is their turn."""
+_MOST_WAITING = 128
+"""Pictures that wait in all; then the stream waits too."""
+_NO_SOUND: Samples = np.zeros(0, np.float32)
 
 
 class Recorder:
     """One utterance. For one event loop; the encoder is fed by a thread of its own. Ends with `finish` or `abort`."""
 
-    def __init__(self, writer: ClipWriter, clock: FrameClock, first_frame: int, most_idle_s: float) -> None:
-        """`clock` and `first_frame` are those of the conversation."""
+    def __init__(
+        self, writer: ClipWriter, draw: Callable[[Shot], I420], clock: FrameClock, first_frame: int, most_idle_s: float
+    ) -> None:
+        """`draw` makes a shot's picture, in any thread; `clock` and `first_frame` are those of the conversation."""
         self._writer = writer
+        self._draw = draw
         self._clock = clock
         self._first = first_frame
         self._most_idle = round(most_idle_s * CLIP_RATE_HZ)
@@ -47,21 +55,21 @@ class Recorder:
         """Frames of the clip so far."""
         return self._frames
 
-    def lead(self, draw: Callable[[int], I420], indices: range) -> None:
+    def lead(self, indices: range) -> None:
         """Idle pictures in front of the speech, as people pause. Before the first `add`."""
         edges = [self._clock.samples_at(self._first + k, CLIP_RATE_HZ) for k in (0, len(indices))]
         self._samples = edges[1] - edges[0]
         self._frames = self.lead_in = len(indices)
-        self._submit(self._write_lead, draw, indices, self._samples)
+        self._submit(self._write_lead, indices, self._samples)
 
-    async def add(self, picture: I420, sound: Samples, start: int, *, speech: bool) -> None:
+    async def add(self, shot: Shot, picture: I420, start: int) -> None:
         """A frame as it was shown at `start`; idle ones in a row are kept up to the limit. Waits when the encoder is
-        behind. Raises what it raises.
+        far behind. Raises what it raises.
         """
-        self._idle = 0 if speech else self._idle + len(sound)
+        self._idle = 0 if shot.speech else self._idle + len(shot.sound)
         if self._idle <= self._most_idle and not self._closed:
             self._starts.append((start, self._frames))
-            await self._add(picture, sound)
+            await self._add(shot, picture)
 
     def frames_before(self, position: int) -> int:
         """Frames of the clip that are shown before this place of the stream; those in front of the speech count."""
@@ -84,10 +92,10 @@ class Recorder:
         await asyncio.to_thread(self._writer.abort)
         self._worker.shutdown(wait=False)
 
-    async def _add(self, picture: I420, sound: Samples) -> None:
+    async def _add(self, shot: Shot, picture: I420) -> None:
         if self._error is not None:
             raise self._error
-        self._samples += len(sound)
+        self._samples += len(shot.sound)
         base = self._clock.samples_at(self._first, CLIP_RATE_HZ)
         whole = round((base + self._samples) * self._clock.fps / CLIP_RATE_HZ) - self._first
         times, self._frames = whole - self._frames, whole
@@ -95,7 +103,7 @@ class Recorder:
         if self._closed:
             self._slots.release()
             return
-        work = self._submit(self._write, picture, sound, times)
+        work = self._submit(self._write, shot, picture if len(self._works) < _MOST_PICTURES else None, times)
         work.add_done_callback(lambda _: self._slots.release())
 
     def _submit(self, work: Callable[..., None], *args: Any) -> asyncio.Future[None]:
@@ -104,16 +112,17 @@ class Recorder:
         future.add_done_callback(self._written)
         return future
 
-    def _write_lead(self, draw: Callable[[int], I420], indices: range, samples: int) -> None:
+    def _write_lead(self, indices: range, samples: int) -> None:
         for index in indices:
-            self._writer.write_i420(draw(index))
+            self._writer.write_i420(self._draw(Shot(index, _NO_SOUND)))
         self._writer.write_sound(np.zeros(samples, np.float32))
 
-    def _write(self, picture: I420, sound: Samples, times: int) -> None:
+    def _write(self, shot: Shot, picture: I420 | None, times: int) -> None:
         """A slower stream's pictures are repeated: the clip has its conversation's rate."""
+        drawn = self._draw(shot) if picture is None else picture
         for _ in range(times):
-            self._writer.write_i420(picture)
-        self._writer.write_sound(sound)
+            self._writer.write_i420(drawn)
+        self._writer.write_sound(shot.sound)
 
     def _written(self, work: asyncio.Future[Any]) -> None:
         self._works.discard(work)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import cv2
-
+from services.session.frames import Footage
 from services.session.live_director import Shot
-from warmtalk.core.bundle import Bundle
-from warmtalk.core.types import Box, Image, Patch, cycle_row
-from warmtalk.media.encode import I420, to_i420
+from warmtalk.core.types import Box, Patch, cycle_row
+from warmtalk.media.i420 import I420, lay
 from warmtalk.media.live import Fragment, LiveEncoder, LiveSettings
 
 
 class Stage:
     """One stream. One thread at a time, but for `picture`."""
 
-    def __init__(self, bundle: Bundle, settings: LiveSettings) -> None:
-        self._bundle = bundle
-        width, height = bundle.info.width, bundle.info.height
+    def __init__(self, footage: Footage, settings: LiveSettings) -> None:
+        self._footage = footage
+        width, height = footage.info.width, footage.info.height
         self.encoder = LiveEncoder(width + width % 2, height + height % 2, settings)
 
     def shoot(self, shot: Shot, flush: bool) -> tuple[I420, Fragment | None]:
@@ -25,31 +23,26 @@ class Stage:
         return picture, self.encoder.write(picture, shot.sound, flush=flush)
 
     def picture(self, shot: Shot) -> I420:
-        """Any thread."""
-        row = cycle_row(shot.index, len(self._bundle))
-        source = self._bundle.frame(row)
-        if shot.patch is None or shot.patch.box.empty or not self._bundle.usable(row):
-            return to_i420(source)
-        return to_i420(self._mixed(source, row, shot.patch, shot.mix))
+        """Any thread. Not to be written into: an idle picture is the source itself."""
+        row = cycle_row(shot.index, len(self._footage))
+        source = self._footage.source(row)
+        if shot.patch is None or shot.patch.box.empty or not self._footage.usable(row):
+            return source
+        picture = source.copy()
+        lay(picture, self._place(row, shot.patch), shot.patch.pixels, shot.mix)
+        return picture
 
     def close(self) -> None:
         self.encoder.close()
-
-    def _mixed(self, source: Image, row: int, patch: Patch, mix: float) -> Image:
-        box = self._place(row, patch)
-        frame = source.copy()
-        part = frame[box.y1 : box.y2, box.x1 : box.x2]
-        part[:] = patch.pixels if mix >= 1 else cv2.addWeighted(patch.pixels, mix, part, 1 - mix, 0)
-        return frame
 
     def _place(self, row: int, patch: Patch) -> Box:
         """Where a patch lies on this row: with the face, which moves from row to row."""
         if row == patch.row:
             return patch.box
-        now, then = self._bundle.crop_box(row), self._bundle.crop_box(patch.row)
+        now, then = self._footage.crop_box(row), self._footage.crop_box(patch.row)
         right, down = (now.x1 + now.x2 - then.x1 - then.x2) // 2, (now.y1 + now.y2 - then.y1 - then.y2) // 2
         box = patch.box
-        width, height = self._bundle.info.width, self._bundle.info.height
+        width, height = self._footage.info.width, self._footage.info.height
         right = min(max(right, -box.x1), width - box.x2)
         down = min(max(down, -box.y1), height - box.y2)
         return Box(box.x1 + right, box.y1 + down, box.x2 + right, box.y2 + down)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -35,19 +35,27 @@ class Screen(Protocol):
     async def open_recorder(self) -> Recorder: ...
     def lead_in(self, recorder: Recorder, index: int) -> None: ...
     def emit(self, body: Body) -> None: ...
-    def fail(self, why: Exception) -> None: ...
 
 
 class LiveUtterance(Ticket):
     """For one event loop. `say` once; `cut` at any time."""
 
-    def __init__(self, folder: SessionFolder, queue: list[Ticket], source: LiveInput, screen: Screen) -> None:
+    def __init__(
+        self,
+        folder: SessionFolder,
+        queue: list[Ticket],
+        source: LiveInput,
+        screen: Screen,
+        fail: Callable[[Exception], None],
+    ) -> None:
+        """`fail` ends the whole stream."""
         super().__init__(queue)
         self.recorder: Recorder | None = None
         """Takes what is shown; None before its turn and after its end."""
         self._folder = folder
         self._source = source
         self._screen = screen
+        self._fail = fail
         self._asked = time.monotonic()
         self._started = False
         self._begun = False
@@ -61,7 +69,7 @@ class LiveUtterance(Ticket):
 
     def interrupt(self, why: Interrupted) -> None:
         """The session ends what it does: the whole stream ends."""
-        self._screen.fail(why)
+        self._fail(why)
 
     async def say(self) -> None:
         """Raises what the voice, infer, the avatar and the disk raise; the conversation is then as before."""
@@ -170,7 +178,7 @@ class LiveUtterance(Ticket):
             self._screen.emit(Cut(spoken_s))
         if recorder is not None and spoken:
             clip = await recorder.finish(frames)
-            made = await unbroken(asyncio.to_thread(self._folder.commit, clip, self._source.text))
+            made = await unbroken(asyncio.to_thread(self._folder.commit, clip, self._source.text, background=True))
             self._screen.emit(ClipReady(self._folder.record.conversation, made))
             self._screen.emit(ConversationUpdated(self._folder.record.conversation))
         elif self._begun:

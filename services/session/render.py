@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # this class exists for the type checker alone
 
 log = logging.getLogger(__name__)
 
-_CREDIT_FRAMES = 32
 _CREDIT_STEP = 8
 """Credit is given in steps: every message is one that can cross with the end of the call."""
 _MOST_CREDIT = 256
@@ -45,6 +44,8 @@ class RenderSettings:
     clock: FrameClock
     start_index: int
     batch_frames: int
+    ahead_frames: int = 32
+    """Frames that infer may draw before they are granted, at least 9."""
     reconnect_s: float = 3.0
     """How long a lost infer service is waited for, once."""
 
@@ -200,7 +201,7 @@ class Rendering:
         What is written while a server ends a call hides its status from a grpc.aio client, and what it sent before.
         So sound waits for `started`, and no credit is given that the server does not need to finish.
         """
-        place, ended, granted = self._offset(first), False, _CREDIT_FRAMES
+        place, ended, granted = self._offset(first), False, self._settings.ahead_frames
         await call.write(infer_pb2.RenderRequest(config=self._config(first)))
         await started.wait()
         while True:
@@ -225,7 +226,7 @@ class Rendering:
             avatar_id=self._settings.avatar_id,
             start_index=self._settings.start_index + first,
             frame_rate=convert.frame_rate_message(self._settings.clock.fps),
-            initial_credit_frames=_CREDIT_FRAMES,
+            initial_credit_frames=self._settings.ahead_frames,
             batch_frames=self._settings.batch_frames,
         )
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import grpc
 
 from services.session.conversation import SessionFolder
+from services.session.frames import Footage
 from services.session.live import LiveStream
 from services.session.live_input import LiveInput
 from services.session.live_utterance import LiveUtterance
@@ -25,7 +26,6 @@ from services.session.record import ConversationRecord, SessionRecord
 from services.session.speaker import Speaker, Studio
 from services.session.utterance import Ticket, Utterance, unbroken
 from warmtalk.config import SessionConfig
-from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import (
     AlreadyExists,
     Busy,
@@ -113,12 +113,12 @@ class Sessions:
                 raise self._damaged[session_id]
             if session_id in self._live:
                 return self._same(self._live[session_id], avatar_id, fps)
-            bundle = await self._in_pool(self._studio.avatars.get, avatar_id)
-            rate = str(fps or bundle.info.rate)
+            footage = await self._in_pool(self._studio.avatars.get, avatar_id)
+            rate = str(fps or footage.info.rate)
             path = self._store.path(session_id)
             folder = await self._in_pool(SessionFolder.create, path, avatar_id, rate, self._studio.x264)
             self._live[session_id] = _Live(folder)
-            self._warming.add(task := asyncio.create_task(self._warm(bundle)))
+            self._warming.add(task := asyncio.create_task(self._warm(footage)))
             task.add_done_callback(self._warming.discard)
             return folder
 
@@ -193,14 +193,14 @@ class Sessions:
         finally:
             self._live.pop(session_id, None)
 
-    async def _warm(self, bundle: Bundle) -> None:
+    async def _warm(self, footage: Footage) -> None:
         """So that the first Speak need not wait for the avatar; it says what is wrong, if anything is."""
-        request = infer_pb2.WarmAvatarRequest(avatar_id=bundle.info.avatar_id)
+        request = infer_pb2.WarmAvatarRequest(avatar_id=footage.info.avatar_id)
         stub: InferServiceAsyncStub = InferServiceStub(self._studio.infer)
         try:
-            await asyncio.gather(stub.WarmAvatar(request, timeout=_WARM_S), self._in_pool(bundle.frame, 0))
+            await asyncio.gather(stub.WarmAvatar(request, timeout=_WARM_S), self._in_pool(footage.source, 0))
         except (grpc.aio.AioRpcError, Damaged) as error:
-            log.info("avatar %s is not warm: %s", bundle.info.avatar_id, error)
+            log.info("avatar %s is not warm: %s", footage.info.avatar_id, error)
 
     async def _alone(self, live: _Live, why: Interrupted, work: Callable[[], T]) -> T:
         """Ends what is in the queue, then does the work in its turn. Work that has begun is finished."""

@@ -19,12 +19,11 @@ import grpc
 
 from services.session.conversation import SessionFolder
 from services.session.events import Body, ClipReady, ConversationUpdated, Cut, Finished, Progress, Started
-from services.session.frames import Avatars, compose
+from services.session.frames import Avatars, Footage
 from services.session.record import ClipRecord
 from services.session.render import Rendering, RenderSettings
 from services.session.splitter import Splitter
 from services.session.utterance import unbroken
-from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import InvalidInput, StorageFull, WarmtalkError
 from warmtalk.core.ports import Speech
 from warmtalk.core.types import CLIP_RATE_HZ, Patch, Samples
@@ -92,9 +91,9 @@ class Speaker:
         """Raises what the voice, infer, the avatar and the disk raise; the conversation is then as before."""
         lost, made = "", None
         try:
-            bundle = await self._on_worker(self._studio.avatars.get, self._folder.record.avatar_id)
-            writer = await unbroken(self._on_worker(self._open, text, bundle))
-            await self._until_cut(self._film(source, bundle, writer))
+            footage = await self._on_worker(self._studio.avatars.get, self._folder.record.avatar_id)
+            writer = await unbroken(self._on_worker(self._open, text, footage))
+            await self._until_cut(self._film(source, footage, writer))
             self._complete = True
             if frames := self._frames_kept(writer):
                 clip = await self._on_worker(writer.finish, frames)
@@ -137,20 +136,20 @@ class Speaker:
         self._emit(Cut(0.0), 0)
         self._emit(Finished(0, time.monotonic() - self._begin), 0)
 
-    def _open(self, text: str, bundle: Bundle) -> ClipWriter:
-        self._writer = self._folder.begin(text, bundle.info.width, bundle.info.height, self._studio.x264)
+    def _open(self, text: str, footage: Footage) -> ClipWriter:
+        self._writer = self._folder.begin(text, footage.info.width, footage.info.height, self._studio.x264)
         return self._writer
 
-    async def _film(self, source: AsyncGenerator[Speech, None], bundle: Bundle, writer: ClipWriter) -> None:
+    async def _film(self, source: AsyncGenerator[Speech, None], footage: Footage, writer: ClipWriter) -> None:
         settings = RenderSettings(
-            avatar_id=bundle.info.avatar_id,
-            source_sha256=bundle.info.source_sha256,
+            avatar_id=footage.info.avatar_id,
+            source_sha256=footage.info.source_sha256,
             clock=self._clock,
             start_index=self._first,
             batch_frames=self._studio.batch_frames,
         )
         rendering = Rendering(self._studio.infer, settings)
-        await together(self._hear(source, rendering, writer), self._draw(rendering, bundle, writer))
+        await together(self._hear(source, rendering, writer), self._draw(rendering, footage, writer))
 
     async def _hear(self, source: AsyncGenerator[Speech, None], rendering: Rendering, writer: ClipWriter) -> None:
         """Sound to the clip and to infer, padded to whole frames at the end."""
@@ -176,10 +175,10 @@ class Speaker:
             raise InvalidInput(f"the text takes longer than {self._studio.max_clip_s:g} s to say", "Send it in parts")
         await self._on_worker(writer.write_sound, samples)
 
-    async def _draw(self, rendering: Rendering, bundle: Bundle, writer: ClipWriter) -> None:
+    async def _draw(self, rendering: Rendering, footage: Footage, writer: ClipWriter) -> None:
         async with aclosing(rendering.patches()) as batches:
             async for patches in batches:
-                await self._on_worker(_film_patches, bundle, patches, writer)
+                await self._on_worker(_film_patches, footage, patches, writer)
                 if not self._drawn:
                     self._emit(Started(time.monotonic() - self._begin), len(patches))
                 self._drawn += len(patches)
@@ -208,9 +207,9 @@ class Speaker:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
 
 
-def _film_patches(bundle: Bundle, patches: list[Patch], writer: ClipWriter) -> None:
+def _film_patches(footage: Footage, patches: list[Patch], writer: ClipWriter) -> None:
     for patch in patches:
-        writer.write_i420(compose(bundle, patch))
+        writer.write_i420(footage.picture(patch))
 
 
 async def together(*works: Coroutine[Any, Any, None]) -> None:

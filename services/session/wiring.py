@@ -6,6 +6,7 @@ import logging
 import sys
 from dataclasses import dataclass
 
+import cv2
 import grpc
 
 from services.session.frames import Avatars
@@ -97,5 +98,6 @@ def build(config: Config, voice: Voice | None = None) -> Parts:
 
 async def run(config: Config) -> None:
     sys.setswitchinterval(_SWITCH_S)
+    cv2.setNumThreads(1)  # a face is small: handing parts of it to other threads only waits for them
     parts = build(config)
     await serve(parts.server, warm_up=parts.warm_up, close=[parts.close])

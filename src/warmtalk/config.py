@@ -67,6 +67,9 @@ class InferConfig:
     renderer: str = _key("mesh", "Renderer when a request names none.")
     max_streams: int = _key(8, "Utterances rendered at once.")
     cache_mb: int = _key(2048, "Memory for warm avatars, in MiB.")
+    blend: str = _key("feather", "How faces are brought into their frames: feather, or poisson (gradients only).")
+    colour_match: str = _key("auto", "Faces get the colours of their frame: on, off, or auto (on for musetalk).")
+    sharpen: bool = _key(True, "Faces enlarged over 256 pixels are sharpened by what that took from them.")
     mouth_strength: float = _key(1.0, "How much the embedded renderer's mouth moves: 0.3 (mumbles) to 2.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import subprocess
@@ -25,12 +26,34 @@ MICROPHONE = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-str
 LIVE = "document.querySelector('#live').currentTime > 0.3 && document.querySelector('#state').textContent === 'Live'"
 
 
+SEEN = """(() => {
+  const before = JSON.parse(sessionStorage['test.seen'] || '[]');
+  const seen = window.seen = [];
+  addEventListener('DOMContentLoaded', () => {
+    const video = document.querySelector('#live');
+    const base = () => Number(new URL(video.currentSrc).searchParams.get('position') || 0);
+    const look = (_, frame) => {
+      if (getComputedStyle(video).visibility === 'visible') seen.push(Math.round(1000 * (base() + frame.mediaTime)));
+      video.requestVideoFrameCallback(look);
+    };
+    video.requestVideoFrameCallback(look);
+  });
+  addEventListener('pagehide', () => {
+    sessionStorage['test.seen'] = JSON.stringify([...before, seen]);
+    sessionStorage['test.left'] = 1000 * document.querySelector('#live').currentTime;
+  });
+  window.loads = () => [...before, seen];
+})()"""
+"""Notes each picture that is shown, as milliseconds of the stream, by load of the page."""
+
+
 class Services:
     """All four, on free ports, in a folder."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str] | None = None) -> None:
         self.config, settings = own_place(Config(), folder / "data")
-        self._environ = {**os.environ, **settings, "WARMTALK_PREP_STILL_SECONDS": "1", **(environ or {})}
+        self._own = environ or {}
+        self._environ = {**os.environ, **settings, "WARMTALK_PREP_STILL_SECONDS": "1", **self._own}
         self._folder = folder
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -40,9 +63,8 @@ class Services:
 
     def point_at(self, other: Services) -> None:
         """Its gateway serves the services of the other, on an address of its own."""
-        place = self._environ["WARMTALK_GATEWAY_LISTEN"]
-        mine = self._environ["WARMTALK_API_KEY"]
-        self._environ = {**other._environ, "WARMTALK_GATEWAY_LISTEN": place, "WARMTALK_API_KEY": mine}
+        place = {"WARMTALK_GATEWAY_LISTEN": self._environ["WARMTALK_GATEWAY_LISTEN"]}
+        self._environ = {**other._environ, **place, **self._own}
 
     def start(self, *names: str) -> None:
         """Until they are ready."""
@@ -65,6 +87,53 @@ class Services:
             child.terminate()
         for child in self._children.values():
             child.wait(20)
+
+
+class Line:
+    """The network between a browser and a gateway, which can be cut. For one event loop."""
+
+    def __init__(self, gateway: str) -> None:
+        self._gateway = gateway.rpartition(":")
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.url = ""
+
+    async def __aenter__(self) -> Line:
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self.cut()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Every connection, at once and without a word; new ones get through."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._tasks.add(task)
+        host, _, port = self._gateway
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        ends = {writer, far_writer}
+        self._writers |= ends
+        await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+        for end in ends:
+            end.close()
+        self._writers -= ends
+        self._tasks.discard(task)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.transport.abort()
 
 
 class Tab:
@@ -119,6 +188,11 @@ class Tab:
         with av.open(io.BytesIO(b"".join(self.media))) as file:
             return [float(frame.time or 0) for frame in file.decode(video=0)]
 
+    async def seen(self) -> list[list[int]]:
+        """Pictures that were shown, in milliseconds of the stream, by load of the page; see SEEN."""
+        loads: list[list[int]] = await self.page.evaluate("loads()")
+        return loads
+
 
 @asynccontextmanager
 async def chromium(*args: str, **context: Any) -> AsyncIterator[Any]:
@@ -133,11 +207,14 @@ async def chromium(*args: str, **context: Any) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def tab(url: str, *args: str, **context: Any) -> AsyncIterator[Tab]:
-    """A page of its own in a browser of its own. At its end it must have had no script error."""
+async def tab(url: str, *args: str, script: str = SEEN, **context: Any) -> AsyncIterator[Tab]:
+    """A page of its own in a browser of its own; `script` runs before its own. At its end it must have had no script
+    error.
+    """
     async with chromium(*(args or (ALLOWED,)), **context) as browser:
         one = Tab(await browser.new_page())
         one.watch_requests(url)
+        await one.page.add_init_script(script)
         await one.page.goto(url)
         yield one
         assert one.complaints == []

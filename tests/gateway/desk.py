@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from services.gateway.live import Live
 from services.gateway.wiring import Gateway
 from services.prep import wiring as prep
 from services.session import wiring as session
@@ -21,14 +22,26 @@ class Desk:
     """What runs, and a client of it."""
 
     def __init__(
-        self, config: Config, infer: FakeInfer, voice: FakeVoice, http: httpx.AsyncClient, parts: session.Parts
-    ):
+        self,
+        config: Config,
+        infer: FakeInfer,
+        voice: FakeVoice,
+        http: httpx.AsyncClient,
+        parts: session.Parts,
+        gateway: Gateway,
+    ) -> None:
+        self._gateway = gateway
         self.config = config
         self.infer = infer
         self.voice = voice
         self.http = http
         self.address = str(http.base_url).removeprefix("http://").rstrip("/")
         self._parts = parts
+
+    def live(self, session_id: str) -> Live | None:
+        """The gateway's stream of a session, while there is one that goes on."""
+        found = self._gateway._hub._live.get(session_id)
+        return found if found and found.ended is None else None
 
     async def stop_session(self) -> None:
         await self._parts.server.stop(0)
@@ -66,7 +79,7 @@ async def running(folder: Path, api_key: str = "", **settings: object) -> AsyncI
         serving = asyncio.create_task(gateway.serve())
         http = httpx.AsyncClient(base_url=f"http://{gateway.address}", timeout=30)
         stack.push_async_callback(_stop, gateway, serving, http)
-        yield Desk(config, fake, voice, http, parts)
+        yield Desk(config, fake, voice, http, parts, gateway)
 
 
 def _gateway(infer: str, prep_: str, session_: str, settings: dict[str, object]) -> GatewayConfig:

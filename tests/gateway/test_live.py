@@ -9,19 +9,19 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import pytest
 import pytest_asyncio
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from services.gateway.edit import starting_at
 from tests.gateway.desk import Desk, running
+from tests.gateway.player import player, sequence
 from tests.sounds import syllables, wav
-
-WITHIN_S = 15
+from warmtalk.media.live import LiveEncoder, LiveSettings
 
 
 @pytest_asyncio.fixture
@@ -29,51 +29,6 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     async with running(tmp_path) as one:
         await one.http.post("/v1/sessions", json={"session_id": "s1", "avatar_id": "ann"})
         yield one
-
-
-class Player:
-    """A page's connection: what it got."""
-
-    def __init__(self, socket: ClientConnection) -> None:
-        self.socket = socket
-        self.events: list[dict[str, Any]] = []
-        self.media: list[bytes] = []
-
-    async def send(self, kind: str, **fields: object) -> None:
-        await self.socket.send(json.dumps({"type": kind, **fields}))
-
-    async def until(self, kind: str) -> dict[str, Any]:
-        """The next event of this kind; all before it are kept."""
-        async with asyncio.timeout(WITHIN_S):
-            while True:
-                await self.take()
-                if self.events and self.events[-1]["event"] == kind:
-                    return self.events[-1]
-
-    async def watch(self, pieces: int) -> None:
-        """Until there are so many binary messages."""
-        async with asyncio.timeout(WITHIN_S):
-            while len(self.media) < pieces:
-                await self.take()
-
-    async def take(self) -> None:
-        message = await self.socket.recv()
-        if isinstance(message, bytes):
-            self.media.append(message)
-            self.events = [*self.events, {"event": ""}] if self.events and self.events[-1]["event"] else self.events
-        else:
-            self.events.append(json.loads(message))
-
-    def frames(self) -> list[float]:
-        """Times of the pictures in what came."""
-        with av.open(io.BytesIO(b"".join(self.media))) as file:
-            return [float(frame.time or 0) for frame in file.decode(video=0)]
-
-
-@asynccontextmanager
-async def player(desk: Desk, query: str = "", session_id: str = "s1") -> AsyncIterator[Player]:
-    async with connect(f"ws://{desk.address}/v1/sessions/{session_id}/live{query}", max_size=None) as socket:
-        yield Player(socket)
 
 
 async def test_a_text_is_said_live_and_kept(desk: Desk) -> None:
@@ -101,21 +56,28 @@ async def test_a_player_that_comes_back_goes_on_where_it_was(desk: Desk) -> None
         await page.watch(8)
         before = page.media
         end = page.frames()[-1] + 0.04
-    async with player(desk, f"?stream={stream}&position={end}&resume=1") as page:
+    async with player(desk, f"?stream={stream}&position={end}&after={sequence(before[-1])}") as page:
         opened = await page.until("opened")
         assert (opened["stream"], opened["resumed"]) == (stream, True)
         await page.watch(6)
         page.media = before + page.media
+        assert [sequence(one) for one in page.media[1:]] == list(range(1, len(page.media)))
         times = page.frames()
         assert times[-1] > end
         assert np.allclose(np.diff(times), 0.04, atol=0.002)
-    async with player(desk, f"?stream={stream}&position={end}") as page:
+    async with player(desk, f"?stream={stream}&position={end - 0.1}&after=99999") as page:
         opened = await page.until("opened")
         assert (opened["stream"], opened["resumed"]) == (stream, False)
+        assert opened["begin_s"] == pytest.approx(end - 0.1)
         await page.watch(4)
-        assert page.frames()[0] <= end
-    async with player(desk, "?stream=another&position=1000&resume=1") as page:
-        assert (await page.until("opened"))["resumed"] is False
+        assert page.frames()[0] <= end - 0.1, "from the key picture before it"
+    async with player(desk, "?stream=another&position=1000&after=3") as page:
+        opened = await page.until("opened")
+        assert opened["resumed"] is False
+        assert opened["begin_s"] < 1000
+    for query in ("?after=-1", "?after=x", "?position=x"):
+        async with player(desk, query) as page:
+            assert (await page.until("error"))["reason"] == "INVALID_INPUT"
 
 
 async def test_plain_video_is_live_too(desk: Desk) -> None:
@@ -129,10 +91,30 @@ async def test_plain_video_is_live_too(desk: Desk) -> None:
                 break
     with av.open(io.BytesIO(data)) as file:
         assert sum(1 for _ in file.decode(video=0)) >= 8
-    async with desk.http.stream("GET", f"/v1/sessions/s1/live.mp4?stream={stream}&position=0") as answer:
-        assert answer.headers["x-stream"] == stream
-        begin = await anext(answer.aiter_raw())
-    assert begin[4:8] == b"ftyp"
+    data = b""
+    async with desk.http.stream("GET", f"/v1/sessions/s1/live.mp4?stream={stream}&position=0.25") as answer:
+        assert (answer.headers["x-stream"], float(answer.headers["x-position"])) == (stream, 0.25)
+        async for piece in answer.aiter_raw():
+            data += piece
+            if len(data) > 6000:
+                break
+    with av.open(io.BytesIO(data)) as file:
+        times = [float(frame.time or 0) for frame in file.decode(video=0)]
+    assert times[0] == pytest.approx(-0.25, abs=1e-4), "the pictures before it are there to be decoded, not shown"
+    assert np.allclose(np.diff(times), 0.04, atol=0.002)
+
+
+def test_an_edit_list_is_added_to_every_track_and_nothing_else_changes() -> None:
+    encoder = LiveEncoder(64, 48, LiveSettings())
+    head = encoder.head.data
+    encoder.close()
+    edited = starting_at(head, 12.5)
+    assert edited.count(b"edts") == edited.count(b"elst") == 2
+    assert edited.count((600_000).to_bytes(8, "big")) == 2, "12.5 s at 48 kHz, of picture and sound"
+    assert len(edited) == len(head) + 2 * 44
+    for part in (b"ftyp", b"mvhd", b"trex"):
+        place = head.index(part)
+        assert head[place : place + 24] in edited
 
 
 async def test_sound_is_said_back(desk: Desk) -> None:
@@ -238,21 +220,6 @@ async def test_connections_that_are_refused(desk: Desk, tmp_path: Path) -> None:
             await page.until("nothing")
         assert closed.value.rcvd
         assert closed.value.rcvd.code == 1009
-
-
-async def test_players_that_come_and_drop_leave_nothing(desk: Desk) -> None:
-    host, _, port = desk.address.partition(":")
-    for number in range(30):
-        _, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"GET /v1/sessions/s1/live HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n")  # and no more
-        if number % 3 == 0:
-            async with player(desk, session_id="s1" if number % 2 else f"unknown-{number}") as page:
-                await page.take()
-        writer.close()
-    async with player(desk) as page:
-        await page.until("opened")
-        await page.watch(3)
-    assert (await desk.http.get("/health")).status_code == 200
 
 
 async def test_a_token_opens_its_own_live_video_alone(tmp_path: Path) -> None:

@@ -14,25 +14,31 @@ def ring(count: int, **limits: float) -> Ring:
 
 
 def test_a_new_player_begins_at_the_newest_key_picture() -> None:
-    assert ring(0).begin(None) == 0
+    assert ring(0).begin(None) == (0, 0.0)
     assert ring(0).after(0) is None
-    assert ring(25).begin(None) == 20
-    assert ring(25).begin(1.3) == 10
-    assert ring(25).begin(99.0) == 20
-    assert ring(300, most_s=5.0).begin(0.0) == 250
+    assert ring(25).begin(None) == (20, 2.0)
+
+
+def test_a_player_with_a_position_begins_to_show_exactly_there() -> None:
+    assert ring(25).begin(1.3) == (10, 1.3)
+    assert ring(25).begin(0.9999) == (0, 0.9999)
+    assert ring(25).begin(1.0) == (10, 1.0)
+    assert ring(25).begin(99.0) == (20, 2.5), "no further than there is"
+    assert ring(300, most_s=5.0).begin(0.0) == (250, 25.0), "what is gone is gone"
 
 
 def test_a_player_that_comes_back_goes_on_without_gap_or_repeat() -> None:
     one = ring(25)
-    place = one.resume(1.2)
-    assert place == 12
-    following = one.after(place)
+    assert one.follows(12)
+    following = one.after(12)
     assert following
-    assert following.start_s == 1.2
-    assert one.resume(2.5) == 25
+    assert following.sequence == 13
+    assert one.follows(25)
     assert one.after(25) is None
-    assert one.resume(9.0) is None
-    assert ring(300, most_s=5.0).resume(1.0) is None
+    assert one.follows(0)
+    assert not one.follows(26)
+    assert not ring(300, most_s=5.0).follows(10)
+    assert not ring(0).follows(0)
 
 
 def test_it_is_bounded_and_a_late_player_goes_on_at_a_key_picture() -> None:

@@ -180,7 +180,10 @@ async def test_nothing_is_sent_without_credit(infer: Infer, speech: Samples) -> 
             got.append(answer)
 
     task = asyncio.create_task(collect())
-    await asyncio.sleep(0.5)
+    async with asyncio.timeout(10):
+        while sum(len(answer.batch.patches) for answer in got) < 7:
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(0.3)
     assert sum(len(answer.batch.patches) for answer in got) == 7
     go.set()
     async with asyncio.timeout(10):

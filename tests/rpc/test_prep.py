@@ -297,6 +297,16 @@ async def test_the_face_that_is_asked_for(prep: Prep, tmp_path: Path) -> None:
     assert "there is no face 3 in me.mp4; seen from the left: face 1 at 11" in gone.error
 
 
+async def test_a_detector_that_is_not_ready_is_refused_with_what_it_needs(tmp_path: Path, still: bytes) -> None:
+    config = replace(configured(tmp_path, detector="dwpose"), models_dir=tmp_path / "models")
+    async with running(config) as prep:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await prep.create("me", still)
+        needed = str(config.models_dir / "dwpose" / "dw-ll_ucoco_384.onnx")
+        refused(caught, grpc.StatusCode.FAILED_PRECONDITION, "dwpose needs", needed, "warmtalk weights fetch dwpose")
+        assert prep.left() == []
+
+
 async def test_progress_is_told(prep: Prep, long_film: bytes) -> None:
     await prep.create("me", long_film, AvatarParams())
     seen = [avatar.progress for avatar in await prep.watch("me") if avatar.state == Avatar.STATE_CREATING]

@@ -14,7 +14,8 @@ from tests.media import picture, read, to_pcm, tone, write_clip
 from warmtalk.core.errors import NotReady, StorageFull, WarmtalkError
 from warmtalk.core.types import FrameClock
 from warmtalk.media import ffmpeg as found
-from warmtalk.media.encode import ClipWriter, to_i420
+from warmtalk.media.encode import ClipWriter
+from warmtalk.media.i420 import to_i420
 
 CLOCK = FrameClock()
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.media import tone
 from warmtalk.core.types import Samples
-from warmtalk.media.encode import I420, to_i420
+from warmtalk.media.i420 import I420, to_i420
 from warmtalk.media.live import Fragment, LiveEncoder, LiveSettings
 
 WIDTH, HEIGHT = 64, 48
@@ -50,7 +50,7 @@ def test_fragments_joined_are_a_file() -> None:
         video = list(file.decode(video=0))
     assert [frame.pts * frame.time_base for frame in video] == [pytest.approx(k / 25) for k in range(len(video))]
     assert len(video) == made[-1].first_frame + made[-1].frames
-    assert [k for k, frame in enumerate(video) if frame.key_frame] == [0, 25, 50, 75]
+    assert [k for k, frame in enumerate(video) if frame.key_frame] == [0, 24, 48, 72, 96], "within the second"
     for k, frame in enumerate(video):
         assert abs(int(frame.to_ndarray(format="gray").mean()) - (40 + k)) < 10
 
@@ -75,6 +75,19 @@ def test_sound_is_where_it_was() -> None:
 def test_length_of_fragments(settings: LiveSettings) -> None:
     _, made = stream([(picture(k), tone(FRAME)) for k in range(50)], settings)
     assert {one.frames for one in made[1:]} == {round(25 * settings.fragment_s)}
+
+
+def test_a_player_can_begin_once_a_second_also_after_short_fragments() -> None:
+    encoder = LiveEncoder(WIDTH, HEIGHT, LiveSettings())
+    made = [encoder.write(picture(k), tone(FRAME), flush=k in (7, 44, 46, 61)) for k in range(200)]
+    encoder.close()
+    fragments = [one for one in made if one]
+    starts = [one.start for one in fragments if one.key]
+    assert starts[0] == 0
+    assert max(np.diff(starts)) <= 48_000
+    with opened([encoder.head, *fragments]) as file:
+        keys = [frame.pts for frame in file.decode(video=0) if frame.key_frame]
+    assert keys == starts, "no key picture in the middle of a fragment"
 
 
 def test_rate_may_change() -> None:

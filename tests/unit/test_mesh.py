@@ -12,7 +12,7 @@ from skimage import data
 
 from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, Bundle, Faces, write_faces, write_info
 from warmtalk.core.errors import NotReady
-from warmtalk.core.mouth import LEAST, MOST, MouthShape, to_features
+from warmtalk.core.mouth import LEAST, MOST, WIDTH, MouthShape, to_features
 from warmtalk.core.types import Box, Features, Image
 from warmtalk.models import mesh
 from warmtalk.models.face import FaceFinder
@@ -307,3 +307,9 @@ def test_a_habit_is_read_where_the_source_shows_it(talker: tuple[MeshAvatar, Mes
     still = habit_of(points[:3])
     points[:, 17, 1] += 0.2 * float(eye_distance(points[0]))  # a thicker lower lip
     assert still.reach < habit_of(points[:3]).reach == pytest.approx(1 + MOST_BY_LIPS)
+
+
+def test_a_smile_is_let_go_while_it_speaks(avatar: MeshAvatar) -> None:
+    shapes = mesh.as_habit(to_features(MouthShape(0), MouthShape(0.06), MouthShape(0.2)), avatar.habit, 1.0)
+    assert shapes[0, WIDTH] == 0 > shapes[1, WIDTH] > shapes[2, WIDTH] == pytest.approx(-avatar.habit.narrows)
+    assert avatar.habit.narrows > 0.05

@@ -106,6 +106,13 @@ def test_a_face_that_the_detector_imagines_is_left_out(finder: FaceFinder) -> No
     assert len(Spotter(finder, Scripted(truth, beside)).spot(image)) == 1
 
 
+def test_a_face_that_the_detector_sees_twice_is_one(finder: FaceFinder) -> None:
+    image = portrait()
+    truth = ibug68(finder.find(image)[0].landmarks)
+    assert len(Spotter(finder, Scripted(truth, truth + 5)).spot(image)) == 1
+    assert len(Spotter(Blind(), Scripted(truth, truth + 5)).spot(image)) == 1
+
+
 def mesh_of(size: float, x: float) -> Points:
     shape = np.random.default_rng(2).random((468, 2)).astype(np.float32)
     return shape * np.float32(size) + np.array([x, 50], np.float32)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from warmtalk.core.types import SPEECH_RATE_HZ
 Floats = npt.NDArray[np.float32]
 
 FPS = 25
+FOLDS = 4
 ALIGN_UNITS_PER_S = 25_000.0
 TYPICAL_OPENING = 0.085
 """Root mean square of the opening that every speaker is scaled to: what a sound says about the mouth is
@@ -60,6 +62,8 @@ class Clip:
     """[T] relative change of the distance of the mouth corners, scaled to TYPICAL_WIDTH."""
     words: list[tuple[float, float, str]]
     """Start and end in seconds and the word; empty where the corpus has no word times."""
+    late: int = 0
+    """Row i of the targets was row i + late of the tracked points."""
 
 
 def load_corpus(folder: Path) -> list[Clip]:
@@ -77,6 +81,13 @@ def by_speaker(clips: Iterable[Clip]) -> dict[str, list[Clip]]:
     for clip in clips:
         grouped[clip.speaker].append(clip)
     return dict(grouped)
+
+
+def fold_of(speakers: list[str]) -> dict[str, int]:
+    """Speakers dealt to folds, the same every time."""
+    dealt = sorted(set(speakers))
+    random.Random(1).shuffle(dealt)
+    return {speaker: k % FOLDS for k, speaker in enumerate(dealt)}
 
 
 def _load(folder: Path, line: dict[str, str], ids: dict[int, int]) -> Clip:
@@ -116,7 +127,8 @@ def moved(clip: Clip, move: int) -> Clip:
     inside = np.arange(len(clip.opening)) + move
     known = (inside >= 0) & (inside < len(clip.opening))
     at = inside.clip(0, len(clip.opening) - 1)
-    return replace(clip, opening=clip.opening[at], width=clip.width[at], ok=clip.ok[at] & known)
+    late = clip.late + move
+    return replace(clip, opening=clip.opening[at], width=clip.width[at], ok=clip.ok[at] & known, late=late)
 
 
 def _scale(clips: list[Clip]) -> None:

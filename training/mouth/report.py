@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from training.mouth.corpus import Clip, Floats, load_corpus
+from training.mouth.corpus import FOLDS, Clip, Floats, fold_of, load_corpus
 from training.mouth.evaluate import Figures, figures, table
 from training.mouth.linear import MouthFromSound
 from training.mouth.ridge import fit_clips, save
-from training.mouth.train import FOLDS, fold_of
 from warmtalk.core.ports import SpeechEncoder
 from warmtalk.core.types import FrameClock
 from warmtalk.models.mouth_net import TrainedMouth

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import random
 from pathlib import Path
 from typing import cast
 
@@ -19,12 +18,11 @@ from torch import Tensor, nn
 
 from training.mouth.align import LOOSE, aligned, best_move
 from training.mouth.batches import Batch, Example, batch, batches, example
-from training.mouth.corpus import Clip, load_corpus, moved
+from training.mouth.corpus import FOLDS, Clip, fold_of, load_corpus, moved
 from training.mouth.net import MouthNet
 
 logger = logging.getLogger(__name__)
 
-FOLDS = 4
 FIRST_EPOCHS, EPOCHS = 15, 40
 BATCH = 32
 RATE = 2e-3
@@ -35,13 +33,6 @@ REPEATS = {"grid_s1": 0.15, "grid_multi": 3.0, "lrwar_arabic": 1.0}
 """How often an epoch shows a clip of a corpus: many clips of one speaker transfer worse than few of many."""
 SHIFTS = (-1, 0, 1)
 """Steps of 20 ms by which a loosely cut clip may be moved."""
-
-
-def fold_of(speakers: list[str]) -> dict[str, int]:
-    """Speakers dealt to folds, the same every time."""
-    dealt = sorted(set(speakers))
-    random.Random(1).shuffle(dealt)
-    return {speaker: k % FOLDS for k, speaker in enumerate(dealt)}
 
 
 def at(outputs: Tensor, steps: Tensor) -> Tensor:

@@ -83,45 +83,73 @@ function show(name) {
 
 // ---- the live video ----------------------------------------------------------------------------------------------
 
-class Player {  // fragments into a <video> by MediaSource, close to the live edge while nobody speaks
+const SILENT_MS = 5000;  // a plain video that stands still for so long has lost its connection
+const Media = window.MediaSource ?? window.ManagedMediaSource;  // the second: iPhones
+
+class Player {  // fragments into a <video> by MediaSource, close to the live edge while nobody speaks; or a plain <video>
   constructor(video) {
     this.video = video;
-    this.queue = [];
-    this.buffer = null;
-    this.speaking = false;
-    this.quietFrom = 0;
+    this.reset(0);
+    video.disableRemotePlayback = true;  // ManagedMediaSource wants it
     video.addEventListener("playing", () => { this.blocked(""); state("Live", "on"); });
-    video.addEventListener("loadedmetadata", () => this.follow());
+    video.addEventListener("loadedmetadata", () => this.metadata());
+    video.addEventListener("seeking", () => { this.sought = true; this.pump(); });
+    video.addEventListener("seeked", () => video.classList.remove("early"));
+    for (const end of ["error", "ended"]) video.addEventListener(end, () => this.broke());
     setInterval(() => this.follow(), 150);
   }
-  static can(mime) { return "MediaSource" in window && MediaSource.isTypeSupported(mime); }
+  static can(mime) { return Boolean(Media?.isTypeSupported(mime)); }
 
-  begin(mime) {
+  reset(at) {  // nothing is there yet; what comes is shown from `at` of the stream on
     this.queue = [];
-    this.buffer = null;
-    this.speaking = false;
-    this.began = false;
-    const source = this.source = new MediaSource();
+    this.source = this.buffer = null;
+    this.have = 0;  // sequence of the last fragment that came
+    this.began = this.sought = this.headed = this.lost = this.speaking = false;
+    this.quietFrom = 0;
+    this.from = at;
+    this.base = 0;
+    this.video.classList.remove("early");
+    this.moved = performance.now();
+  }
+  begin(mime, at) {
+    this.reset(at);
+    const source = this.source = new Media();
     if (this.address) URL.revokeObjectURL(this.address);
     this.video.src = this.address = URL.createObjectURL(source);
     source.addEventListener("sourceopen", () => {
       if (source !== this.source) return;
+      source.setLiveSeekableRange(0, 1e6);  // so that it can be sought before the first picture is there
       this.buffer = source.addSourceBuffer(mime);
-      this.buffer.addEventListener("updateend", () => { if (!this.began) this.follow(); this.pump(); });
+      this.buffer.addEventListener("updateend", () => this.pump());
       this.pump();
     }, { once: true });
     this.play();
   }
-  plain(address) {
-    this.source = this.buffer = null;
+  plain(address, at) {  // its clock is 0 at `at`
+    this.reset(at);
+    this.base = at;
     this.video.src = address;
     this.play();
   }
-  add(data) { this.queue.push(data); this.pump(); }
+  metadata() {  // the seek comes before the first picture, so that none from before it is seen again
+    if (this.began) return;
+    this.began = true;
+    if (this.source && this.from > 0) {
+      this.video.classList.add("early");
+      this.jump(this.from);
+    } else this.sought = true;
+    this.pump();
+  }
+  add(data) {
+    if (data.byteLength > 24 && new DataView(data).getUint32(4) === 0x6d6f6f66) this.have = new DataView(data).getUint32(20);  // moof, its mfhd
+    this.queue.push(data);
+    this.pump();
+  }
 
   pump() {
     const { buffer, video } = this;
     if (!buffer || buffer.updating || !this.queue.length || this.source.readyState !== "open") return;
+    if (this.headed && !this.sought) return;
     if (buffer.buffered.length && video.currentTime - buffer.buffered.start(0) > 40) {
       buffer.remove(0, video.currentTime - 20);
       return;
@@ -129,18 +157,26 @@ class Player {  // fragments into a <video> by MediaSource, close to the live ed
     try {
       buffer.appendBuffer(this.queue[0]);
       this.queue.shift();
+      this.headed = true;
     } catch (error) {
       if (error.name === "QuotaExceededError" && video.currentTime > 5) buffer.remove(0, video.currentTime - 3);
       else talk.again();
     }
   }
   get end() { const b = this.video.buffered; return b.length ? b.end(b.length - 1) : 0; }
-  get position() { return this.video.currentTime; }
+  get position() { return this.began ? this.base + this.video.currentTime : this.from; }
+  get plainly() { return !this.source && Boolean(this.video.getAttribute("src")); }
+  broke() {  // a plain video: its connection is gone, or silent
+    if (!this.plainly || this.lost) { if (this.source && this.video.error) talk.again(); return; }
+    this.lost = true;
+    setTimeout(() => { if (this.lost && talk.socket?.readyState === WebSocket.OPEN) talk.connect(); }, this.began ? 0 : 2000);
+  }
 
   follow() {
     const { video } = this, ranges = video.buffered;
-    if (!this.source || !ranges.length || !video.readyState) return;  // a seek before the head is read is lost
-    if (!this.began) { this.began = true; this.jump(Math.max(ranges.start(0), this.wish ?? this.end - 0.3)); this.wish = undefined; return; }
+    if (video.currentTime !== this.seen || video.paused) { this.seen = video.currentTime; this.moved = performance.now(); }
+    if (this.plainly && performance.now() - this.moved > SILENT_MS) this.broke();
+    if (!this.source || !ranges.length || !this.began || video.seeking) return;
     const now = video.currentTime, ahead = this.end - now;
     for (let i = 0; i < ranges.length; i++) if (ranges.start(i) > now + 0.05 && (i === 0 || ranges.end(i - 1) <= now + 0.1)) { this.jump(ranges.start(i)); return; }
     const idle = !this.speaking && now > this.quietFrom;
@@ -189,14 +225,18 @@ const talk = {
     $("words").focus({ preventScroll: true });
   },
 
-  connect({ anew = false } = {}) {
+  connect() {
     clearTimeout(this.timer);
     this.drop();
     state("Connecting …");
     const query = new URLSearchParams();
-    const going = !anew && this.stream && this.player.buffer;
-    if (going) { query.set("stream", this.stream); query.set("position", this.player.end.toFixed(3)); query.set("resume", "1"); }
-    else if (store.stream) { query.set("stream", store.stream); query.set("position", store.position || "0"); }
+    if (store.stream) {
+      query.set("stream", store.stream);
+      if (this.stream === store.stream) {
+        query.set("position", this.player.position.toFixed(3));
+        if (this.player.have) query.set("after", this.player.have);
+      } else if (store.position) query.set("position", store.position);
+    }
     if (!Player.can('video/mp4; codecs="avc1.64001f, mp4a.40.2"')) query.set("media", "0");
     const place = server.url(`/v1/sessions/${this.session.session_id}/live?${query}`);
     const socket = this.socket = new WebSocket(location.origin.replace(/^http/, "ws") + place);
@@ -213,12 +253,12 @@ const talk = {
     this.socket = null;
     if (socket) { socket.onmessage = socket.onclose = null; socket.close(); }
   },
-  again() { this.stream = ""; store.stream = ""; this.connect({ anew: true }); },
+  again() { this.stream = store.stream = ""; this.connect(); },
 
   lost() {
-    const wait = Math.min(8, 0.4 * 2 ** this.tries++);
+    const wait = this.tries ? Math.min(8, 0.2 * 2 ** this.tries) : 0;
     this.busy(false);
-    state("Not connected", "off");
+    if (this.tries++) state("Not connected", "off");
     if (this.tries > 1 && $("notice").hidden) notice("The connection is lost.", "What was said is kept; this page tries again by itself.", "Try now", () => this.connect());
     this.timer = setTimeout(() => this.connect(), wait * 1000);
   },
@@ -244,12 +284,13 @@ const talk = {
     }
   },
   opened(event) {
-    const same = event.resumed && event.stream === this.stream && this.player.buffer;
-    if (event.stream === store.stream && !same) this.player.wish = Number(store.position) || undefined;
+    const { player } = this, same = event.stream === this.stream, at = event.begin_s;
     this.stream = store.stream = event.stream;
-    if (same) state("Live", "on");
-    else if (Player.can(event.mime_type)) this.player.begin(event.mime_type);
-    else this.player.plain(server.url(`/v1/sessions/${this.session.session_id}/live.mp4?stream=${event.stream}`));
+    if (same && event.resumed) state("Live", "on");
+    else if (Player.can(event.mime_type)) player.begin(event.mime_type, at);
+    else if (same && player.plainly && !player.lost) state("Live", "on");
+    else player.plain(server.url(`/v1/sessions/${this.session.session_id}/live.mp4?stream=${event.stream}&position=${at}`), at);
+    keep();
     this.refresh();
   },
   failed(error) {
@@ -282,7 +323,7 @@ const talk = {
   },
   stop() {
     if ($("stop").disabled) return;
-    this.send({ type: "interrupt", ...(this.player.source ? { position: this.player.position } : {}) });
+    this.send({ type: "interrupt", ...(this.player.began ? { position: this.player.position } : {}) });
     this.player.ends();
     this.busy(false);
   },
@@ -569,10 +610,10 @@ function wire() {
   dropping($("setup"));
 }
 function keep() {
-  const { player, socket } = talk, position = player.source ? player.position : 0;
-  if (!talk.stream || !position) return;
+  const { player, socket, stream } = talk, { position } = player;
+  if (!stream || store.stream !== stream) return;
   store.position = position.toFixed(3);
-  if (player.speaking && socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type: "playback", position }));
+  if (player.began && player.speaking && socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type: "playback", position }));
 }
 
 function holding(button) {  // held by pointer or key; a screen reader's click starts and stops

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from warmtalk.cli.stack import programs
 from warmtalk.config import Config
-from warmtalk.core.errors import WarmtalkError
+from warmtalk.core.errors import NotReady, WarmtalkError
 from warmtalk.media.ffmpeg import ffmpeg
-from warmtalk.models import weights
+from warmtalk.models import kits, weights
 
 _FREE_BYTES = 2 << 30
 
@@ -37,6 +37,9 @@ async def _doctor(args: argparse.Namespace, config: Config) -> int:
     ]
     failed = [name for name, check in checks if not _report(name, check)]
     print(f"optional {'musetalk':12} {_musetalk(config)}")
+    lines, unready = _looks(config)
+    failed += unready
+    print(*lines, sep="\n")
     for program in programs(config):
         try:
             await program.wait_ready(0.0)
@@ -106,6 +109,26 @@ def _musetalk(config: Config) -> str:
     if not weights.present(config.models_dir, config.musetalk.version):
         return f"no weights of {config.musetalk.version} in {config.models_dir}; run: warmtalk weights fetch"
     return f"torch {importlib.metadata.version('torch')}, weights of {config.musetalk.version} in {config.models_dir}"
+
+
+def _looks(config: Config) -> tuple[list[str], list[str]]:
+    """Lines about what can find face boxes and cut masks, and the configured ones of them that are not ready."""
+    lines, missing = [], []
+    for what, wanted, known in (
+        ("detector", config.prep.detector, kits.DETECTORS),
+        ("parser", config.prep.parsing, kits.PARSERS),
+    ):
+        used = ""
+        for kit in known:
+            try:
+                kits.check(kit, config.models_dir)
+            except NotReady as error:
+                missing += [kit.name] * (wanted == kit.name)
+                lines.append(f"{'MISSING' if wanted == kit.name else 'optional':8} {what:12} {error}")
+            else:
+                used = used or (kit.name if wanted in ("auto", kit.name) else "")
+                lines.append(f"ok       {what:12} {kit.name}" + ", used for new avatars" * (used == kit.name))
+    return lines, missing
 
 
 def _gateway() -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from services.infer import wiring
-from services.session.frames import paste
+from services.session.frames import Footage
 from warmtalk.config import Config
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import InvalidInput, NotReady
@@ -68,10 +68,11 @@ def _write(bundle: Bundle, model: Model, data: bytes, out: Path, config: Config)
     quality = X264(config.session.x264_preset, config.session.x264_crf)
     writer = ClipWriter(out, bundle.info.width, bundle.info.height, clock, x264=quality)
     try:
+        footage = Footage(bundle, config.session.cache_mb << 20)
         with tqdm(unit="frame", desc="rendering", leave=False, disable=None) as bar:
             sound = _sound(data, writer, clock)
-            for patch in render(WarmAvatar(bundle, model.renderer), model.encoder, sound, clock):
-                writer.write_bgr(paste(bundle.frame(patch.row), patch))
+            for patch in render(WarmAvatar(bundle, model.renderer, model.blending), model.encoder, sound, clock):
+                writer.write_i420(footage.picture(patch))
                 bar.update()
         writer.finish()
     except BaseException:

@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
+from warmtalk.core.tone import Tone
 from warmtalk.core.types import FACE_SIZE, Box, Image, Mask, Place
+
+METHODS = ("feather", "poisson")
+_SHARPEN, _SHARPEN_FROM, _SHARPEN_FULL = 0.8, 1.0, 1.5
+"""Amount of the unsharp mask, and enlargements at which it begins and is full. Measured on a portrait of 290 to 700
+pixels: fine detail 0.81 to 0.84 of the source's without, 0.92 to 0.96 with it, never more than the source has."""
+_SHARPEN_SIGMA = 0.5
+"""In pixels of the face before it is enlarged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blending:
+    """How a generated face is brought into its frame."""
+
+    method: str = "feather"
+    """ "feather": by the mask alone; "poisson": its gradients alone are taken, see tone.py."""
+    colour_match: bool = False
+    """Part of poisson."""
+    sharpen: bool = False
+    """Faces that are enlarged, by what enlarging took from them."""
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"infer.blend is {self.method!r}, not one of {', '.join(METHODS)}")
+
+
+PLAIN = Blending()
+"""As the reference."""
 
 
 class BlendRegion:
@@ -16,13 +46,16 @@ class BlendRegion:
     the reference blends the frame with itself. Over a `Place` the face lies where it is to parts of a pixel.
     """
 
-    def __init__(self, frame: Image, mask: Mask, face: Box | Place, crop: Box) -> None:
+    def __init__(self, frame: Image, mask: Mask, face: Box | Place, crop: Box, blending: Blending = PLAIN) -> None:
         """`mask` is [S, S] over `crop`. Raises ValueError when it is not."""
         if mask.shape != (crop.height, crop.width):
             raise ValueError(f"a mask of {mask.shape} does not cover {crop}")
         self.box = _changed(frame, mask, face if isinstance(face, Box) else face.box(), crop)
         box = self.box
         self._stretch = _Scale(face, box) if isinstance(face, Box) else _Placed(face, box)
+        toned = blending.colour_match or blending.method == "poisson"
+        self._tone = Tone(frame, mask, face, crop, harmonic=blending.method == "poisson") if toned else None
+        self._sharpen = _Sharpen(max(face.width, face.height) / FACE_SIZE) if blending.sharpen else None
         alpha = mask[box.y1 - crop.y1 : box.y2 - crop.y1, box.x1 - crop.x1 : box.x2 - crop.x1]
         # Three equal channels: a broadcast in the loop would cost more than the memory does.
         self._alpha = np.repeat(alpha[:, :, None], 3, 2).astype(np.uint16)
@@ -32,7 +65,7 @@ class BlendRegion:
     @property
     def nbytes(self) -> int:
         """Memory held."""
-        return self._alpha.nbytes + self._source.nbytes
+        return self._alpha.nbytes + self._source.nbytes + (self._tone.nbytes if self._tone else 0)
 
     def blend(self, face: Image) -> tuple[Box, Image]:
         """[256, 256, 3] face to the changed box of the frame and its new pixels.
@@ -43,7 +76,10 @@ class BlendRegion:
             raise ValueError(f"a face is [{FACE_SIZE}, {FACE_SIZE}, 3], not {face.shape}")
         if self.box.empty:
             return self.box, np.empty((self.box.height, self.box.width, 3), np.uint8)
-        total = self._stretch(face).astype(np.uint16)
+        stretched = self._stretch(self._tone.match(face) if self._tone else face)
+        if self._sharpen:
+            stretched = self._sharpen(stretched)
+        total = stretched.astype(np.uint16)
         total *= self._alpha
         total += self._source
         total += total >> 8  # with the next shift an exact rounding division by 255
@@ -75,6 +111,20 @@ class _Placed:
     def __call__(self, face: Image) -> Image:
         found = cv2.warpAffine(face, self._matrix, self._size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(found, np.uint8)
+
+
+class _Sharpen:
+    """An unsharp mask, as wide as the face was enlarged. It depends on the pixels alone, so it moves nothing."""
+
+    def __init__(self, enlarged: float) -> None:
+        self._amount = _SHARPEN * min(max((enlarged - _SHARPEN_FROM) / (_SHARPEN_FULL - _SHARPEN_FROM), 0), 1)
+        self._sigma = _SHARPEN_SIGMA * enlarged
+
+    def __call__(self, image: Image) -> Image:
+        if self._amount == 0:
+            return image
+        soft = cv2.GaussianBlur(image, (0, 0), self._sigma)
+        return np.asarray(cv2.addWeighted(image, 1 + self._amount, soft, -self._amount, 0), np.uint8)
 
 
 def _changed(frame: Image, mask: Mask, face: Box, crop: Box) -> Box:

@@ -18,7 +18,7 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -134,6 +134,10 @@ class Bundle:
             raise IndexError(f"row {row} of {len(self)}")
         return self._frames.frame(row + self.info.first_frame)
 
+    def segment(self, number: int) -> Iterator[Image]:
+        """The source frames from row number * SEGMENT_FRAMES on, decoded now and not kept. Raises Damaged."""
+        yield from _decode(*_segment_file(self.path, self.info.frames, number))
+
     def usable(self, row: int) -> bool:
         return bool(self.faces.usable[row])
 
@@ -188,8 +192,7 @@ class _SegmentCache:
             return self._segments[number][offset]
 
     def _load(self, number: int) -> None:
-        expected = min(SEGMENT_FRAMES, self._count - number * SEGMENT_FRAMES)
-        images = read_segment(self._path / "frames" / f"{number:05d}.mp4", expected)
+        images = read_segment(*_segment_file(self._path, self._count, number))
         self._segments[number] = images
         self.nbytes += sum(image.nbytes for image in images)
         while self.nbytes > self._limit and len(self._segments) > 1:
@@ -197,21 +200,30 @@ class _SegmentCache:
             self.nbytes -= sum(image.nbytes for image in old)
 
 
+def _segment_file(path: Path, count: int, number: int) -> tuple[Path, int]:
+    """(file, frames in it) of one segment of a bundle of `count` frames."""
+    return path / "frames" / f"{number:05d}.mp4", min(SEGMENT_FRAMES, count - number * SEGMENT_FRAMES)
+
+
 def read_segment(path: Path, expected: int) -> list[Image]:
     """All frames of one segment file. Raises Damaged unless there are exactly `expected`."""
+    return list(_decode(path, expected))
+
+
+def _decode(path: Path, expected: int) -> Iterator[Image]:
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    images: list[Image] = []
+    count = 0
     try:
-        while len(images) <= expected:
+        while count <= expected:
             ok, image = capture.read()
             if not ok:
                 break
-            images.append(np.asarray(image, np.uint8))
+            count += 1
+            yield np.asarray(image, np.uint8)
     finally:
         capture.release()
-    if len(images) != expected:
-        raise _damaged(path.parent.parent, f"{path.name} holds {len(images)} frames, not {expected}")
-    return images
+    if count != expected:
+        raise _damaged(path.parent.parent, f"{path.name} holds {count} frames, not {expected}")
 
 
 def read_info(path: Path) -> AvatarInfo:

@@ -5,6 +5,7 @@ pieces of sound ─ encoder ─► features, one row a frame ─ renderer ─►
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from warmtalk.core.blend import BlendRegion
+from warmtalk.core.blend import PLAIN, Blending, BlendRegion
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import WarmtalkError
-from warmtalk.core.ports import BatchRenderer, FaceJob, FaceRenderer, SpeechEncoder
+from warmtalk.core.ports import BatchRenderer, FaceJob, FaceRenderer, RowRenderer, SpeechEncoder
 from warmtalk.core.types import Box, Features, FrameClock, Image, Patch, Samples, cycle_row
 
 _NOTHING = Box(0, 0, 0, 0)
@@ -29,6 +30,8 @@ class Model:
 
     encoder: SpeechEncoder
     renderer: FaceRenderer[Any]
+    blending: Blending = PLAIN
+    """How its faces are brought into their frames."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,14 +54,17 @@ class Plan:
 
 
 class WarmAvatar:
-    """One avatar, loaded for one renderer and kept between utterances. One thread only."""
+    """One avatar, loaded for one renderer and kept between utterances. One thread only, but for `paste`."""
 
-    def __init__(self, bundle: Bundle, renderer: FaceRenderer[Any]) -> None:
+    def __init__(self, bundle: Bundle, renderer: FaceRenderer[Any], blending: Blending = PLAIN) -> None:
+        """Avatars of the reference, whose faces lie in whole pixels, are blended as there whatever `blending` says."""
         self.bundle = bundle
+        self._blending = PLAIN if bundle.faces.places is None else blending
         self._renderer = renderer
         self._prepared = renderer.prepare(bundle)
         self._regions: OrderedDict[int, BlendRegion] = OrderedDict()
         self._region_bytes = 0
+        self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
@@ -80,11 +86,23 @@ class WarmAvatar:
         places = [place for place, row in enumerate(rows) if self.bundle.usable(row)]
         return Plan(self, first_frame, rows, places, features[places])
 
+    def warm(self) -> Iterator[None]:
+        """Makes ready what is kept of each source row, one row a step, so that first frames take no longer than
+        others; as many rows as are kept. On the thread that draws.
+        """
+        if not isinstance(self._renderer, RowRenderer):
+            return
+        for row in range(min(len(self.bundle), self._renderer.rows_kept)):
+            if self.bundle.usable(row) and self._region_bytes < _REGION_BYTES:
+                self._renderer.prepare_row(self._prepared, row)
+                self._region(row)
+                yield
+
     def jobs(self, plan: Plan) -> list[FaceJob[Any]]:
         return [FaceJob(self._prepared, row, one) for row, one in zip(plan.faced, plan.features, strict=True)]
 
     def paste(self, plan: Plan, faces: list[Image]) -> list[Patch]:
-        """Faces of plan.faced, in that order. May run in another thread than the rest, but always in the same."""
+        """Faces of plan.faced, in that order. May run in another thread than the rest."""
         found = {
             place: self._region(plan.rows[place]).blend(face) for place, face in zip(plan.places, faces, strict=True)
         }
@@ -94,17 +112,19 @@ class WarmAvatar:
         ]
 
     def _region(self, row: int) -> BlendRegion:
-        region = self._regions.get(row)
-        if region is None:
-            bundle = self.bundle
-            region = BlendRegion(bundle.frame(row), bundle.mask(row), bundle.place(row), bundle.crop_box(row))
-            self._regions[row] = region
-            self._region_bytes += region.nbytes
-            while self._region_bytes > _REGION_BYTES and len(self._regions) > 1:
-                _, old = self._regions.popitem(last=False)
-                self._region_bytes -= old.nbytes
-        self._regions.move_to_end(row)
-        return region
+        with self._lock:
+            region = self._regions.get(row)
+            if region is None:
+                bundle = self.bundle
+                place, crop = bundle.place(row), bundle.crop_box(row)
+                region = BlendRegion(bundle.frame(row), bundle.mask(row), place, crop, self._blending)
+                self._regions[row] = region
+                self._region_bytes += region.nbytes
+                while self._region_bytes > _REGION_BYTES and len(self._regions) > 1:
+                    _, old = self._regions.popitem(last=False)
+                    self._region_bytes -= old.nbytes
+            self._regions.move_to_end(row)
+            return region
 
 
 def faces_of(renderer: FaceRenderer[Any], plans: Sequence[Plan]) -> Iterator[list[Image] | Exception]:

@@ -114,6 +114,17 @@ class BatchRenderer(Protocol):
         ...
 
 
+@runtime_checkable
+class RowRenderer(Protocol):
+    """A FaceRenderer that keeps something for each source row, which can be made before it is needed. Same thread."""
+
+    rows_kept: int
+
+    def prepare_row(self, avatar: Any, row: int) -> None:
+        """`row` is a usable one. May take as long as drawing ten faces."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Speech:
     """A piece of synthesised speech at the voice's own rate."""

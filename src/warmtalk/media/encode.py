@@ -11,18 +11,14 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
 from warmtalk.core.errors import WarmtalkError
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Image, Samples
 from warmtalk.media import boxes
 from warmtalk.media.concat import ClipFile, publish
+from warmtalk.media.i420 import I420, to_i420
 from warmtalk.media.process import Child, remove, storage
-
-I420 = npt.NDArray[np.uint8]
-"""[H * 3 / 2, W] uint8, H and W even: planes Y, U, V as OpenCV lays them out (BT.601, limited range)."""
 
 _SAMPLE_BYTES = 2
 _FADE = 144
@@ -39,14 +35,6 @@ class X264:
     crf: int = 18
 
 
-def to_i420(image: Image) -> I420:
-    """[H, W, 3] BGR as I420; an odd last row or column is shown twice, since H.264 has even sizes."""
-    height, width = image.shape[:2]
-    if height % 2 or width % 2:
-        image = np.asarray(cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), np.uint8)
-
-
 class ClipWriter:
     """Writes one clip. One thread at a time calls it, and it may block; `abort` is for any thread, any time.
 
@@ -55,13 +43,24 @@ class ClipWriter:
     """
 
     def __init__(
-        self, target: Path, width: int, height: int, clock: FrameClock, first_frame: int = 0, x264: X264 | None = None
+        self,
+        target: Path,
+        width: int,
+        height: int,
+        clock: FrameClock,
+        first_frame: int = 0,
+        x264: X264 | None = None,
+        *,
+        background: bool = False,
     ) -> None:
-        """`width` and `height` are those of the frames. Raises NotReady without ffmpeg, StorageFull."""
+        """`width` and `height` are those of the frames; `background` is for a clip that nobody waits for while it is
+        written: one thread, after all who want the processor. Raises NotReady without ffmpeg, StorageFull.
+        """
         self._target = target
         self._clock = clock
         self._first = first_frame
         self._shape = (height + height % 2, width + width % 2)
+        self._background = background
         self._aborted = False
         # A name of their own: a child that outlived a killed service must not write into this clip.
         own = uuid.uuid4().hex[:8]
@@ -73,15 +72,12 @@ class ClipWriter:
         with storage(_DOING):
             self._spool = open(self._sound, "wb")  # noqa: SIM115 - closed by finish or abort
         try:
-            self._child = Child(_video_args(self._video, self._shape, clock, x264 or X264()), stdin=True)
+            args = _video_args(self._video, self._shape, clock, x264 or X264(), threads=1 if background else 0)
+            self._child = Child(args, stdin=True, background=background)
         except BaseException:
             self._spool.close()
             remove(self._sound)
             raise
-
-    def yield_cpu(self) -> None:
-        """For a clip that nobody waits for while it is written."""
-        self._child.yield_cpu()
 
     def write_bgr(self, image: Image) -> None:
         """[H, W, 3] uint8 BGR."""
@@ -139,7 +135,7 @@ class ClipWriter:
         remove(self._video, self._sound, self._cut, self._muxed)
 
     def _run(self, args: list[str], doing: str, made: Path) -> None:
-        self._child = Child(args)
+        self._child = Child(args, background=self._background)
         if self._aborted:
             raise self._gone()
         self._check(doing, made)
@@ -165,15 +161,16 @@ def _fade_out(spool: Path) -> None:
         file.write((tail * np.linspace(1, 0, len(tail))).astype("<i2").tobytes())
 
 
-def _video_args(target: Path, shape: tuple[int, int], clock: FrameClock, x264: X264) -> list[str]:
+def _video_args(target: Path, shape: tuple[int, int], clock: FrameClock, x264: X264, threads: int) -> list[str]:
+    """`threads`: 0 takes as many as there are cores."""
     height, width = shape
     fps = clock.fps
     source = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-video_size", f"{width}x{height}", "-framerate", str(fps)]
     key_frames = ["-g", str(max(1, round(fps))), "-keyint_min", "1", "-sc_threshold", "0", "-bf", "0"]
     codec = ["-c:v", "libx264", "-preset", x264.preset, "-crf", str(x264.crf), *key_frames, "-flags", "+cgop"]
-    # OpenCV makes BT.601, players take pictures of this size for BT.709: convert, then say so.
+    codec += ["-threads", str(threads)]
     tags = "range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
-    colour = ["-vf", f"colormatrix=bt601:bt709,setparams={tags}", "-color_range", "tv"]
+    colour = ["-vf", f"setparams={tags}", "-color_range", "tv"]
     colour += ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"]
     scale = ["-video_track_timescale", str(timescale(clock))]
     return [*source, "-i", "pipe:0", *colour, *codec, *scale, "-f", "mp4", "-y", f"file:{target.absolute()}"]

@@ -18,13 +18,14 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from warmtalk.core.types import CLIP_RATE_HZ, Samples
-from warmtalk.media.encode import I420
 from warmtalk.media.fragments import Packet, Run, fragment, length_prefixed
+from warmtalk.media.i420 import I420
 
 _TICK = Fraction(1, CLIP_RATE_HZ)
 _VIDEO, _SOUND = 1, 2
 """Track ids."""
 _KEY_TICKS = CLIP_RATE_HZ
+"""Most between key pictures."""
 _SOUND_BITS = 96_000
 _ROUNDING = 2
 """Ticks that a picture may miss of a fragment's length."""
@@ -78,7 +79,7 @@ class LiveEncoder:
         self._sent_frames = 0
         self._sent_ticks = 0
         self._sent_sound_ticks = 0
-        self._key_at = -_KEY_TICKS
+        self._key_at = 0
         self._number = 0
         self.head = Fragment(self._file.getvalue(), 0, 0, 0, 0, 0, False)
         """ftyp and moov."""
@@ -116,8 +117,8 @@ class LiveEncoder:
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = _TICK
         stream.codec_context.max_b_frames = 0
-        # OpenCV makes BT.601 pictures: say so, browsers follow. One thread: streams share the cores, slices cost size.
-        more = "keyint=infinite:scenecut=0:threads=1:ipratio=1.1:colorprim=bt709:transfer=bt709:colormatrix=smpte170m"
+        # One thread: streams share the cores, slices cost size.
+        more = "keyint=infinite:scenecut=0:threads=1:ipratio=1.1:colorprim=bt709:transfer=bt709:colormatrix=bt709"
         stream.options = {
             "preset": self._settings.preset,
             "tune": "zerolatency",
@@ -134,7 +135,9 @@ class LiveEncoder:
     def _write_picture(self, picture: I420, ticks: int) -> None:
         frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
         frame.pts, frame.time_base = self._ticks, _TICK
-        if self._ticks - self._key_at >= _KEY_TICKS:
+        # a player can begin at a fragment alone: the key picture is its first, at the last one within the second
+        due = self._ticks - self._key_at > _KEY_TICKS - self._settings.fragment_s * CLIP_RATE_HZ
+        if not self._pictures and (due or not self._frames):
             frame.pict_type = PictureType.I
             self._key_at = self._ticks
         for packet in self._video.encode(frame):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import signal
@@ -24,6 +25,8 @@ _TAIL_LINES = 12
 _POINTER = re.compile(r" @ 0x[0-9a-f]+")
 _LINE_BYTES = 2000
 _NICE = 10
+_PIPE_BYTES = 1 << 20
+"""A picture of 720p goes through in two steps, not in twenty."""
 _NOISE = ("not on whitelist", "Last message repeated")
 """Said of a cover picture in a sound, which nobody wants to see."""
 
@@ -35,9 +38,16 @@ class Child:
     """
 
     def __init__(
-        self, args: Sequence[str], *, stdin: bool = False, stdout: bool = False, bounds: Bounds | None = None
+        self,
+        args: Sequence[str],
+        *,
+        stdin: bool = False,
+        stdout: bool = False,
+        background: bool = False,
+        bounds: Bounds | None = None,
     ) -> None:
-        """With `bounds` it may read what strangers sent: it stays within them, and can write to its pipes alone.
+        """`background`: others that want the processor come first. With `bounds` it may read what strangers sent: it
+        stays within them, and can write to its pipes alone.
 
         Raises NotReady when there is no ffmpeg.
         """
@@ -55,6 +65,12 @@ class Child:
                 f"ffmpeg cannot be started ({error})",
                 "Install it: pip install imageio-ffmpeg, or apt-get install ffmpeg",
             ) from error
+        if background:
+            with contextlib.suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICE)
+        if stdin:
+            with contextlib.suppress(OSError):  # a user may have used up what all their pipes may hold
+                fcntl.fcntl(self.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._drain = threading.Thread(target=self._read_stderr, name="ffmpeg-stderr", daemon=True)
         self._drain.start()
@@ -68,11 +84,6 @@ class Child:
     def stdout(self) -> IO[bytes]:
         assert self._process.stdout is not None
         return self._process.stdout
-
-    def yield_cpu(self) -> None:
-        """Others that want the processor come first."""
-        with contextlib.suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICE)
 
     def close_stdin(self) -> None:
         """Says that the input is complete. A child that is gone is reported by `wait`."""

@@ -1,29 +1,33 @@
-"""Which face detectors there are, which of them are ready here, and which is the best."""
+"""Opens the face detector of a name. What each needs is in kits.py."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from warmtalk.core.errors import InvalidInput
 from warmtalk.core.ports import FaceDetector
+from warmtalk.models import kits
 from warmtalk.models.face import FaceFinder
-
-DETECTORS = ("mesh",)
-"""The best first."""
 
 
 def choose(wanted: str, models_dir: Path) -> str:
-    """The name of the detector that `wanted` (one of DETECTORS, or "auto") stands for here.
-
-    Raises NotReady when it cannot work, with what to do, InvalidInput when there is none of that name.
-    """
-    if wanted not in ("auto", *DETECTORS):
-        raise InvalidInput(
-            f"there is no detector {wanted!r}", f"Use auto, {', '.join(DETECTORS)}", field="prep.detector"
-        )
-    return "mesh"
+    """The name of the detector that `wanted`, perhaps "auto", stands for here. Raises NotReady, InvalidInput."""
+    return kits.choose(wanted, kits.DETECTORS, models_dir, "prep.detector").name
 
 
 def open_detector(name: str, finder: FaceFinder, models_dir: Path, device: str) -> FaceDetector:
-    """`finder` is the mesh that is there anyway."""
+    """`finder` is the mesh, which is there anyway. Loads only local files.
+
+    Raises NotReady when something is missing, Damaged when the file is not that network's, InvalidInput for the name.
+    """
+    kit = kits.choose(name, kits.DETECTORS, models_dir, "prep.detector")
+    if kit is kits.DWPOSE:
+        from warmtalk.models.dwpose import DwposeDetector
+
+        (path,) = kits.check(kit, models_dir)
+        return DwposeDetector(path, device)
+    if kit is kits.FACE_ALIGNMENT:
+        from warmtalk.models.alignment import AlignmentDetector
+
+        s3fd, fan = kits.check(kit, models_dir)
+        return AlignmentDetector(s3fd, fan, device)
     return finder

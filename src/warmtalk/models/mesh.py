@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import NotReady
-from warmtalk.core.mouth import LEAST, MOST
+from warmtalk.core.mouth import LEAST, MOST, OPENING, WIDTH
 from warmtalk.core.types import Features, Image
 from warmtalk.models.mesh_donor import Teeth, find_teeth
 from warmtalk.models.mesh_habit import Habit, habit_of
@@ -37,6 +37,8 @@ _ROW_BYTES = 320_000
 """Of one prepared row: the face, its fields and its inner mouth."""
 TREMBLE = (0.012, 0.03)
 """Eye distances. Up to the first a move is trembling of the mesh, from the second on it is real."""
+SPEAKING = 0.12
+"""Opening at which a smile is let go."""
 JUMP = 0.25
 """Eye distances. A face that moves further between two rows is another shot, not a motion."""
 
@@ -70,6 +72,7 @@ class MeshRenderer:
     """core.ports.FaceRenderer. Holds no state of an avatar; that belongs to the one thread that renders it."""
 
     name = "mesh"
+    rows_kept = ROWS_KEPT
 
     def __init__(self, strength: float = 1.0) -> None:
         """`strength` scales what the mouth does: opening, width and rounding. Closed stays closed."""
@@ -87,9 +90,20 @@ class MeshRenderer:
 
     def render(self, avatar: MeshAvatar, rows: Sequence[int], features: Features) -> list[Image]:
         """One [256, 256, 3] uint8 BGR face per row; `features` is float32 [len(rows), 4], see core.mouth."""
-        scale = np.array([avatar.habit.reach * self._strength, self._strength, self._strength, 1], np.float32)
-        shapes = np.clip(features * scale, LEAST, MOST)
+        shapes = as_habit(features, avatar.habit, self._strength)
         return [_draw(_row(avatar, row), shape) for row, shape in zip(rows, shapes, strict=True)]
+
+    def prepare_row(self, avatar: MeshAvatar, row: int) -> None:
+        """core.ports.RowRenderer. Also what shows in an open mouth."""
+        _draw(_row(avatar, row), MOST)
+
+
+def as_habit(features: Features, habit: Habit, strength: float) -> Features:
+    """[n, 4] features as this mouth would do them, in range. What is closed stays closed."""
+    scale = np.array([habit.reach * strength, strength, strength, 1], np.float32)
+    shapes: Features = features * scale
+    shapes[:, WIDTH] -= habit.narrows * smooth(0.0, SPEAKING, shapes[:, OPENING])
+    return np.clip(shapes, LEAST, MOST)
 
 
 def steady(landmarks: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:

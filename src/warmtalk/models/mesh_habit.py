@@ -17,6 +17,10 @@ TYPICAL_REACH, TYPICAL_LIPS = 0.132, 0.265
 REACH_BY_LIPS = 6.0
 """Change of the reach per eye distance of lip thickness; among those speakers they correlate by 0.4 to 0.6. The width
 of the mouth says nothing: 0.1 and -0.5 in two corpora."""
+WIDEST_RELAXED = 0.85
+"""Width in eye distances that a mouth which does not smile hardly exceeds: mean 0.79, standard deviation 0.04."""
+SMILE_LOST = 0.5
+"""Of the width beyond, what an open mouth gives up."""
 MOST_BY_LIPS, MOST_BY_SPEECH = 0.12, 0.25
 """How far from 1 the reach may be."""
 
@@ -31,18 +35,21 @@ class Habit:
     """Way from the base of the nose to the line between the closed lips."""
     reach: float
     """How far this mouth opens against a typical one, 0.75 to 1.25."""
+    narrows: float
+    """How much narrower than at rest the mouth gets as it opens: a smile is not held while it speaks. 0..0.1."""
     own_teeth: float
     """0..1: whether the source always shows its teeth, so that they can be kept."""
 
 
 def habit_of(landmarks: Field) -> Habit:
     """`landmarks` [n, 468, 2] of the usable rows, steadied."""
-    gaps = lip_gap(landmarks)
+    gaps, width = lip_gap(landmarks), float(np.median(mouth_width(landmarks)))
     closed = landmarks[gaps <= np.percentile(gaps, 20)]
     return Habit(
-        rest_width=float(np.median(mouth_width(landmarks))),
+        rest_width=width,
         lip_drop=float(np.median(lip_drop(closed))),
         reach=_reach(gaps, float(np.median(lip_thickness(closed)))),
+        narrows=SMILE_LOST * float(np.clip(1 - WIDEST_RELAXED / width, 0, 0.2)),
         own_teeth=_own_teeth(gaps),
     )
 

@@ -27,6 +27,10 @@ LIGHT_SHARE = 0.25
 """Weight of a change of brightness, of either sign, against one of redness, which compression blurs."""
 SHARPNESS = 0.6
 """How fast a weaker response loses: per grey level."""
+NO_LIP = 8.0
+"""What an edge loses, in grey levels, that has no lip outside of it."""
+OUTSIDE, LIP_AT = 9, 13
+"""Steps from an edge to the flesh beside it, and at the end of the samples where there is lip for certain."""
 CLOSED_GAP, OPEN_GAP = 0.04, 0.06
 """Gap of the mesh's inner lips below which they touch, and above which they do not; in between, in between."""
 
@@ -69,7 +73,19 @@ def _find_lip(face: Image, line: Field, to_pixels: tuple[Field, Field], *, upper
     patch = _around(face, line, to_pixels)
     lab = cv2.cvtColor(patch, cv2.COLOR_BGR2LAB).astype(np.float32)
     light, red = _slope(lab[..., 0]), _slope(lab[..., 1])
-    return _best(np.asarray((-red if upper else red) + LIGHT_SHARE * np.abs(light), np.float32))
+    edge = (-red if upper else red) + LIGHT_SHARE * np.abs(light)
+    return _best(np.asarray(edge - NO_LIP * _unlike_lip(lab, upper), np.float32))
+
+
+def _unlike_lip(lab: Field, upper: bool) -> Field:
+    """[STEPS, ACROSS] 0..1 how unlike the lip it is just outside of an edge here: an edge between a tooth and the dark
+    is as sharp as that of a lip."""
+    soft = cv2.GaussianBlur(lab, (0, 0), sigmaX=1.5, sigmaY=2)
+    outer = soft[:LIP_AT] if upper else soft[-LIP_AT:]
+    lip = np.median(outer, axis=0)
+    outside = np.roll(soft, OUTSIDE if upper else -OUTSIDE, axis=0)
+    apart = np.abs(outside - lip)[..., :2] @ np.array([1.0, 2.0], np.float32)
+    return np.asarray(np.clip((apart - 45) / 40, 0, 1), np.float32)
 
 
 def _slope(channel: Field) -> Field:

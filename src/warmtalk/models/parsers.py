@@ -6,14 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from warmtalk.core.bundle import Bundle
-from warmtalk.core.errors import InvalidInput
 from warmtalk.core.masks import mesh_mask
 from warmtalk.core.ports import FaceParser
 from warmtalk.core.types import Mask
-
-PARSERS = ("mesh",)
-"""The best first."""
-MODES = ("jaw", "neck", "raw")
+from warmtalk.models import kits
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +17,9 @@ class ParserOptions:
     """Which parser, and the reference program's options of it."""
 
     name: str = "mesh"
-    """One of PARSERS."""
+    """mesh or bisenet."""
     mode: str = "jaw"
-    """One of MODES; the mesh knows jaw alone."""
+    """jaw, neck or raw; the mesh knows jaw alone."""
     cheeks: tuple[int, int] = (90, 90)
     """left_cheek_width and right_cheek_width: of mode jaw, in pixels of a crop that is 512 wide."""
 
@@ -39,14 +35,19 @@ class MeshParser:
 
 
 def choose(wanted: str, models_dir: Path) -> str:
-    """The name of the parser that `wanted` (one of PARSERS, or "auto") stands for here.
-
-    Raises NotReady when it cannot work, with what to do, InvalidInput when there is none of that name.
-    """
-    if wanted not in ("auto", *PARSERS):
-        raise InvalidInput(f"there is no parser {wanted!r}", f"Use auto, {', '.join(PARSERS)}", field="prep.parsing")
-    return "mesh"
+    """The name of the parser that `wanted`, perhaps "auto", stands for here. Raises NotReady, InvalidInput."""
+    return kits.choose(wanted, kits.PARSERS, models_dir, "prep.parsing").name
 
 
 def open_parser(options: ParserOptions, models_dir: Path, device: str) -> FaceParser:
+    """Loads only local files.
+
+    Raises NotReady when something is missing, Damaged when the file is not that network's, InvalidInput for the name.
+    """
+    kit = kits.choose(options.name, kits.PARSERS, models_dir, "prep.parsing")
+    if kit is kits.BISENET:
+        from warmtalk.models.bisenet import BisenetParser
+
+        (path,) = kits.check(kit, models_dir)
+        return BisenetParser(path, device, options.mode, options.cheeks)
     return MeshParser()

@@ -1,0 +1,70 @@
+"""Pictures as encoders take them: planes Y, U and V, limited range, the matrix of BT.709, which players expect at these
+sizes."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from warmtalk.core.types import Box, Image
+
+I420 = npt.NDArray[np.uint8]
+"""[H * 3 / 2, W] uint8, H and W even: H rows of Y, then U and V of half the size each, one after the other."""
+Planes = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+"""Y [H, W], U and V [H / 2, W / 2]."""
+
+_BLUE, _RED = 0.0722, 0.2126
+"""Shares of brightness, ITU-R BT.709; green has the rest."""
+_BRIGHTNESS = np.array([_BLUE, 1 - _BLUE - _RED, _RED])
+_FROM_BGR = [
+    np.append(axis * span / 255, offset).astype(np.float32)[None]
+    for axis, span, offset in (
+        (_BRIGHTNESS, 219, 16),
+        ((np.array([1, 0, 0]) - _BRIGHTNESS) / (2 * (1 - _BLUE)), 224, 128),
+        ((np.array([0, 0, 1]) - _BRIGHTNESS) / (2 * (1 - _RED)), 224, 128),
+    )
+]
+"""[1, 4] each: a row of the matrix and its offset, for Y, U and V."""
+
+
+def to_i420(image: Image) -> I420:
+    """[H, W, 3] BGR; an odd last row or column is shown twice, since H.264 has even sizes."""
+    height, width = image.shape[:2]
+    if height % 2 or width % 2:
+        image = np.asarray(cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
+        height, width = image.shape[:2]
+    made = np.empty((height * 3 // 2, width), np.uint8)
+    half = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    for plane, source, row in zip(planes(made), (image, half, half), _FROM_BGR, strict=True):
+        cv2.transform(source, row, dst=plane)
+    return made
+
+
+def planes(picture: I420) -> Planes:
+    """Views."""
+    rows, width = picture.shape
+    height = rows * 2 // 3
+    chroma = picture[height:].reshape(2, height // 2, width // 2)
+    return picture[:height], chroma[0], chroma[1]
+
+
+def lay(picture: I420, box: Box, pixels: Image, share: float = 1.0) -> None:
+    """Lays `pixels`, [box.height, box.width, 3] BGR, on the box of the picture, in place.
+
+    `share`: 1 covers what is there, less mixes with it. Where the box cuts a pair of pixels the colour of the pair is
+    that of the patch.
+    """
+    top, left, bottom, right = box.y1 % 2, box.x1 % 2, box.y2 % 2, box.x2 % 2
+    even = np.asarray(cv2.copyMakeBorder(pixels, top, bottom, left, right, cv2.BORDER_REPLICATE), np.uint8)
+    part = planes(to_i420(even))
+    luma, *chroma = planes(picture)
+    inner = part[0][top : top + box.height, left : left + box.width]
+    _mix(luma[box.y1 : box.y2, box.x1 : box.x2], inner, share)
+    rows, columns = slice(box.y1 // 2, (box.y2 + 1) // 2), slice(box.x1 // 2, (box.x2 + 1) // 2)
+    for plane, new in zip(chroma, part[1:], strict=True):
+        _mix(plane[rows, columns], new, share)
+
+
+def _mix(there: npt.NDArray[np.uint8], new: npt.NDArray[np.uint8], share: float) -> None:
+    there[:] = new if share >= 1 else cv2.addWeighted(new, share, there, 1 - share, 0)

@@ -1,0 +1,112 @@
+"""A face of another colour in its frame: matched, or blended by its gradients; and enlarged faces sharpened."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.footage import portrait
+from warmtalk.core.blend import PLAIN, Blending, BlendRegion
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.faces import crop_box, crop_face, face_place, ibug68
+from warmtalk.core.masks import mesh_mask
+from warmtalk.core.pipeline import WarmAvatar
+from warmtalk.core.tone import Tone
+from warmtalk.core.types import FACE_SIZE, Box, Image, Mask, Place
+from warmtalk.models.face import FaceFinder
+from warmtalk.models.mesh import MeshRenderer
+
+MATCH, POISSON = Blending(colour_match=True), Blending("poisson")
+
+
+@pytest.fixture(scope="module")
+def scene() -> tuple[Image, Mask, Place, Box]:
+    frame = portrait()
+    mesh = FaceFinder().find(frame)[0].landmarks
+    place = face_place(ibug68(mesh), 512)
+    assert place is not None
+    crop = crop_box(place.box())
+    return frame, mesh_mask(mesh, place, crop), place, crop
+
+
+def off(frame: Image, box: Box, pixels: Image) -> float:
+    """Mean difference to the source, levels."""
+    return float(np.abs(pixels.astype(float) - frame[box.y1 : box.y2, box.x1 : box.x2]).mean())
+
+
+def blended(scene: tuple[Image, Mask, Place, Box], face: Image, how: Blending) -> float:
+    return off(scene[0], *BlendRegion(*scene, how).blend(face))
+
+
+@pytest.mark.parametrize("how", [MATCH, POISSON])
+def test_another_colour_goes_and_the_right_one_stays(scene: tuple[Image, Mask, Place, Box], how: Blending) -> None:
+    face = crop_face(scene[0], scene[2])
+    tinted = np.clip(face * np.array([0.94, 1.0, 1.05]) + (8, -3, 6), 0, 255).astype(np.uint8)
+    assert blended(scene, tinted, how) < 0.5 * blended(scene, tinted, PLAIN)
+    assert blended(scene, face, how) < blended(scene, face, PLAIN) + 0.5
+
+
+def test_light_that_falls_off_is_matched_along(scene: tuple[Image, Mask, Place, Box]) -> None:
+    face = crop_face(scene[0], scene[2])
+    slope = np.linspace(-15, 15, FACE_SIZE)[None, :, None]
+    dimmed = np.clip(face + slope, 0, 255).astype(np.uint8)
+    assert blended(scene, dimmed, MATCH) < 0.5 * blended(scene, dimmed, PLAIN)
+
+
+@pytest.mark.parametrize("harmonic", [False, True])
+def test_a_mouth_that_opens_does_not_pull_the_colours(scene: tuple[Image, Mask, Place, Box], harmonic: bool) -> None:
+    tone = Tone(*scene, harmonic=harmonic)
+    face = crop_face(scene[0], scene[2])
+    wide = face.copy()
+    cv2.ellipse(wide, (128, 200), (30, 25), 0, 0, 360, (20, 10, 60), -1)
+    change = tone.match(wide).astype(int) - wide - (tone.match(face).astype(int) - face)
+    assert np.abs(change[wide == face]).max() <= 1
+
+
+def test_a_mask_without_an_edge_changes_nothing() -> None:
+    frame = portrait()
+    face = crop_face(frame, Box(100, 100, 200, 200))
+    none = np.zeros((150, 150), np.uint8)
+    for harmonic in (False, True):
+        tone = Tone(frame, none, Box(100, 100, 200, 200), Box(75, 75, 225, 225), harmonic=harmonic)
+        assert np.array_equal(tone.match(face), face)
+
+
+def test_enlarged_faces_are_sharpened_and_others_are_not(scene: tuple[Image, Mask, Place, Box]) -> None:
+    small, sharp = (BlendRegion(*scene, how).blend(crop_face(scene[0], scene[2]))[1] for how in (PLAIN, SHARP))
+    assert np.array_equal(small, sharp)
+    frame = portrait()[20:240, 120:330]
+    frame = np.asarray(cv2.resize(frame, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC), np.uint8)
+    place, crop = Place(100.2, 80.4, 700.2, 780.4), Box(0, 0, 840, 880)
+    fine = np.random.default_rng(2).normal(0, 12, frame.shape)  # what enlarging cannot keep
+    frame = np.clip(frame + cv2.GaussianBlur(fine, (0, 0), 1.5) * 3, 0, 255).astype(np.uint8)
+    mask = np.full((880, 840), 255, np.uint8)
+    face = np.asarray(cv2.resize(crop_face(frame, place), (FACE_SIZE, FACE_SIZE)), np.uint8)
+    soft, crisp = (BlendRegion(frame, mask, place, crop, how).blend(face) for how in (PLAIN, SHARP))
+    assert detail(crisp[1]) > 1.1 * detail(soft[1])
+
+
+SHARP = Blending(sharpen=True)
+
+
+def detail(image: Image) -> float:
+    return float(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.CV_32F).std())
+
+
+def test_avatars_of_the_reference_are_blended_as_there(avatars: Path) -> None:
+    bundle = Bundle(avatars / "eileen")
+    bundle.faces = replace(bundle.faces, places=None)
+    everything = WarmAvatar(bundle, MeshRenderer(), Blending("poisson", colour_match=True, sharpen=True))
+    features = np.tile(np.array([0.1, 0, 0, 0], np.float32), (3, 1))
+    exact = WarmAvatar(bundle, MeshRenderer())
+    for one, other in zip(everything.draw(0, 0, features), exact.draw(0, 0, features), strict=True):
+        assert np.array_equal(one.pixels, other.pixels)
+
+
+def test_impossible_wishes_are_refused() -> None:
+    with pytest.raises(ValueError, match="not one of feather, poisson"):
+        Blending("magic")
