@@ -18,7 +18,6 @@ from services.prep import wiring as prep
 from services.prep.choose import Choice
 from services.prep.shift import Shift
 from services.prep.tools import Tools
-from services.session.frames import paste
 from warmtalk.cli.avatar_choice import add_choice_arguments
 from warmtalk.config import Config
 from warmtalk.core.bundle import Bundle, write_latents
@@ -26,7 +25,7 @@ from warmtalk.core.errors import StorageFull
 from warmtalk.core.mouth import MouthShape, to_features
 from warmtalk.core.pipeline import WarmAvatar
 from warmtalk.core.ports import SpeechEncoder
-from warmtalk.core.types import SPEECH_RATE_HZ, Box, Features, FrameClock, Image, Samples
+from warmtalk.core.types import SPEECH_RATE_HZ, Box, Features, FrameClock, Image, Patch, Samples
 from warmtalk.media.decode import Limits, VideoFrames
 from warmtalk.media.ffmpeg import sniff_file
 from warmtalk.media.still import STILL_KINDS, read_still
@@ -110,10 +109,16 @@ def _row(bundle: Bundle, renderer: str, shifts: Sequence[int], automatic: int, c
     patches = WarmAvatar(bundle, model.renderer).draw(0, 0, features)
     around = _around(bundle)
     tiles = [
-        _tile(paste(bundle.frame(row), patch), bundle.box(row), around, _label(renderer, shift, automatic))
+        _tile(_pasted(bundle.frame(row), patch), bundle.box(row), around, _label(renderer, shift, automatic))
         for row, (patch, shift) in enumerate(zip(patches, shifts, strict=True))
     ]
     return np.asarray(np.concatenate(tiles, 1), np.uint8)
+
+
+def _pasted(picture: Image, patch: Patch) -> Image:
+    box, result = patch.box, picture.copy()
+    result[box.y1 : box.y2, box.x1 : box.x2] = patch.pixels
+    return result
 
 
 def _label(renderer: str, shift: int, automatic: int) -> str:
