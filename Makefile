@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CHROMIUM ?= /usr/bin/chromium
 MINUTES ?= 2
 
-.PHONY: help setup venv-streaming venv-full demo up test test-streaming test-full test-browser check check-envs check-containers format proto docs bench soak clean
+.PHONY: help setup venv-streaming venv-full demo up test fuzz test-streaming test-full test-browser check check-envs check-containers format proto docs bench soak clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -46,6 +46,9 @@ up: $(STAMP)  ## Start all services on this machine
 
 test: $(STAMP)  ## All tests
 	$(BIN)/python -m pytest
+
+fuzz: $(STAMP)  ## Thousands of spoiled files at the media door (FILES=4000)
+	WARMTALK_FUZZ=$(or $(FILES),4000) $(BIN)/python -m pytest tests/rpc/test_fuzz.py
 
 test-streaming: venv-streaming  ## The tests that need torch: golden vectors, engine, weights
 	.venv-streaming/bin/python -m pip install --quiet 'pytest>=8.3' 'pytest-asyncio>=1.0' 'hypothesis>=6.100'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import subprocess
 import wave
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import skimage
 from services.prep.builder import Builder, BuildParams, Order
 from warmtalk.core.bundle import Bundle
 from warmtalk.media.decode import Limits
+from warmtalk.media.ffmpeg import ffmpeg
 from warmtalk.store import AvatarStore
 
 
@@ -24,6 +26,24 @@ def photo(folder: Path) -> Path:
     ground[:, 280:1000] = cv2.resize(portrait[:320, 64:384], (720, 720), interpolation=cv2.INTER_CUBIC)
     path = folder / "photo.png"
     cv2.imwrite(str(path), ground)
+    return path
+
+
+def film(path: Path, seconds: int, width: int, height: int) -> Path:
+    """The photo as a film of 25 frames a second: the head sways and nods, and the camera has some noise."""
+    whole = cv2.resize(cv2.imread(str(photo(path.parent))), (width, height), interpolation=cv2.INTER_AREA)
+    noise = np.random.default_rng(0).normal(0, 2, (8, height, width, 3)).astype(np.int8)
+    size = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{width}x{height}", "-r", "25", "-i", "pipe:0"]
+    coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", str(path)]
+    with subprocess.Popen([ffmpeg(), "-v", "error", "-y", *size, *coding], stdin=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        for number in range(seconds * 25):
+            turn = cv2.getRotationMatrix2D((width / 2, height * 0.8), 3 * np.sin(number / 17), 1.0)
+            turn[:, 2] += width / 90 * np.sin(number / 23), height / 120 * np.sin(number / 11)
+            frame = cv2.warpAffine(whole, turn, (width, height), borderMode=cv2.BORDER_REFLECT)
+            child.stdin.write(cv2.add(frame, noise[number % 8], dtype=cv2.CV_8U).data)
+        child.stdin.close()
+    assert child.returncode == 0
     return path
 
 

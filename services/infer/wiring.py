@@ -47,10 +47,10 @@ def blending(name: str, config: Config) -> Blending:
     wanted = config.infer.colour_match
     if wanted not in _COLOUR_MATCH:
         raise InvalidInput(f"infer.colour_match is {wanted!r}, not one of {', '.join(_COLOUR_MATCH)}", "Correct it")
-    # The embedded renderer moves the source's own pixels: there is nothing to match.
+    # The embedded renderer moves the source's own pixels: there is nothing to match, and no edge to hide.
     match = wanted == "on" or (wanted == "auto" and name != "mesh")
     try:
-        return Blending(config.infer.blend, match, config.infer.sharpen)
+        return Blending(config.infer.blend, match, name != "mesh", config.infer.sharpen)
     except ValueError as error:
         raise InvalidInput(str(error), "Correct the configuration") from error
 

@@ -104,8 +104,11 @@ class SessionFolder:
         encoder = X264(conversation.preset, conversation.crf)
         return ClipWriter(target, width, height, self.clock, conversation.frames, encoder, background=background)
 
-    def commit(self, clip: ClipFile, text: str | None = None, *, background: bool = False) -> ClipRecord:
-        """Joins a finished clip to the conversation and records it; `text` replaces that of `begin`.
+    def commit(
+        self, clip: ClipFile, text: str | None = None, *, following: int | None = None, background: bool = False
+    ) -> ClipRecord:
+        """Joins a finished clip to the conversation and records it; `text` replaces that of `begin`. `following` is the
+        source index after its last picture, when it has not simply gone on from the clip before.
 
         Raises StorageFull, Damaged, NotReady; the conversation is then as before.
         """
@@ -121,7 +124,9 @@ class SessionFolder:
             samples=clip.samples,
             created=now(),
         )
-        longer = _with_state(replace(conversation, clips=(*conversation.clips, made)), after)
+        if following is None:
+            following = conversation.next_index + clip.frames
+        longer = _with_state(replace(conversation, clips=(*conversation.clips, made), following=following), after)
         with storage("recording a clip"):
             self._save(replace(self.record, conversation=longer, saying=None))
         self._sweep(longer)  # an encoder that outlived a killed service may have left its file since `begin`

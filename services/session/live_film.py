@@ -61,7 +61,7 @@ class Film:
         self._idle = idle
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="live")
         self._stage: Stage | None = None
-        self._director = Director(folder.clock, folder.record.conversation.frames)
+        self._director = Director(folder.clock, folder.record.conversation.next_index)
         self._clock = folder.clock
         self._take: Take | None = None
         self._pacer = Pace(options.ahead_s)
@@ -154,8 +154,8 @@ class Film:
 
     def lead_in(self, recorder: Recorder, index: int) -> None:
         if self._folder.record.conversation.clips:
-            most = round(self._options.most_idle_s * self._clock.fps)
-            recorder.lead(range(index - min(most, self._idle_frames), index))
+            frames = min(self._idle_frames, round(self._options.most_idle_s * self._folder.clock.fps))
+            recorder.lead(self._folder.record.conversation.next_index, index, frames)
 
     def emit(self, body: Body) -> None:
         recorder = self.utterance.recorder if self.utterance else None

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from services.session.live_bridge import bridge
 from services.session.live_director import Shot
 from services.session.utterance import unbroken
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Samples
@@ -45,8 +46,8 @@ class Recorder:
         self._frames = 0
         self._idle = 0
         self._closed = False
-        self._starts: list[tuple[int, int]] = []
-        """(start within the stream, frames of the clip before it) of each picture."""
+        self._shown: list[tuple[int, int, int]] = []
+        """(start within the stream, frames of the clip before it, source index) of each picture."""
         self.lead_in = 0
         """Frames before the speech."""
 
@@ -55,12 +56,14 @@ class Recorder:
         """Frames of the clip so far."""
         return self._frames
 
-    def lead(self, indices: range) -> None:
-        """Idle pictures in front of the speech, as people pause. Before the first `add`."""
-        edges = [self._clock.samples_at(self._first + k, CLIP_RATE_HZ) for k in (0, len(indices))]
+    def lead(self, after: int, before: int, frames: int) -> None:
+        """Idle pictures in front of the speech, as people pause: from source index `after`, where the last clip would
+        go on, to `before`, where the speech begins. Before the first `add`.
+        """
+        edges = [self._clock.samples_at(self._first + k, CLIP_RATE_HZ) for k in (0, frames)]
         self._samples = edges[1] - edges[0]
-        self._frames = self.lead_in = len(indices)
-        self._submit(self._write_lead, indices, self._samples)
+        self._frames = self.lead_in = frames
+        self._submit(self._write_lead, after, before, frames, self._samples)
 
     async def add(self, shot: Shot, picture: I420, start: int) -> None:
         """A frame as it was shown at `start`; idle ones in a row are kept up to the limit. Waits when the encoder is
@@ -68,13 +71,17 @@ class Recorder:
         """
         self._idle = 0 if shot.speech else self._idle + len(shot.sound)
         if self._idle <= self._most_idle and not self._closed:
-            self._starts.append((start, self._frames))
+            self._shown.append((start, self._frames, shot.index))
             await self._add(shot, picture)
 
     def frames_before(self, position: int) -> int:
         """Frames of the clip that are shown before this place of the stream; those in front of the speech count."""
-        later = (frames for start, frames in self._starts if start >= position)
+        later = (frames for start, frames, _ in self._shown if start >= position)
         return next(later, self._frames)
+
+    def following(self, frames: int) -> int:
+        """Source index after the last picture of the clip, cut to so many frames, more than those before the speech."""
+        return next(index for _, before, index in reversed(self._shown) if before < frames) + 1
 
     async def finish(self, most_frames: int) -> ClipFile:
         """The clip, cut to `most_frames`, at least 1. Raises what ClipWriter.finish raises."""
@@ -112,9 +119,9 @@ class Recorder:
         future.add_done_callback(self._written)
         return future
 
-    def _write_lead(self, indices: range, samples: int) -> None:
-        for index in indices:
-            self._writer.write_i420(self._draw(Shot(index, _NO_SOUND)))
+    def _write_lead(self, after: int, before: int, frames: int, samples: int) -> None:
+        for picture in bridge(lambda index: self._draw(Shot(index, _NO_SOUND)), after, before, frames):
+            self._writer.write_i420(picture)
         self._writer.write_sound(np.zeros(samples, np.float32))
 
     def _write(self, shot: Shot, picture: I420 | None, times: int) -> None:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Protocol
 
 from services.session.conversation import SessionFolder
@@ -178,7 +179,9 @@ class LiveUtterance(Ticket):
             self._screen.emit(Cut(spoken_s))
         if recorder is not None and spoken:
             clip = await recorder.finish(frames)
-            made = await unbroken(asyncio.to_thread(self._folder.commit, clip, self._source.text, background=True))
+            following = recorder.following(frames)
+            commit = partial(self._folder.commit, clip, self._source.text, following=following, background=True)
+            made = await unbroken(asyncio.to_thread(commit))
             self._screen.emit(ClipReady(self._folder.record.conversation, made))
             self._screen.emit(ConversationUpdated(self._folder.record.conversation))
         elif self._begun:

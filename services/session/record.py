@@ -67,6 +67,13 @@ class ConversationRecord:
     fragments: int = 0
     clips: tuple[ClipRecord, ...] = ()
     lost: tuple[LostRecord, ...] = ()
+    following: int | None = None
+    """Source index that goes on from the last clip's last picture; None: `frames`, nothing was left out."""
+
+    @property
+    def next_index(self) -> int:
+        """Source index that the next clip goes on with."""
+        return self.frames if self.following is None else self.following
 
     @property
     def folder(self) -> str:

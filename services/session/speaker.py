@@ -145,7 +145,7 @@ class Speaker:
             avatar_id=footage.info.avatar_id,
             source_sha256=footage.info.source_sha256,
             clock=self._clock,
-            start_index=self._first,
+            start_index=self._folder.record.conversation.next_index,
             batch_frames=self._studio.batch_frames,
         )
         rendering = Rendering(self._studio.infer, settings)

@@ -37,6 +37,7 @@ SEEN = """(() => {
       video.requestVideoFrameCallback(look);
     };
     video.requestVideoFrameCallback(look);
+    video.addEventListener('seeked', () => { window.begun = 1000 * video.currentTime; }, { once: true });
   });
   addEventListener('pagehide', () => {
     sessionStorage['test.seen'] = JSON.stringify([...before, seen]);
@@ -44,7 +45,7 @@ SEEN = """(() => {
   });
   window.loads = () => [...before, seen];
 })()"""
-"""Notes each picture that is shown, as milliseconds of the stream, by load of the page."""
+"""Notes each picture that is shown, in ms of the stream, by load of the page, and where the first seek led."""
 
 
 class Services:

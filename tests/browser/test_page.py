@@ -100,13 +100,13 @@ async def test_a_reload_in_the_middle_goes_on(services: Services) -> None:
 
 
 async def went_on(one: Tab) -> None:
-    """The load of the page before the last one ended within a picture, and the last one began there: give or take the
-    next picture, which a browser may show a little before its player's clock says so.
+    """The last load of the page began where the player of the one before was, and showed no earlier picture: give or
+    take one, which a browser may show a little before its player's clock says so.
     """
     *_, before, after = await one.seen()
-    left = float(await one.page.evaluate("sessionStorage['test.left']"))
-    assert left - 2 * FRAME_MS <= after[0] <= left + 2 * FRAME_MS, (before[-5:], left, after[:5])
-    assert before[-1] - FRAME_MS <= after[0]
+    left, begun = await one.page.evaluate("[Number(sessionStorage['test.left']), begun]")
+    assert begun == pytest.approx(left, abs=2)
+    assert before[-1] - FRAME_MS <= after[0], (before[-5:], left, after[:5])
     assert after == sorted(after)
 
 

@@ -167,6 +167,19 @@ async def test_clip_is_what_was_shown(desk: Desk) -> None:
     assert whole.times == [pytest.approx(k / 25) for k in range(conversation.frames)]
 
 
+async def test_the_head_goes_on_in_the_next_clip(desk: Desk) -> None:
+    """Also where idle time was left out, and when the next clip is no live one."""
+    async with Client(desk) as client:
+        await asyncio.sleep(0.5)
+        await client.say(syllables(1.0))
+        await client.until("finished")
+        await client.end()
+    await desk.say(text="Hello")
+    live, plain = desk.fake.configs
+    assert live.start_index >= 10, "the head had moved"
+    assert plain.start_index == live.start_index + 25 + 6 + 4
+
+
 async def test_text_in_pieces(desk: Desk) -> None:
     async with Client(desk) as client:
         for piece in ("Hel", "lo the", "re, my friend. How", " are you? Fi", "ne."):
@@ -352,19 +365,6 @@ async def test_ten_times_slower_than_real_time(desk: Desk) -> None:
     pcm_kept = film(clip.uri).pcm.astype(int)
     loud = np.abs(pcm_kept) > 300
     assert np.count_nonzero(loud) > 0.5 * np.count_nonzero(np.abs(syllables(0.6, 48_000)) > 0.01)
-
-
-async def test_slow_reader_slows_the_stream_alone(desk: Desk) -> None:
-    """A client that does not read: the stream stands, memory does not grow, others go on."""
-    await desk.create("s2")
-    lazy = desk.stub.Converse()
-    await lazy.write(pb.ConverseRequest(config=pb.ConverseConfig(session_id="s2")))
-    parts = desk.parts
-    assert parts is not None
-    async with Client(desk) as client:
-        await client.say(syllables(1.0))
-        await client.until("finished")
-    lazy.cancel()
 
 
 async def test_player_that_stands_still(desk: Desk) -> None:

@@ -156,6 +156,20 @@ def test_cut_short(args: list[str], part: float) -> None:
         check(data[: int(len(data) * part)], max_s=LIMIT_S)
 
 
+@pytest.mark.parametrize("args", [[], ["-q:a", "4"], ["-ac", "2"], ["-ar", "22050"]])
+def test_mp3_cut_short(args: list[str]) -> None:
+    data = make("-id3v2_version", "3", *args, "-f", "mp3", seconds=3)
+    assert check(data, max_s=LIMIT_S).seconds == pytest.approx(3, abs=0.06)
+    with pytest.raises(BadMedia, match=r"the mp3 file is cut short: 1\.\d\d of 3\.\d\d s are there"):
+        check(data[: len(data) // 2], max_s=LIMIT_S)
+
+
+def test_an_mp3_that_promises_nothing_is_played_to_its_end() -> None:
+    """As speech servers stream it."""
+    data = make("-write_xing", "0", "-f", "mp3", seconds=3)
+    assert check(data[: len(data) // 2], max_s=LIMIT_S).seconds == pytest.approx(1.5, abs=0.1)
+
+
 def test_wav_cut_short() -> None:
     with pytest.raises(BadMedia, match="the wav file is cut short: 956 of 32000 bytes of sound are there"):
         check(wav(np.zeros(16_000, np.float32))[:1000], max_s=LIMIT_S)

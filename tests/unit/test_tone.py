@@ -13,7 +13,7 @@ from tests.footage import portrait
 from warmtalk.core.blend import PLAIN, Blending, BlendRegion
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.faces import crop_box, crop_face, face_place, ibug68
-from warmtalk.core.masks import mesh_mask
+from warmtalk.core.masks import mesh_mask, softened
 from warmtalk.core.pipeline import WarmAvatar
 from warmtalk.core.tone import Tone
 from warmtalk.core.types import FACE_SIZE, Box, Image, Mask, Place
@@ -105,6 +105,20 @@ def test_avatars_of_the_reference_are_blended_as_there(avatars: Path) -> None:
     exact = WarmAvatar(bundle, MeshRenderer())
     for one, other in zip(everything.draw(0, 0, features), exact.draw(0, 0, features), strict=True):
         assert np.array_equal(one.pixels, other.pixels)
+
+
+def test_feather_is_wider_where_the_edge_is_rough(scene: tuple[Image, Mask, Place, Box]) -> None:
+    frame, mask, _, crop = scene
+    smooth = np.full_like(frame, 120)
+    assert np.array_equal(softened(mask, smooth, crop), mask)
+    striped = smooth.copy()
+    striped[:, ::8] = 20
+    striped[:, 1::8] = 20
+    striped[:, 2::8] = 20
+    soft = softened(mask, striped, crop)
+    assert (soft <= mask).all() and (soft < mask).mean() > 0.02
+    lips = FaceFinder().find(frame)[0].landmarks[[13, 14, 17]] - (crop.x1, crop.y1)
+    assert all(soft[int(y), int(x)] > 235 for x, y in lips)
 
 
 def test_impossible_wishes_are_refused() -> None:

@@ -72,7 +72,8 @@ function calm() { $("notice").hidden = true; }
 function complain(error, act, work) {
   if (!(error instanceof Problem)) throw error;
   if (error.reason === "UNAUTHENTICATED") { show("unlock"); return; }
-  notice(`${error.message}.`, error.hint && `${error.hint}.`, act, work);
+  const text = error.message.replace(/ \(.*\)/s, "");  // what is in brackets is for the log
+  notice(`${text[0].toUpperCase()}${text.slice(1)}.`, error.hint && `${error.hint}.`, act, work);
 }
 
 function show(name) {
@@ -213,7 +214,7 @@ class Player {  // fragments into a <video> by MediaSource, close to the live ed
 // ---- one conversation --------------------------------------------------------------------------------------------
 
 const talk = {
-  session: null, socket: null, stream: "", tries: 0, pending: "", said: [], recorded: false, timer: 0,
+  session: null, socket: null, stream: "", tries: 0, pending: "", said: [], recorded: false, timer: 0, atEnd: true, warned: false,
 
   async open(session) {
     this.session = session;
@@ -259,7 +260,10 @@ const talk = {
     const wait = this.tries ? Math.min(8, 0.2 * 2 ** this.tries) : 0;
     this.busy(false);
     if (this.tries++) state("Not connected", "off");
-    if (this.tries > 1 && $("notice").hidden) notice("The connection is lost.", "What was said is kept; this page tries again by itself.", "Try now", () => this.connect());
+    if (this.tries > 1 && !this.warned) {
+      this.warned = true;
+      notice("The connection is lost.", "What was said is kept; this page tries again by itself.", "Try now", () => this.connect());
+    }
     this.timer = setTimeout(() => this.connect(), wait * 1000);
   },
 
@@ -269,11 +273,12 @@ const talk = {
         clearTimeout(patience);
         this.tries = 0;
         this.pending = "";  // what is being said is told again
-        calm();
+        if (this.warned) calm();
+        this.warned = false;
         this.opened(event);
         break;
       case "accepted": this.busy(true); break;
-      case "started": this.busy(true); this.player.starts(event.stream_start_s); break;
+      case "started": calm(); this.busy(true); this.player.starts(event.stream_start_s); break;
       case "answer": this.pending += event.text; this.busy(true); this.draw(); break;
       case "finished": this.player.ends(); this.busy(false); break;
       case "clip_ready": this.pending = ""; break;
@@ -299,7 +304,7 @@ const talk = {
     this.draw();
     if (error.reason === "INTERRUPTED") return;  // a reset or an ended stream: the page connects again
     if (error.reason === "NOT_FOUND") { store.session = ""; choose().catch(complain); }
-    complain(error, "Try now", () => { if (this.socket?.readyState !== WebSocket.OPEN) this.connect(); });
+    complain(error);
   },
 
   send(message) {
@@ -342,10 +347,9 @@ const talk = {
     clips.forEach((clip, n) => { before(n + 1); rows.push(row(clip.text || "(your voice)", "", clip)); });
     before(Infinity);
     if (this.pending) rows.push(row(this.pending, "soft"));
-    const atEnd = log.scrollTop + log.clientHeight > log.scrollHeight - 40;
     rows.forEach((one, n) => { if (log.children[n]?.outerHTML !== one.outerHTML) log.children[n] ? log.children[n].replaceWith(one) : log.append(one); });
     while (log.children.length > rows.length) log.lastChild.remove();
-    if (atEnd) log.scrollTop = log.scrollHeight;
+    if (this.atEnd) log.scrollTop = log.scrollHeight;
     $("download").setAttribute("aria-disabled", String(!url));
     if (url) $("download").href = server.url(`${url}&download=true`); else $("download").removeAttribute("href");
   },
@@ -591,6 +595,8 @@ function wire() {
   $("words").oninput = grow;
   $("stop").onclick = () => talk.stop();
   $("log").onclick = (event) => { const at = event.target.dataset?.at; if (at) talk.seek(Number(at)); };
+  $("log").onscroll = ({ target }) => { talk.atEnd = target.scrollTop + target.clientHeight > target.scrollHeight - 40; };
+  new ResizeObserver(([{ target }]) => { if (talk.atEnd) target.scrollTop = target.scrollHeight; }).observe($("log"));
   $("back").onclick = () => talk.toLive();
   $("start").onclick = $("sound").onclick = () => talk.player.loud();
   $("reset").onclick = () => $("confirm").showModal();

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from warmtalk import __version__, config
-from warmtalk.cli import avatar, demo, doctor, export, render, session, up, verify_golden, weights
+from warmtalk.cli import avatar, demo, doctor, enhance, export, render, session, up, verify_golden, weights
 from warmtalk.core.errors import WarmtalkError
 
 _EXAMPLES = """\
@@ -51,6 +51,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"warmtalk {__version__}")
     parser.add_argument("--config", type=Path, help="YAML file, see docs/configuration.md (default: $WARMTALK_CONFIG)")
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (up, avatar, session, export, render, weights, verify_golden, doctor, demo):
+    for module in (up, avatar, session, export, render, enhance, weights, verify_golden, doctor, demo):
         module.add_arguments(verbs)
     return parser

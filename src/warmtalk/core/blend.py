@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from warmtalk.core.masks import softened
 from warmtalk.core.tone import Tone
 from warmtalk.core.types import FACE_SIZE, Box, Image, Mask, Place
 
@@ -26,6 +27,8 @@ class Blending:
     """ "feather": by the mask alone; "poisson": its gradients alone are taken, see tone.py."""
     colour_match: bool = False
     """Part of poisson."""
+    soft_edges: bool = False
+    """A wider feather where the edge of the mask runs through a beard or along a shadow, see masks.softened."""
     sharpen: bool = False
     """Faces that are enlarged, by what enlarging took from them."""
 
@@ -50,6 +53,8 @@ class BlendRegion:
         """`mask` is [S, S] over `crop`. Raises ValueError when it is not."""
         if mask.shape != (crop.height, crop.width):
             raise ValueError(f"a mask of {mask.shape} does not cover {crop}")
+        if blending.soft_edges:
+            mask = softened(mask, frame, crop)
         self.box = _changed(frame, mask, face if isinstance(face, Box) else face.box(), crop)
         box = self.box
         self._stretch = _Scale(face, box) if isinstance(face, Box) else _Placed(face, box)

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from warmtalk.core.types import Box, Mask, Place, Points
+from warmtalk.core.faces import sampled
+from warmtalk.core.types import Box, Image, Mask, Place, Points
 
 REALTIME_BLUR = 0.1
 OFFLINE_BLUR = 0.05
@@ -32,6 +33,14 @@ _CHIN_FADE = 0.05
 """Part of the face box over which the mask fades to nothing at its sides and its lower edge. There the generated
 face ends, and the feather alone would leave half of it: a visible line."""
 _SUBPIXEL_BITS = 6
+_COARSE = 96
+"""Side of the picture in which the roughness along the mask's edge is looked at."""
+_ROUGH, _ROUGH_SIGMA = (4.0, 12.0), 3.0
+"""Levels a coarse pixel: skin is below the first, a beard's or a shadow's edge above the second."""
+_BESIDE_NOSE = 1 - np.exp(-(((np.arange(_COARSE) + 0.5) / _COARSE - 0.5) ** 4) / 0.12**4)
+"""The nose's own lines are not meant: the upper lip is near."""
+_SOFT_FEATHER = 0.04
+"""Sigma of the wider feather, of the crop box's side. More reaches the lips."""
 
 
 def assemble(mask: Mask, face: Box, crop: Box, *, blur: float = REALTIME_BLUR) -> Mask:
@@ -66,6 +75,30 @@ def mesh_mask(mesh: Points, face: Box | Place, crop: Box, *, blur: float = REALT
         _ramp(crop.width, left, right, face.width * _SIDE_FADE),
     )
     return np.asarray(np.rint(feathered * fade), np.uint8)
+
+
+def softened(mask: Mask, frame: Image, crop: Box) -> Mask:
+    """[S, S] mask over the crop box, its feather wider, inwards, where it runs through a beard or along a shadow.
+
+    There a generated face differs from its frame in more than colour, and a short feather shows it. The mask grows
+    nowhere. How rough the frame is, is looked at coarsely, so that it does not change from frame to frame.
+    """
+    grey = cv2.cvtColor(sampled(frame, Place(*map(float, crop.as_tuple())), cv2.INTER_LINEAR), cv2.COLOR_BGR2GRAY)
+    picture = cv2.GaussianBlur(_coarse(np.asarray(grey, np.uint8)), (0, 0), 0.8)
+    slope = np.hypot(cv2.Sobel(picture, cv2.CV_32F, 1, 0), cv2.Sobel(picture, cv2.CV_32F, 0, 1)) / 8
+    coarse = _coarse(mask)
+    edge = ((coarse > 12) & (coarse < 243)).astype(np.float32)
+    along = [cv2.GaussianBlur(values, (0, 0), _ROUGH_SIGMA) for values in (slope * edge, edge)]
+    rough = np.clip((along[0] / (along[1] + 1e-3) - _ROUGH[0]) / (_ROUGH[1] - _ROUGH[0]), 0, 1)
+    rough[: round(0.72 * _COARSE)] *= _BESIDE_NOSE
+    wide = cv2.GaussianBlur(coarse, (0, 0), _SOFT_FEATHER * _COARSE)
+    less = 1 - rough * (1 - np.minimum(wide / np.maximum(coarse, 1), 1))
+    fine = cv2.resize(less.astype(np.float32), (crop.width, crop.height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(np.rint(mask * fine), np.uint8)
+
+
+def _coarse(picture: Mask) -> npt.NDArray[np.float32]:
+    return np.asarray(cv2.resize(picture, (_COARSE, _COARSE), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _feathered(mask: Mask, blur: float) -> Mask:

@@ -6,6 +6,7 @@ import functools
 import re
 import subprocess
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from warmtalk.media.ffmpeg import ffmpeg, safe_input
@@ -16,6 +17,8 @@ _HDR = re.compile(rb"Video: [^\n]*\bbt2020[^\n]*/(smpte2084|arib-std-b67)\b")
 _INTERLACED = re.compile(rb"Video: [^\n]*\b(top|bottom)( coded)? first\b")
 _DEINTERLACE = "bwdif=mode=send_frame:deint=interlaced,"
 _FLAT = "it is an HDR film, which this ffmpeg cannot convert, so its colours look flat: use one with the filter zscale"
+_RATE = re.compile(rb"Video: [^\n]*?, ([\d.]+) fps")
+_TELEVISION = tuple(Fraction(rate, 1001) for rate in (24_000, 30_000, 60_000, 120_000))
 _TONE_MAP = (
     "zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=bt709,tonemap=mobius:desat=0,"
     "zscale=t=bt709:m=bt709:r=tv,format=yuv420p,"
@@ -67,3 +70,25 @@ def _said(command: list[str]) -> bytes:
     except subprocess.TimeoutExpired:
         return b""
     return done.stdout
+
+
+def frame_rate(path: Path, kind: str) -> Fraction:
+    """Frames per second of a film, as a fraction where it is one of television's; 25 where the file does not say.
+
+    Blocks for about 50 ms. Raises NotReady.
+    """
+    command = [
+        ffmpeg(),
+        "-hide_banner",
+        "-nostdin",
+        *safe_input(str(path.resolve()), kind),
+        "-t",
+        "0",
+        "-f",
+        "null",
+        "-",
+    ]
+    found = _RATE.search(_said(command))
+    said = float(found[1]) if found else 25.0
+    near = [rate for rate in _TELEVISION if abs(float(rate) - said) < 0.006]
+    return near[0] if near else Fraction(min(max(round(said, 2), 1.0), 120.0)).limit_denominator(1001)

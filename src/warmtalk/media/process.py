@@ -127,8 +127,8 @@ class Child:
 
     @property
     def complaint(self) -> str:
-        """Its last lines on stderr, joined. Complete after `wait`."""
-        return _POINTER.sub("", " | ".join(self._tail))
+        """Its last lines on stderr, joined, each once. Complete after `wait`."""
+        return " | ".join(dict.fromkeys(_POINTER.sub("", line) for line in self._tail))
 
     def _read_stderr(self) -> None:
         assert self._process.stderr is not None

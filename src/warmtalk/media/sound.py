@@ -24,12 +24,16 @@ from warmtalk.core.errors import BadMedia
 from warmtalk.core.types import Samples
 from warmtalk.media.ffmpeg import AUDIO_DEMUXERS, HEAD_BYTES, safe_input, sniff
 from warmtalk.media.guard import SOUND
+from warmtalk.media.mp3 import promised_samples
 from warmtalk.media.process import Child
 
 _PIECE_FRAMES = 1 << 14
 _KEPT_SAMPLES = 1 << 22
 _LOWEST_HZ, _HIGHEST_HZ = 1_000, 768_000
 _MOST_CHANNELS = 64
+_MP3_SLACK_S = 0.25
+"""Encoders count their padding, or do not."""
+_SAID_CHARS = 200
 _KINDS = "Send a wav, mp3, flac or ogg file"
 _WHOLE = "Send the whole file"
 
@@ -66,8 +70,7 @@ class SoundReader:
         """Starts the decoder. Raises BadMedia when the file is not a sound, and NotReady without ffmpeg."""
         self.kind = _kind(data)
         self._max_s = max_s
-        self._promised = int.from_bytes(data[21:26], "big") & ((1 << 36) - 1)
-        """Samples by a flac file's STREAMINFO, its first block; 0 is unknown."""
+        self._promised = _promised(self.kind, data)
         args = [*safe_input("pipe:0", self.kind), "-map", "0:a:0", "-c:a", "pcm_f32le"]
         self._child = Child([*args, "-bitexact", "-f", "wav", "pipe:1"], stdin=True, stdout=True, bounds=SOUND)
         self._feeder = threading.Thread(target=self._feed, args=(data,), name="sound-feed", daemon=True)
@@ -138,15 +141,18 @@ class SoundReader:
         status = self._child.wait()
         if status or (self._child.complaint and self.kind != "mp3"):  # players accept mp3 with odd ends
             where = f"after {done / self.rate_hz:.2f} s"
-            raise BadMedia(f"the sound is damaged or cut short {where}: {self._child.complaint}", _WHOLE)
+            raise BadMedia(f"the sound is damaged or cut short {where}: {self._child.complaint[:_SAID_CHARS]}", _WHOLE)
         if self.kind == "flac" and done < self._promised:
             raise BadMedia(f"the flac file is cut short: {done} of {self._promised} samples are there", _WHOLE)
+        if self.kind == "mp3" and done + _MP3_SLACK_S * self.rate_hz < self._promised:
+            there, whole = (f"{samples / self.rate_hz:.2f}" for samples in (done, self._promised))
+            raise BadMedia(f"the mp3 file is cut short: {there} of {whole} s are there", _WHOLE)
         if not done:
             raise BadMedia("the sound has no samples", "Send a sound that is longer than nothing")
 
     def _undecodable(self) -> BadMedia:
         status = self._child.wait()
-        why = self._child.complaint or f"status {status}"
+        why = self._child.complaint[:_SAID_CHARS] or f"status {status}"
         return BadMedia(f"the {self.kind} file holds no sound that can be decoded ({why})", _KINDS)
 
 
@@ -222,6 +228,13 @@ class Resampler:
     def _give(self, ready: Samples) -> Samples:
         self._given += len(ready)
         return ready
+
+
+def _promised(kind: str, data: bytes) -> int:
+    """Samples per channel that the file itself speaks of; 0 is unknown."""
+    if kind == "flac":  # by STREAMINFO, its first block
+        return int.from_bytes(data[21:26], "big") & ((1 << 36) - 1)
+    return promised_samples(data) if kind == "mp3" else 0
 
 
 def _kind(data: bytes) -> str:
