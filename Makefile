@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CHROMIUM ?= /usr/bin/chromium
 MINUTES ?= 2
 
-.PHONY: help setup venv-streaming venv-full demo up test fuzz test-streaming test-full test-browser check check-envs check-containers format proto docs bench soak clean
+.PHONY: help setup venv-streaming venv-full demo up test fuzz test-streaming test-full test-browser check check-envs check-containers format proto docs bench bench-gpu soak clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -101,6 +101,9 @@ docs: $(STAMP)  ## Generate docs/configuration.md from the configuration's code
 
 bench: $(STAMP)  ## Measure: a card and one JSON line
 	$(BIN)/python -m benchmarks.main
+
+bench-gpu: venv-streaming  ## Measure MuseTalk on this machine's GPU (or CPU, slowly), with random weights of full size
+	.venv-streaming/bin/python -m benchmarks.engine
 
 soak: $(STAMP)  ## Live conversations: figures, then MINUTES=2 without a break; fails when sound drifts or memory grows
 	$(BIN)/python -m benchmarks.live --minutes $(MINUTES)

@@ -1,7 +1,8 @@
-"""python -m benchmarks.engine --models DIR [--device auto] [--dtype auto] [--batches 1,2,4,8,16]
+"""python -m benchmarks.engine [--models DIR] [--device auto] [--dtype auto] [--batches 1,2,4,8,16]
 
-MuseTalk on this machine: each stage alone, batches of many sizes, and how many 25 fps conversations it keeps up with.
-A card for people, one JSON line last for programs. Weights of full size and random values: benchmarks.full_size.
+MuseTalk on this machine: each stage alone, batches of many sizes, how near they are to what the device could do, and
+how many 25 fps conversations it keeps up with. A card for people, one JSON line last for programs. Without --models
+weights of full size and random values are made for the run (1.8 GB in a temporary folder); speed depends on no value.
 """
 
 from __future__ import annotations
@@ -9,18 +10,21 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import card
+from benchmarks import card, full_size
+from benchmarks.roofline import Ceilings, Cost, cost_of
 from warmtalk.core.ports import FaceJob
-from warmtalk.core.scheduler import Scheduler, streams_at
+from warmtalk.core.scheduler import Scheduler, Share, streams_at
 from warmtalk.core.types import FrameClock
 from warmtalk.models import load
 from warmtalk.models.musetalk import MuseTalk, pick_device, pick_dtype
@@ -41,7 +45,10 @@ class Bench:
         self.networks = MuseTalk(models_dir, "v15", self.device, self.dtype)
         encoder = WhisperEncoder(load.whisper(models_dir, self.dtype), self.device)
         self.speech = WhisperFeatures(encoder, self.device)
-        self.renderer = MuseTalkRenderer(self.networks, max_batch=64)
+        self.speech.warm_up()
+        self.renderer = MuseTalkRenderer(self.networks)
+        if self.device.type == "cuda":
+            self.renderer.measure()
         self.avatar = MuseTalkAvatar("bench", torch.zeros(4, 8, 32, 32, device=self.device, dtype=self.dtype))
         self.features = np.zeros((50, 384), np.float32)
 
@@ -71,23 +78,25 @@ class Bench:
         }
         return {name: self.seconds(one, runs) * 1000 for name, one in work.items()}
 
+    def begin(self, count: int) -> Callable[[], object]:
+        return self.renderer.begin_many([FaceJob(self.avatar, 0, self.features)] * count)
+
     def draw(self, count: int) -> None:
-        self.renderer.render_many([FaceJob(self.avatar, 0, self.features)] * count)
+        self.begin(count)()
 
-    def gflop(self) -> float:
-        """Of one frame: convolutions, products, attention."""
-        with FlopCounterMode(display=False) as counter:
-            self.draw(1)
-        return counter.get_total_flops() / 1e9
+    def cost(self, count: int) -> Cost:
+        """Of a batch."""
+        latents, features = torch.zeros(count, 8, 32, 32), torch.zeros(count, 50, 384)
+        return cost_of(lambda: self.networks.decode(self.networks.predict(latents, features)))
 
-    def ceilings(self) -> tuple[float, float]:
-        """(TFLOP/s of a large product, GB/s of a large copy) in this precision on this device."""
+    def ceilings(self) -> Ceilings:
+        """In this precision on this device."""
         n = 8192 if self.device.type == "cuda" else 2048
-        a = torch.zeros(n, n, device=self.device, dtype=self.dtype)
-        flops = 2 * n**3 / self.seconds(lambda: a @ a, 3)
+        a = torch.randn(n, n, device=self.device, dtype=self.dtype)
+        flops = 2 * n**3 / self.seconds(lambda: a @ a, 5)
         big = torch.zeros(n * n * 4, device=self.device, dtype=self.dtype)
-        moved = 2 * big.numel() * big.element_size() / self.seconds(lambda: big.clone(), 3)
-        return flops / 1e12, moved / 1e9
+        moved = 2 * big.numel() * big.element_size() / self.seconds(lambda: big.clone(), 5)
+        return Ceilings(flops / 1e12, moved / 1e9)
 
     def first_batch_ms(self, runs: int) -> float:
         """From the first 160 ms of sound to the first face."""
@@ -101,6 +110,7 @@ class Bench:
     def p99_gap_ms(self, streams: int, seconds: float, max_batch: int) -> float:
         """How long after it could be drawn a frame is there: 99 of 100, with so many streams in real time."""
         scheduler = Scheduler(max_batch=max_batch)
+        under_way: deque[tuple[list[Share], Callable[[], object]]] = deque()
         begin = time.perf_counter()
         starts = [begin + stream * float(1 / FPS) / streams for stream in range(streams)]
         offered = [0] * streams
@@ -112,15 +122,17 @@ class Bench:
                 due = max(0, int((now - start) * FPS) + 1) if now >= start else 0
                 scheduler.offer(stream, due - offered[stream], now)
                 offered[stream] = due
-            shares = scheduler.take()
-            if not shares:
+            if shares := scheduler.take():
+                under_way.append((shares, self.begin(sum(share.count for share in shares))))
+            elif not under_way:
                 time.sleep(0.001)
-                continue
-            self.draw(sum(share.count for share in shares))
-            done = time.perf_counter()
-            for share in shares:
-                start = starts[int(str(share.key))]
-                late += [done - start - float((share.first + i) / FPS) for i in range(share.count)]
+            if under_way and (len(under_way) == 2 or not shares):  # as the engine: one draws, the next is begun
+                finished, wait = under_way.popleft()
+                wait()
+                done = time.perf_counter()
+                for share in finished:
+                    start = starts[int(str(share.key))]
+                    late += [done - start - float((share.first + i) / FPS) for i in range(share.count)]
         return float(np.percentile(late, 99)) * 1000 if late else float("inf")
 
     def peak_gb(self) -> float:
@@ -129,44 +141,58 @@ class Bench:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def most_streams(bench: Bench, best_fps: float, seconds: float, max_batch: int) -> tuple[int, float]:
-    """(streams, their p99 gap): the most that keep up, looked for downwards from what the faces a second allow."""
-    streams = max(1, streams_at(best_fps, FPS, reserve=0.0))
+def most_streams(bench: Bench, best_fps: float, seconds: float, max_batch: int) -> tuple[int, dict[int, float]]:
+    """(streams that keep up, p99 gap in ms of each number tried), downwards from what the faces a second allow."""
+    streams, gaps = max(1, streams_at(best_fps, FPS, reserve=0.0)), {}
     while True:
-        gap = bench.p99_gap_ms(streams, seconds, max_batch)
-        if gap < _LATEST_S * 1000 or streams == 1:
-            return (streams if gap < _LATEST_S * 1000 else 0), gap
+        gaps[streams] = bench.p99_gap_ms(streams, seconds, max_batch)
+        if gaps[streams] < _LATEST_S * 1000:
+            return streams, gaps
+        if streams == 1:
+            return 0, gaps
         streams = max(1, min(streams - 1, int(streams * 0.9)))
 
 
+def measured(bench: Bench, batches: list[int], runs: int, seconds: float) -> dict[str, Any]:
+    stages = bench.stages(runs)
+    rates = {size: size / bench.seconds(lambda size=size: bench.draw(size), runs) for size in batches}
+    ceilings = bench.ceilings()
+    ideal = {size: size / bench.cost(size).seconds(ceilings) for size in batches}
+    best = max(rates, key=lambda size: rates[size])
+    streams, gaps = most_streams(bench, rates[best], seconds, best)
+    return {
+        "fps_by_batch": {str(size): round(rate, 3) for size, rate in rates.items()},
+        "roofline_by_batch": {str(size): round(rates[size] / ideal[size], 3) for size in batches},
+        "roofline_ratio": round(rates[best] / ideal[best], 3),
+        "streams_25fps": streams,
+        "p99_gap_ms": round(gaps[streams or 1], 1),
+        "gaps_by_streams": {str(count): round(gap, 1) for count, gap in gaps.items()},
+        "peak_mem_gb": round(bench.peak_gb(), 2),
+        "first_batch_ms": round(bench.first_batch_ms(runs), 1),
+        "stages_ms": {name: round(ms, 2) for name, ms in stages.items()},
+        "gflop_per_frame": round(bench.cost(1).gflop, 1),
+        "ceiling_tflops": round(ceilings.tflops, 3),
+        "ceiling_gbps": round(ceilings.gbps, 1),
+    }
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[2])
-    parser.add_argument("--models", type=Path, required=True)
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n\n")[2], formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", type=Path, help="published or lean weights (default: random ones of full size)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--batches", default="1,2,4,8,16")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each try with many streams")
     args = parser.parse_args()
-    bench = Bench(args.models, args.device, args.dtype)
-    stages = bench.stages(args.runs)
-    batches = [int(one) for one in args.batches.split(",")]
-    rates = {size: size / bench.seconds(lambda size=size: bench.draw(size), args.runs) for size in batches}
-    gflop, (tflops, gbps) = bench.gflop(), bench.ceilings()
-    best = max(rates, key=lambda size: rates[size])
-    streams, gap = most_streams(bench, rates[best], args.seconds, best)
-    result = {
-        "fps_by_batch": {str(size): round(rate, 3) for size, rate in rates.items()},
-        "roofline_ratio": round(rates[best] * gflop / (tflops * 1000), 3),
-        "streams_25fps": streams,
-        "p99_gap_ms": round(gap, 1),
-        "peak_mem_gb": round(bench.peak_gb(), 2),
-        "first_batch_ms": round(bench.first_batch_ms(args.runs), 1),
-        "stages_ms": {name: round(ms, 2) for name, ms in stages.items()},
-        "gflop_per_frame": round(gflop, 1),
-        "ceiling_tflops": round(tflops, 3),
-        "ceiling_gbps": round(gbps, 1),
-    }
+    with tempfile.TemporaryDirectory() as folder:
+        if args.models is None:
+            args.models = Path(folder)
+            full_size.build(args.models)
+        bench = Bench(args.models, args.device, args.dtype)
+        result = measured(bench, [int(one) for one in args.batches.split(",")], args.runs, args.seconds)
     where = torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else "CPU"
     print(f"\nwarmtalk, MuseTalk engine: {where}, {str(bench.dtype).removeprefix('torch.')}, torch {torch.__version__}")
     print(card.machine())

@@ -1,6 +1,7 @@
-"""python -m benchmarks.full_size OUT: weights of the published size and random values, for measuring speed.
+"""python -m benchmarks.full_size OUT [--published]: weights of the published size and random values, for measuring.
 
-Half precision, in the lean layout (1.8 GB). Speed does not depend on the values; the faces are noise.
+Half precision, in the lean layout (1.8 GB); with --published as the hub has them: single precision, unet.pth of torch
+(3.9 GB). Speed does not depend on the values; the faces are noise.
 """
 
 from __future__ import annotations
@@ -40,10 +41,13 @@ _WIDTH, _INNER = 384, 1536
 Shapes = dict[str, tuple[int, ...]]
 
 
-def build(out: Path) -> None:
-    _write(out, weights.UNET_V15, UNET, _shapes(UNet2DConditionModel, UNET))
-    _write(out, weights.VAE, VAE, _shapes(AutoencoderKL, VAE))
-    _write(out, weights.WHISPER, {}, whisper_shapes())
+def build(out: Path, *, published: bool = False) -> None:
+    for part, config, shapes in (
+        (weights.UNET_V15, UNET, _shapes(UNet2DConditionModel, UNET)),
+        (weights.VAE, VAE, _shapes(AutoencoderKL, VAE)),
+        (weights.WHISPER, {}, whisper_shapes()),
+    ):
+        _write(out, part, config, shapes, published=published)
 
 
 def whisper_shapes() -> Shapes:
@@ -72,12 +76,18 @@ def _shapes(kind: Any, config: dict[str, Any]) -> Shapes:
         return {name: tuple(tensor.shape) for name, tensor in kind(**config).state_dict().items()}
 
 
-def _write(out: Path, part: Part, config: dict[str, Any], shapes: Shapes) -> None:
+def _write(out: Path, part: Part, config: dict[str, Any], shapes: Shapes, *, published: bool) -> None:
     folder = out / part.folders[0]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / part.config).write_text(json.dumps(config))
     generator = torch.Generator().manual_seed(0)
-    save_file({name: _draw(name, shape, generator) for name, shape in shapes.items()}, folder / part.files[0])
+    tensors = {name: _draw(name, shape, generator) for name, shape in shapes.items()}
+    if not published:
+        save_file(tensors, folder / part.files[0])
+    elif part.fetched.endswith(".safetensors"):
+        save_file({name: tensor.float() for name, tensor in tensors.items()}, folder / part.fetched)
+    else:
+        torch.save({name: tensor.float() for name, tensor in tensors.items()}, folder / part.fetched)
 
 
 def _draw(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
@@ -87,4 +97,4 @@ def _draw(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torc
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]))
+    build(Path(sys.argv[1]), published="--published" in sys.argv)

@@ -1,8 +1,8 @@
 """The one thread that owns the renderers, and the utterances that share it.
 
-Each round it hears what came for a few utterances (round robin, so none starves), then draws the most urgent frames of
-all as one batch (see core/scheduler.py); another thread puts the faces into their frames and delivers them. Credit
-bounds what is drawn ahead.
+Each round it hears what came for a few utterances (round robin, so none starves), then begins to draw the most urgent
+frames of all as one batch (see core/scheduler.py); another thread waits for the faces, puts them into their frames and
+delivers them, so that the next batch begins meanwhile. Credit bounds what is drawn ahead.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from typing import Any, TypeVar, cast
 from services.infer.avatars import AvatarCache
 from services.infer.stream import RenderStream, StreamConfig
 from warmtalk.core.errors import Busy, InvalidInput, NotReady
-from warmtalk.core.pipeline import Model, Plan, WarmAvatar, faces_of
+from warmtalk.core.pipeline import Faces, Model, Plan, WarmAvatar, begin_faces
 from warmtalk.core.ports import BatchRenderer
 from warmtalk.core.scheduler import Scheduler, streams_at
 from warmtalk.core.stream import Utterance
-from warmtalk.core.types import Features, FrameClock, Image
+from warmtalk.core.types import Features, FrameClock
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _RATE_WINDOW = 64
 _HEARD_A_ROUND = 4
+_UNDER_WAY = 2
+"""Batches: one that the device draws, and the next, so that it never waits for us."""
 _ALONE = 8
 """Frames between two looks at new sound, where the renderer draws one utterance after the other."""
 
@@ -48,6 +50,8 @@ class Engine:
         self._closed = False
         self._seconds_per_face: deque[float] = deque(maxlen=_RATE_WINDOW)
         self._schedulers = {name: Scheduler(max_batch=_max_batch(model)) for name, model in self.models.items()}
+        self._places = threading.BoundedSemaphore(_UNDER_WAY)
+        self._collected = 0.0
         self._blender = ThreadPoolExecutor(1, thread_name_prefix="blend")
         self._thread = threading.Thread(target=self._run, name="render", daemon=True)
         self._thread.start()
@@ -240,36 +244,58 @@ class Engine:
 
     def _draw(self) -> None:
         with self._lock:
-            name = self._due()
-            if name is None:
+            if self._due() is None:
                 return
-            shares = self._schedulers[name].take()
+        self._places.acquire()
+        with self._lock:  # what is urgent may be another by now, or none
+            name = self._due()
+            shares = self._schedulers[name].take() if name else []
             streams = [cast(RenderStream, share.key) for share in shares]
             taken = [one.utterance.take_frames(share.count) for one, share in zip(streams, shares, strict=True)]
+        if name is None:
+            self._places.release()
+            return
         try:
-            self._render(name, streams, taken)
+            self._begin(name, streams, taken)
         except Exception as error:  # noqa: BLE001 - belongs to this batch alone; the engine goes on
+            self._places.release()
             for stream in streams:
                 self._fail(stream, error)
 
-    def _render(self, name: str, streams: list[RenderStream], taken: list[tuple[int, Features]]) -> None:
-        """Draws (first frame, features) of each stream."""
+    def _begin(self, name: str, streams: list[RenderStream], taken: list[tuple[int, Features]]) -> None:
+        """Starts to draw (first frame, features) of each stream."""
+        begin = time.perf_counter()
         plans = [
             stream.avatar.plan(first, stream.utterance.start_index, features)
             for stream, (first, features) in zip(streams, taken, strict=True)
         ]
-        begin = time.perf_counter()
-        for stream, plan, faces in zip(streams, plans, faces_of(self.models[name].renderer, plans), strict=True):
-            if isinstance(faces, Exception):
-                self._fail(stream, faces)
-            else:
-                self._blender.submit(self._paste, stream, plan, faces)
-        self._seconds_per_face.append((time.perf_counter() - begin) / sum(len(plan.rows) for plan in plans))
+        waiting = begin_faces(self.models[name].renderer, plans)
+        self._blender.submit(self._collect, streams, plans, waiting, begin)
         for stream in streams:
             self._finish(stream)
 
-    def _paste(self, stream: RenderStream, plan: Plan, faces: list[Image]) -> None:
-        """On the blending thread."""
+    def _collect(
+        self,
+        streams: list[RenderStream],
+        plans: list[Plan],
+        waiting: Callable[[], list[Faces | Exception]],
+        begin: float,
+    ) -> None:
+        """On the blending thread: waits for a batch, so that the next can begin meanwhile, and delivers it."""
+        try:
+            found = waiting()
+        finally:
+            self._places.release()
+        now = time.perf_counter()
+        self._seconds_per_face.append((now - max(begin, self._collected)) / sum(len(plan.rows) for plan in plans))
+        self._collected = now
+        for stream, plan, faces in zip(streams, plans, found, strict=True):
+            if isinstance(faces, Exception):
+                self._fail(stream, faces)
+            else:
+                self._paste(stream, plan, faces)
+
+    def _paste(self, stream: RenderStream, plan: Plan, faces: Faces) -> None:
         try:
             stream.deliver(stream.avatar.paste(plan, faces))
         except Exception as error:  # noqa: BLE001 - belongs to this utterance alone; the engine goes on

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from warmtalk.config import MuseTalkConfig
+from warmtalk.core.gate import SilentLips
 from warmtalk.core.pipeline import Model
+from warmtalk.core.ports import SpeechEncoder
 from warmtalk.models import load
 from warmtalk.models.musetalk import MuseTalk, pick_device, pick_dtype
 from warmtalk.models.musetalk_renderer import MuseTalkRenderer
@@ -17,9 +19,19 @@ def model(models_dir: Path, config: MuseTalkConfig) -> Model:
     """Loads the weights. Raises NotReady, Damaged and InvalidInput with what to do."""
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
-    encoder = WhisperEncoder(load.whisper(models_dir, dtype), device)
+    encoder = WhisperEncoder(load.whisper(models_dir, dtype, device), device)
     networks = MuseTalk(models_dir, config.version, device, dtype)
     renderer = MuseTalkRenderer(networks)
+    features = WhisperFeatures(encoder, device, lookahead=config.lookahead)
     if device.type == "cuda":  # a CPU would take minutes, to find that it is no match for one stream
+        features.warm_up()
         renderer.measure()
-    return Model(WhisperFeatures(encoder, device, lookahead=config.lookahead), renderer)
+    return Model(_listener(features, config), renderer)
+
+
+def _listener(features: WhisperFeatures, config: MuseTalkConfig) -> SpeechEncoder:
+    """With silent_lips the mouth rests where there is no voice. What that hears ahead costs a frame no time: it is
+    heard by then for its window."""
+    if not config.silent_lips:
+        return features
+    return SilentLips(features, ahead_ms=80 * config.lookahead - 70)

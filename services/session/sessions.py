@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import grpc
 
 from services.session.conversation import SessionFolder
-from services.session.frames import Footage
 from services.session.live import LiveStream
 from services.session.live_input import LiveInput
 from services.session.live_utterance import LiveUtterance
@@ -33,6 +32,7 @@ from warmtalk.core.errors import (
     Interrupted,
     InvalidInput,
     NotFound,
+    WarmtalkError,
 )
 from warmtalk.core.ports import Speech, Voice
 from warmtalk.media import sound
@@ -118,8 +118,7 @@ class Sessions:
             path = self._store.path(session_id)
             folder = await self._in_pool(SessionFolder.create, path, avatar_id, rate, self._studio.x264)
             self._live[session_id] = _Live(folder)
-            self._warming.add(task := asyncio.create_task(self._warm(footage)))
-            task.add_done_callback(self._warming.discard)
+            self._begin_warming(avatar_id)
             return folder
 
     def speak(self, session_id: str, *, text: str = "", audio: bytes = b"") -> Utterance:
@@ -156,6 +155,7 @@ class Sessions:
         stream = LiveStream(live.folder, live.queue, self._studio, options, make_input, idle=idle)
         live.stream = stream
         stream.start()
+        self._begin_warming(live.record.avatar_id)
         return stream
 
     async def interrupt(self, session_id: str, played_s: float | None) -> float | None:
@@ -193,14 +193,19 @@ class Sessions:
         finally:
             self._live.pop(session_id, None)
 
-    async def _warm(self, footage: Footage) -> None:
-        """So that the first Speak need not wait for the avatar; it says what is wrong, if anything is."""
-        request = infer_pb2.WarmAvatarRequest(avatar_id=footage.info.avatar_id)
+    def _begin_warming(self, avatar_id: str) -> None:
+        self._warming.add(task := asyncio.create_task(self._warm(avatar_id)))
+        task.add_done_callback(self._warming.discard)
+
+    async def _warm(self, avatar_id: str) -> None:
+        """So that what is said first need not wait for the avatar; it says what is wrong, if anything is."""
         stub: InferServiceAsyncStub = InferServiceStub(self._studio.infer)
+        request = infer_pb2.WarmAvatarRequest(avatar_id=avatar_id)
         try:
+            footage = await self._in_pool(self._studio.avatars.get, avatar_id)
             await asyncio.gather(stub.WarmAvatar(request, timeout=_WARM_S), self._in_pool(footage.source, 0))
-        except (grpc.aio.AioRpcError, Damaged) as error:
-            log.info("avatar %s is not warm: %s", footage.info.avatar_id, error)
+        except (grpc.aio.AioRpcError, WarmtalkError) as error:
+            log.info("avatar %s is not warm: %s", avatar_id, error)
 
     async def _alone(self, live: _Live, why: Interrupted, work: Callable[[], T]) -> T:
         """Ends what is in the queue, then does the work in its turn. Work that has begun is finished."""

@@ -123,6 +123,7 @@ class MuseTalkConfig:
     device: str = _key("auto", "auto (a GPU where there is one), cpu, cuda or cuda:0.")
     dtype: str = _key("auto", "auto (fp16 on a GPU, else fp32), fp32, fp16 or bf16.")
     lookahead: int = _key(2, "Pieces of 80 ms, from the one a frame begins in, that are heard before it is drawn.")
+    silent_lips: bool = _key(True, "Lips rest where there is no voice, whatever the weights make of noise.")
 
 
 @dataclass(frozen=True, slots=True)

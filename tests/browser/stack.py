@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import os
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import av
 from playwright.async_api import Page, async_playwright
 
 from warmtalk.cli.stack import own_place, programs
@@ -183,11 +181,6 @@ class Tab:
     async def notice(self) -> str:
         await self.shown("#notice")
         return await self.page.inner_text("#notice p")
-
-    def times(self) -> list[float]:
-        """Of the pictures that came over the socket."""
-        with av.open(io.BytesIO(b"".join(self.media))) as file:
-            return [float(frame.time or 0) for frame in file.decode(video=0)]
 
     async def seen(self) -> list[list[int]]:
         """Pictures that were shown, in milliseconds of the stream, by load of the page; see SEEN."""

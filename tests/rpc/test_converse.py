@@ -149,6 +149,16 @@ async def test_idle_speech_idle(desk: Desk, tmp_path: Path) -> None:
     assert loud[-1] < start + 1.01
 
 
+async def test_the_avatar_is_warm_before_anything_is_said(desk: Desk) -> None:
+    """Also of a session that was made before the service was started."""
+    await desk.stop()
+    await desk.start()
+    desk.fake.warmed.clear()
+    async with Client(desk) as client:
+        await client.until("fragment", 3)
+    assert desk.fake.warmed == ["ann"]
+
+
 async def test_clip_is_what_was_shown(desk: Desk) -> None:
     async with Client(desk) as client:
         await client.say(syllables(1.0))

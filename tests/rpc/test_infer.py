@@ -277,6 +277,16 @@ async def test_a_frame_without_a_face_shows_the_source(avatars: Path, tmp_path: 
         assert [patch.box.empty for patch in patches] == [patch.row in range(5, 9) for patch in patches]
 
 
+async def test_rows_of_a_warm_avatar_are_made_ready_meanwhile(infer: Infer, avatars: Path) -> None:
+    await infer.stub.WarmAvatar(WarmAvatarRequest(avatar_id="eileen"))
+    avatar = WarmAvatar(Bundle(avatars / "eileen"), models()["mesh"].renderer)
+    rows = len(list(avatar.warm()))
+    assert rows == 25
+    async with asyncio.timeout(20):
+        while (await infer.capacity()).warm_bytes < avatar.nbytes:
+            await asyncio.sleep(0.05)
+
+
 async def test_warming_an_avatar_takes_the_wait_away(infer: Infer) -> None:
     first = await infer.stub.WarmAvatar(WarmAvatarRequest(avatar_id="eileen"))
     again = await infer.stub.WarmAvatar(WarmAvatarRequest(avatar_id="eileen"))

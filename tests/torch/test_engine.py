@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -32,9 +32,9 @@ class Watched(MuseTalkRenderer):
         super().__init__(real._networks)
         self.sizes: list[int] = []
 
-    def render_many(self, jobs: Sequence[FaceJob[MuseTalkAvatar]]) -> list[Image | WarmtalkError]:
+    def begin_many(self, jobs: Sequence[FaceJob[MuseTalkAvatar]]) -> Callable[[], list[Image | WarmtalkError]]:
         self.sizes.append(len(jobs))
-        return super().render_many(jobs)
+        return super().begin_many(jobs)
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,36 @@ def test_a_truncated_safetensors_file(own: Path) -> None:
     save_file({"a": torch.zeros(100)}, path)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(Damaged, match="cannot be read"):
+        load.unet(own, "v15", torch.float32)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are given back on Linux only")
+@pytest.mark.parametrize("name", ["unet.pth", "unet.safetensors"])
+def test_a_conversion_holds_one_tensor_twice_not_all(tmp_path: Path, name: str) -> None:
+    """128 MB of single precision become 64 MB, with at most two tensors of 16 MB more on the way."""
+    tensors = {str(i): torch.full((4 << 20,), float(i)) for i in range(8)}
+    path = tmp_path / name
+    save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
+    program = """
+import resource, sys, torch
+from pathlib import Path
+from warmtalk.models.load import read_tensors
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+before = peak()
+found = read_tensors(Path(sys.argv[1]), torch.float16)
+print(peak() - before)
+assert all((tensor == int(name)).all() for name, tensor in found.items())
+"""
+    run = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 64 + 32
+
+
+def test_no_room_on_the_device(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(load, "_moved", full)
+    with pytest.raises(NotReady, match=r"cpu has no memory for unet\.pth .*musetalk\.dtype to fp16"):
         load.unet(own, "v15", torch.float32)
 
 

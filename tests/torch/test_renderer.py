@@ -67,13 +67,28 @@ class Scripted:
     def __init__(self, largest: int = 99) -> None:
         self.largest = largest
         self.sizes: list[int] = []
+        self.finite: list[np.ndarray] = []  # type: ignore[type-arg]
+        self.forgotten = 0
 
-    def faces(self, latents: torch.Tensor, features: torch.Tensor) -> tuple[Faces, np.ndarray]:  # type: ignore[type-arg]
+    def begin(self, latents: torch.Tensor, features: torch.Tensor) -> Scripted:
         self.sizes.append(len(latents))
         if len(latents) > self.largest:
             raise torch.OutOfMemoryError("no memory")
-        finite = torch.isfinite(features).flatten(1).all(1).numpy()
-        return np.zeros((len(latents), 256, 256, 3), np.uint8), finite
+        self.finite.append(torch.isfinite(features).flatten(1).all(1).numpy())
+        return self
+
+    def wait(self) -> tuple[Faces, np.ndarray]:  # type: ignore[type-arg]
+        finite = self.finite.pop(0)
+        return np.zeros((len(finite), 256, 256, 3), np.uint8), finite
+
+    def faces(self, latents: torch.Tensor, features: torch.Tensor) -> tuple[Faces, np.ndarray]:  # type: ignore[type-arg]
+        return self.begin(latents, features).wait()
+
+    def forget_sizes(self) -> None:
+        self.forgotten += 1
+
+    def use_channels_last(self, on: bool) -> None:
+        pass
 
 
 def scripted(networks: Scripted) -> MuseTalkRenderer:
@@ -106,9 +121,76 @@ def test_without_memory_the_batch_shrinks_and_stays_small(avatars: Path) -> None
     avatar = renderer.prepare(Bundle(avatars / "synth"))
     assert len(renderer.render(avatar, list(range(6)), FEATURES)) == 6
     assert networks.sizes == [6, 3, 1, 1, 1, 1, 1, 1]
+    assert networks.forgotten == 2, "what was recorded for larger batches takes memory"
     networks.largest = 0
     with pytest.raises(Busy, match="no memory left"):
         renderer.render(avatar, [0], FEATURES[:1])
+
+
+def test_measuring_shrinks_the_batch_until_it_fits() -> None:
+    renderer = scripted(Scripted(largest=5))
+    renderer.measure()
+    assert renderer.max_batch == 4
+    assert renderer.faces_per_second > 0
+    with pytest.raises(Busy, match="no memory left"):
+        scripted(Scripted(largest=0)).measure()
+
+
+def test_drawings_under_way_do_not_disturb_each_other(models: Path) -> None:
+    networks = MuseTalk(models, "v15", CPU, torch.float32)
+    latents = torch.randn(4, 8, 32, 32, generator=torch.Generator().manual_seed(5))
+    features = torch.from_numpy(FEATURES)
+    wanted = [networks.faces(latents[i : i + 1], features[i : i + 1])[0] for i in range(3)]
+    begun = [networks.begin(latents[i : i + 1], features[i : i + 1]) for i in range(3)]
+    for drawing, faces in zip(begun, wanted, strict=True):
+        assert np.array_equal(drawing.wait()[0], faces)
+    kept = wanted[0].copy()
+    networks.faces(latents, features[:4])
+    assert np.array_equal(wanted[0], kept), "faces are memory of their own"
+
+
+def test_a_batch_is_filled_up_to_a_recorded_size(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = MuseTalk(models, "v15", CPU, torch.float32)
+    latents, features = torch.zeros(3, 8, 32, 32), torch.from_numpy(FEATURES[:3])
+    wanted, _ = networks.faces(latents, features)
+    networks.warm_up((4, 2))
+    drawn: list[int] = []
+    predict = networks.predict
+    monkeypatch.setattr(networks, "predict", lambda *inputs: drawn.append(len(inputs[0])) or predict(*inputs))
+    features[2, 0, 0] = torch.nan  # of one face only, also when it is left over from the batch before
+    _, finite = networks.faces(latents, features)
+    assert finite.tolist() == [True, True, False]
+    features[2, 0, 0] = 0
+    found, finite = networks.faces(latents[:2].repeat(2, 1, 1, 1)[:3], torch.from_numpy(FEATURES[:3]))
+    assert drawn == [4, 4]
+    assert finite.all()
+    assert np.abs(found.astype(int) - wanted).max() <= 1
+    networks.forget_sizes()
+    networks.faces(latents, features)
+    assert drawn[2:] == [3]
+
+
+def test_the_layout_in_memory_changes_little(models: Path, renderer: MuseTalkRenderer, avatars: Path) -> None:
+    """On a CPU group norm is off with channels last, so it is not used there; on a GPU the faster layout is taken."""
+    networks = MuseTalk(models, "v15", CPU, torch.float32)
+    latents, features = torch.zeros(1, 8, 32, 32), torch.from_numpy(FEATURES[:1])
+    plain, _ = networks.faces(latents, features)
+    networks.use_channels_last(True)
+    assert np.abs(networks.faces(latents, features)[0].astype(int) - plain).mean() < 2
+    networks.use_channels_last(False)
+    assert np.array_equal(networks.faces(latents, features)[0], plain)
+
+
+def test_attention_is_fused(models: Path) -> None:
+    networks = MuseTalk(models, "v15", CPU, torch.float32)
+    found = [
+        module.processor
+        for part in (networks._unet, networks._vae)
+        for module in part.modules()
+        if hasattr(module, "processor")
+    ]
+    assert len(found) > 3
+    assert {type(one).__name__ for one in found} == {"AttnProcessor2_0"}
 
 
 def test_folding_the_timestep_changes_nothing(models: Path) -> None:

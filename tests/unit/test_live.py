@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
+from pathlib import Path
 
 import av
 import numpy as np
@@ -107,3 +109,22 @@ def test_flush_ends_a_fragment() -> None:
     with pytest.raises(ValueError, match="I420"):
         encoder.write(picture(1)[:-1], tone(FRAME))
     encoder.close()
+
+
+def test_a_closed_stream_holds_nothing() -> None:
+    """Whoever still refers to it: clients that vanish leave their streams to be collected much later."""
+
+    def held_mb() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+    noise = np.random.default_rng(0).integers(0, 256, (1080, 1280), np.uint8)
+    closed: list[LiveEncoder] = []
+    before = held_mb()
+    for _ in range(20):
+        encoder = LiveEncoder(1280, 720, LiveSettings())
+        for _ in range(3):
+            encoder.write(noise, tone(FRAME))
+        encoder.close()
+        encoder.close()
+        closed.append(encoder)
+    assert held_mb() - before < 120, "each holds 15 MiB while it is open"

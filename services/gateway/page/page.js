@@ -85,7 +85,7 @@ function show(name) {
 // ---- the live video ----------------------------------------------------------------------------------------------
 
 const SILENT_MS = 5000;  // a plain video that stands still for so long has lost its connection
-const Media = window.MediaSource ?? window.ManagedMediaSource;  // the second: iPhones
+const Media = globalThis.MediaSource ?? globalThis.ManagedMediaSource;  // the second: iPhones
 
 class Player {  // fragments into a <video> by MediaSource, close to the live edge while nobody speaks; or a plain <video>
   constructor(video) {

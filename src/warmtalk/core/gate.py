@@ -6,10 +6,12 @@ Wrap the speech encoder of a renderer whose mouth moves in silence; the embedded
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 
-from warmtalk.core.ports import SpeechEncoder, SpeechStream
+from warmtalk.core.ports import LooksAhead, SpeechEncoder, SpeechStream
 from warmtalk.core.types import SPEECH_RATE_HZ, Features, FrameClock, Samples
 
 _ROW = SPEECH_RATE_HZ // 100
@@ -28,33 +30,46 @@ _FLOOR_RISE_DB, _PEAK_FALL_DB = 0.05, 0.02
 """Per row: how fast the levels of noise and of the loudest voice are forgotten."""
 _RECENT, _ENOUGH = 5, 3
 """Loud rows out of the last five that make a voice; a click is one."""
-_LEARN_S = 1.0
 
 
 class SilentLips:
     """core.ports.SpeechEncoder around another one."""
 
-    def __init__(self, encoder: SpeechEncoder) -> None:
+    def __init__(self, encoder: SpeechEncoder, *, ahead_ms: int = 10 * _AHEAD) -> None:
+        """`ahead_ms` is how much before the voice the lips may part, and how much sound that takes: 10 to 120."""
         self._encoder = encoder
+        self._ahead = min(max(ahead_ms // 10, 1), _AHEAD)
+        self._learned: dict[Fraction, Features] = {}
 
     def start_stream(self, clock: FrameClock) -> SpeechStream:
-        silence = self._encoder.start_stream(clock)
-        zeros = np.zeros(int(_LEARN_S * SPEECH_RATE_HZ), np.float32)
-        heard = np.concatenate([silence.accept(zeros), silence.finish()])
-        return _GatedStream(self._encoder.start_stream(clock), clock, heard[len(heard) // 2])
+        voice = VoiceActivity(ahead=self._ahead)
+        return _GatedStream(self._encoder.start_stream(clock), clock, voice, lambda: self._learn(clock))
+
+    def _learn(self, clock: FrameClock) -> Features:
+        """The row of silence of an encoder that does not tell it: from the middle of a second of it, heard once."""
+        if clock.fps not in self._learned:
+            stream = self._encoder.start_stream(clock)
+            heard = np.concatenate([stream.accept(np.zeros(SPEECH_RATE_HZ, np.float32)), stream.finish()])
+            self._learned[clock.fps] = heard[len(heard) // 2]
+        return self._learned[clock.fps]
 
 
 class _GatedStream:
     """One utterance. Answers when both the encoder and the gate have heard enough."""
 
-    def __init__(self, inner: SpeechStream, clock: FrameClock, rest: Features) -> None:
-        """`rest` is the features row of silence."""
+    def __init__(
+        self, inner: SpeechStream, clock: FrameClock, voice: VoiceActivity, learn: Callable[[], Features]
+    ) -> None:
         self._inner = inner
         self._clock = clock
-        self._rest = rest
-        self._voice = VoiceActivity()
+        self._voice = voice
+        self._learn = learn
         self._ready: deque[Features] = deque()
         self._frame = 0
+
+    def look_ahead(self, samples: Samples, *, last: bool) -> None:
+        if isinstance(self._inner, LooksAhead):
+            self._inner.look_ahead(samples, last=last)
 
     def accept(self, samples: Samples) -> Features:
         self._voice.accept(samples)
@@ -66,13 +81,20 @@ class _GatedStream:
         self._ready.extend(self._inner.finish())
         return self._gated()
 
+    def rest(self, frame: int) -> Features:
+        """The row of silence."""
+        return self._inner.rest(frame) if isinstance(self._inner, LooksAhead) else self._learn()
+
     def _gated(self) -> Features:
         rows: list[Features] = []
         while self._ready and (gate := self._gate()) is not None:
             row = self._ready.popleft()
-            rows.append(np.asarray(self._rest + gate * (row - self._rest), row.dtype))
+            if gate < 1:
+                rest = self.rest(self._frame)
+                row = np.asarray(rest + gate * (row - rest), row.dtype)
+            rows.append(row)
             self._frame += 1
-        return np.array(rows, np.float32).reshape(len(rows), *self._rest.shape)
+        return np.array(rows, np.float32) if rows else np.zeros((0, *self.rest(0).shape), np.float32)
 
     def _gate(self) -> float | None:
         edges = (self._clock.samples_at(self._frame + k, SPEECH_RATE_HZ) for k in (0, 1))
@@ -82,12 +104,14 @@ class _GatedStream:
 class VoiceActivity:
     """How far the mouth may be open, 0 to 1, for each 10 ms of a sound that comes in pieces."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, ahead: int = _AHEAD) -> None:
+        """`ahead` rows after a row are heard before it is answered for."""
+        self._ahead = ahead
         self._rest = np.zeros(0, np.float32)
         self._floor = 0.0
         self._peak = _QUIET_DB
         self._recent: deque[bool] = deque(maxlen=_RECENT)
-        self._since = _AHEAD + _HANG
+        self._since = ahead + _HANG
         self._level = 0.0
         self._gates: list[float] = []
         self._finished = False
@@ -103,12 +127,12 @@ class VoiceActivity:
 
     def finish(self) -> None:
         """Nothing more comes: silence follows."""
-        self.accept(np.zeros((_AHEAD + 1) * _ROW, np.float32))
+        self.accept(np.zeros((self._ahead + 1) * _ROW, np.float32))
         self._finished = True
 
     def at(self, row: int) -> float | None:
         """None while what comes after the row was not heard yet."""
-        place = row + _AHEAD
+        place = row + self._ahead
         if place < len(self._gates):
             return self._gates[place]
         return self._gates[-1] if self._finished and self._gates else None
@@ -119,6 +143,6 @@ class VoiceActivity:
         least = max(_QUIET_DB, min(self._floor + _ABOVE_FLOOR_DB, self._peak - 6.0), self._peak - _BELOW_PEAK_DB)
         self._recent.append(level > least)
         self._since = 0 if sum(self._recent) >= _ENOUGH else self._since + 1
-        self._level += _RISE if self._since < _AHEAD + _HANG else -_FALL
+        self._level += _RISE if self._since < self._ahead + _HANG else -_FALL
         self._level = min(1.0, max(0.0, self._level))
         return self._level

@@ -7,21 +7,31 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from warmtalk.core.blend import PLAIN, Blending, BlendRegion
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import WarmtalkError
-from warmtalk.core.ports import BatchRenderer, FaceJob, FaceRenderer, RowRenderer, SpeechEncoder
-from warmtalk.core.types import Box, Features, FrameClock, Image, Patch, Samples, cycle_row
+from warmtalk.core.ports import (
+    AHEAD_SAMPLES,
+    BatchRenderer,
+    FaceJob,
+    FaceRenderer,
+    LooksAhead,
+    RowRenderer,
+    SpeechEncoder,
+)
+from warmtalk.core.types import SPEECH_RATE_HZ, Box, Features, FrameClock, Image, Patch, Samples, cycle_row
 
+Faces: TypeAlias = list[Image]
 _NOTHING = Box(0, 0, 0, 0)
 _REGION_BYTES = 256 << 20
+_SLICE_SAMPLES = SPEECH_RATE_HZ // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,28 +137,42 @@ class WarmAvatar:
             return region
 
 
-def faces_of(renderer: FaceRenderer[Any], plans: Sequence[Plan]) -> Iterator[list[Image] | Exception]:
-    """The faces of each plan, or why they failed: those of one utterance do not harm the others'.
+def begin_faces(renderer: FaceRenderer[Any], plans: Sequence[Plan]) -> Callable[[], list[Faces | Exception]]:
+    """Starts on the faces of each plan. What it returns waits for them, on any thread, once.
 
-    All at once where the renderer can, else one plan after the other.
+    Those of one utterance, or why they failed, do not harm the others'. All at once where the renderer can, else one
+    plan after the other, here and now.
     """
     if not isinstance(renderer, BatchRenderer):
-        for plan in plans:
-            try:
-                jobs = plan.avatar.jobs(plan)
-                yield renderer.render(jobs[0].avatar, plan.faced, plan.features) if jobs else []
-            except Exception as error:  # noqa: BLE001 - the caller tells whose it is
-                yield error
-        return
+        drawn = [_alone(renderer, plan) for plan in plans]
+        return lambda: drawn
     try:
-        drawn = iter(renderer.render_many([job for plan in plans for job in plan.avatar.jobs(plan)]))
-    except Exception as error:  # noqa: BLE001
-        yield from [error] * len(plans)
-        return
+        waiting = renderer.begin_many([job for plan in plans for job in plan.avatar.jobs(plan)])
+    except Exception as error:  # noqa: BLE001 - the caller tells whose it is
+        failed: list[Faces | Exception] = [error] * len(plans)
+        return lambda: failed
+    return lambda: _shared_out(plans, waiting)
+
+
+def _alone(renderer: FaceRenderer[Any], plan: Plan) -> Faces | Exception:
+    try:
+        jobs = plan.avatar.jobs(plan)
+        return renderer.render(jobs[0].avatar, plan.faced, plan.features) if jobs else []
+    except Exception as error:  # noqa: BLE001 - as above
+        return error
+
+
+def _shared_out(plans: Sequence[Plan], waiting: Callable[[], list[Image | WarmtalkError]]) -> list[Faces | Exception]:
+    try:
+        drawn = iter(waiting())
+    except Exception as error:  # noqa: BLE001 - as above
+        return [error] * len(plans)
+    shares: list[Faces | Exception] = []
     for plan in plans:
         faces = list(islice(drawn, len(plan.places)))
         wrong = next((face for face in faces if isinstance(face, WarmtalkError)), None)
-        yield wrong or [face for face in faces if not isinstance(face, WarmtalkError)]
+        shares.append(wrong or [face for face in faces if not isinstance(face, WarmtalkError)])
+    return shares
 
 
 def render(
@@ -171,6 +195,21 @@ def render(
 
 def _hear(encoder: SpeechEncoder, pieces: Iterable[Samples], clock: FrameClock) -> Iterator[Features]:
     stream = encoder.start_stream(clock)
-    for piece in pieces:
+    for piece in _shown(stream, pieces) if isinstance(stream, LooksAhead) else pieces:
         yield stream.accept(piece)
     yield stream.finish()
+
+
+def _shown(stream: LooksAhead, pieces: Iterable[Samples]) -> Iterator[Samples]:
+    """The same sound, half a second at a time, after the stream has seen what follows."""
+    source, waiting, more = iter(pieces), np.zeros(0, np.float32), True
+    while more or len(waiting):
+        parts = [waiting]
+        while more and sum(map(len, parts)) < AHEAD_SAMPLES:
+            piece = next(source, None)
+            more = piece is not None
+            parts += [] if piece is None else [piece]
+        waiting = np.concatenate(parts)
+        stream.look_ahead(waiting[:AHEAD_SAMPLES], last=not more and len(waiting) <= AHEAD_SAMPLES)
+        yield waiting[:_SLICE_SAMPLES]
+        waiting = waiting[_SLICE_SAMPLES:]

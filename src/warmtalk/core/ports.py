@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import WarmtalkError
-from warmtalk.core.types import Box, Features, FrameClock, Image, Mask, Points, Samples
+from warmtalk.core.types import SPEECH_RATE_HZ, Box, Features, FrameClock, Image, Mask, Points, Samples
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,8 +70,28 @@ class SpeechStream(Protocol):
         ...
 
 
+@runtime_checkable
+class LooksAhead(Protocol):
+    """A SpeechStream whose rows are better the more is known of what comes after them."""
+
+    def look_ahead(self, samples: Samples, *, last: bool) -> None:
+        """The sound that follows what was accepted so far, as much as there is; it is still to be accepted.
+
+        At most AHEAD_SAMPLES; `last`: nothing comes after it. May be called before every `accept`, or never.
+        """
+        ...
+
+    def rest(self, frame: int) -> Features:
+        """The row that pure silence would have at this frame."""
+        ...
+
+
+AHEAD_SAMPLES = 30 * SPEECH_RATE_HZ
+"""As far as any encoder looks."""
+
+
 class SpeechEncoder(Protocol):
-    """Sound to one feature row per video frame. The same sound gives the same rows in pieces of any size."""
+    """Sound to one feature row per video frame. The same sound, as far ahead as it is known, gives the same rows."""
 
     def start_stream(self, clock: FrameClock) -> SpeechStream: ...
 
@@ -109,8 +129,12 @@ class BatchRenderer(Protocol):
     faces_per_second: float
     """Measured at the start with full batches; 0: not measured."""
 
-    def render_many(self, jobs: Sequence[FaceJob[Any]]) -> list[Image | WarmtalkError]:
-        """A face, or what went wrong with this one, for each job in order. Raises what concerns all of them."""
+    def begin_many(self, jobs: Sequence[FaceJob[Any]]) -> Callable[[], list[Image | WarmtalkError]]:
+        """Starts to draw; raises what concerns all jobs.
+
+        What it returns is called once, on any thread: it waits, and gives a face, or what went wrong with this one, for
+        each job in order.
+        """
         ...
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from warmtalk.core.ports import SpeechStream
+from warmtalk.core.ports import AHEAD_SAMPLES, LooksAhead, SpeechStream
 from warmtalk.core.types import SPEECH_RATE_HZ, Features, Samples
 
 _SLICE_SAMPLES = SPEECH_RATE_HZ // 2
@@ -62,7 +63,13 @@ class Utterance:
         return self.aborted or (self._finished_hearing and not self._ready_frames)
 
     def take_sound(self) -> tuple[list[Samples], bool]:
-        """What was not heard yet, half a second of it at most, and whether it is the last."""
+        """What was not heard yet, half a second of it at most, and whether it is the last.
+
+        An encoder that looks ahead is shown what waits behind it.
+        """
+        if isinstance(self.hearing, LooksAhead):
+            ahead = np.concatenate([np.zeros(0, np.float32), *_first(self.pending, AHEAD_SAMPLES)])
+            self.hearing.look_ahead(ahead, last=self.ended and len(ahead) == self.pending_samples)
         taken: list[Samples] = []
         left = _SLICE_SAMPLES
         while self.pending and left:
@@ -76,7 +83,7 @@ class Utterance:
 
     def hear(self, pieces: list[Samples], last: bool) -> list[Features]:
         """Encodes without touching the rest of the state, so that it needs no lock."""
-        heard = [self.hearing.accept(piece) for piece in pieces]
+        heard = [self.hearing.accept(np.concatenate(pieces))] if pieces else []
         if last and not self._finished_hearing:
             heard.append(self.hearing.finish())
         return heard
@@ -103,3 +110,12 @@ class Utterance:
         self.credit -= most
         self._ready_frames -= most
         return first, np.concatenate(parts)
+
+
+def _first(pieces: Iterable[Samples], most: int) -> Iterator[Samples]:
+    """The first `most` samples."""
+    for piece in pieces:
+        yield piece[:most]
+        most -= len(piece)
+        if most <= 0:
+            return

@@ -64,6 +64,7 @@ class LiveEncoder:
     def __init__(self, width: int, height: int, settings: LiveSettings) -> None:
         """`width` and `height` of the I420 pictures, even."""
         self._settings = settings
+        self._closed = False
         self._shape = (height * 3 // 2, width)
         self._file = io.BytesIO()
         self._container = av.open(
@@ -83,12 +84,9 @@ class LiveEncoder:
         self._number = 0
         self.head = Fragment(self._file.getvalue(), 0, 0, 0, 0, 0, False)
         """ftyp and moov."""
-
-    @property
-    def mime_type(self) -> str:
-        """What MediaSource.isTypeSupported asks for."""
         profile = (self._video.codec_context.extradata or b"")[5:8].hex()
-        return f'video/mp4; codecs="avc1.{profile}, mp4a.40.2"'
+        self.mime_type = f'video/mp4; codecs="avc1.{profile}, mp4a.40.2"'
+        """What MediaSource.isTypeSupported asks for."""
 
     @property
     def samples(self) -> int:
@@ -109,8 +107,12 @@ class LiveEncoder:
         return self._cut() if full or flush else None
 
     def close(self) -> None:
-        """Frees the codecs. Idempotent."""
-        self._container.close()
+        """Frees the codecs at once, whoever still holds this. Idempotent; nothing is written after it."""
+        if not self._closed:
+            self._closed = True
+            self._container.close()
+            del self._container, self._video, self._sound
+            self._pictures, self._blocks = [], []
 
     def _add_video(self, width: int, height: int) -> VideoStream:
         stream = self._container.add_stream("libx264", rate=25)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import pickle
 import sys
 import types
 from pathlib import Path
@@ -46,9 +45,11 @@ def _load(path: Path) -> torch.nn.Module:
     again = "Delete it, then run: warmtalk weights fetch gfpgan"
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
-        made = registry.load(held.get("params_ema", held.get("params", held)))
-    except (OSError, RuntimeError, EOFError, AttributeError, ValueError, pickle.UnpicklingError) as error:
-        raise Damaged(f"{path} cannot be read as weights ({str(error)[:120]})", again) from error
+        tensors = held.get("params_ema", held.get("params", held))
+    except Exception as error:  # torch has many types for what is no file of tensors
+        raise Damaged(f"{path} cannot be read as weights ({type(error).__name__})", again) from error
+    try:
+        made = registry.load(tensors)
     except Exception as error:  # spandrel has a type of its own for what it does not know
         raise Damaged(f"{path} holds another network ({type(error).__name__})", again) from error
     if made.architecture.id != "GFPGAN":

@@ -25,7 +25,7 @@ class LatentEncoder:
     def __init__(self, models_dir: Path, device: torch.device, dtype: torch.dtype, *, batch: int = 4) -> None:
         """Raises NotReady and Damaged as warmtalk.models.load does. `batch` faces are two images each."""
         self.vae = load.vae_fingerprint(models_dir)
-        self._vae = load.vae(models_dir, dtype).to(device)
+        self._vae = load.vae(models_dir, dtype, device)
         self._vae.decoder = None
         self._device = device
         self._dtype = dtype

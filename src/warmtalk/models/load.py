@@ -1,15 +1,19 @@
 """Files of tensors into networks, without a second copy of the weights in memory.
 
 Networks are built on the meta device (shapes only) and take the tensors of the file as their own. Tensors come from
-safetensors, or from torch files read with weights_only=True; both are mapped, not read, so that a conversion to half
-precision holds one tensor twice, not all of them.
+safetensors, or from torch files read with weights_only=True; both are mapped, not read. One that is converted or goes
+to another device does so alone, and the pages it was read from are given back before the next: what is in memory at
+most is the network as it is used, and one tensor of the file.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
+import mmap
 import pickle
+import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +27,7 @@ from warmtalk.models import weights
 from warmtalk.models.weights import Found
 
 Tensors = dict[str, torch.Tensor]
+CPU = torch.device("cpu")
 
 PART_KEY = "warmtalk_part"
 """Metadata of a file written by warmtalk: the published folder of its network."""
@@ -32,14 +37,26 @@ _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": 
 _CONV_PARTS = ("encoder.", "quant_conv.")
 
 
-def read_tensors(path: Path, dtype: torch.dtype | None = None, keep: Callable[[str], bool] = lambda _: True) -> Tensors:
-    """Tensors of a file whose name is kept, on the CPU; floating ones as `dtype` if it is given.
+def read_tensors(
+    path: Path,
+    dtype: torch.dtype | None = None,
+    keep: Callable[[str], bool] = lambda _: True,
+    device: torch.device = CPU,
+) -> Tensors:
+    """Tensors of a file whose name is kept, on `device`; floating ones as `dtype` if it is given.
 
-    Raises Damaged when the file is truncated, no file of tensors, or holds anything but tensors.
+    Raises Damaged when the file is truncated, no file of tensors, or holds anything but tensors; NotReady when the
+    device has no room for them.
     """
     try:
         read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
-        found = {name: _cast(tensor, dtype) for name, tensor in read(path).items() if keep(name)}
+        wanted = {name: tensor for name, tensor in read(path).items() if keep(name)}
+        found = {name: _moved(wanted.pop(name), dtype, device, mapped=_is_mapped(path)) for name in list(wanted)}
+    except torch.OutOfMemoryError as error:  # a RuntimeError too
+        raise NotReady(
+            f"{device} has no memory for {path.name} ({path.stat().st_size / 1e9:.1f} GB)",
+            "Close other programs on it, or set musetalk.dtype to fp16",
+        ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise _damaged(path, f"cannot be read ({_first_line(error)})") from error
     except AttributeError as error:
@@ -56,8 +73,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise _damaged(path, f"cannot be read ({_first_line(error)})") from error
 
 
-def unet(models_dir: Path, version: str, dtype: torch.dtype | None) -> Any:
-    """The UNet2DConditionModel of one MuseTalk version, on the CPU, in `dtype` or that of the file.
+def unet(models_dir: Path, version: str, dtype: torch.dtype | None, device: torch.device = CPU) -> Any:
+    """The UNet2DConditionModel of one MuseTalk version, on `device`, in `dtype` or that of the file.
 
     Raises NotReady when a file is missing, Damaged when it is broken or no MuseTalk UNet of that version,
     InvalidInput for an unknown version.
@@ -66,18 +83,18 @@ def unet(models_dir: Path, version: str, dtype: torch.dtype | None) -> Any:
 
     found = weights.find(models_dir, weights.unet_part(version))
     _check_part(found)
-    return _assembled(UNet2DConditionModel, found, read_tensors(found.weights, dtype), lambda _: None)
+    return _assembled(UNet2DConditionModel, found, read_tensors(found.weights, dtype, device=device), lambda _: None)
 
 
-def vae(models_dir: Path, dtype: torch.dtype | None, *, encoder: bool = True) -> Any:
-    """The AutoencoderKL, on the CPU. Without `encoder` only the decoder is loaded (60 % of the weights).
+def vae(models_dir: Path, dtype: torch.dtype | None, device: torch.device = CPU, *, encoder: bool = True) -> Any:
+    """The AutoencoderKL, on `device`. Without `encoder` only the decoder is loaded (60 % of the weights).
 
     Raises as `unet` does, and NotReady when the encoder is asked of a file that has the decoder only.
     """
     from diffusers import AutoencoderKL
 
     found = weights.find(models_dir, weights.VAE)
-    tensors = read_tensors(found.weights, dtype, lambda name: encoder or not name.startswith(_CONV_PARTS))
+    tensors = read_tensors(found.weights, dtype, lambda name: encoder or not name.startswith(_CONV_PARTS), device)
     if encoder and not any(name.startswith("encoder.") for name in tensors):
         raise NotReady(
             f"{found.weights} has only the decoder of the image codec: avatars cannot be prepared with it",
@@ -87,11 +104,11 @@ def vae(models_dir: Path, dtype: torch.dtype | None, *, encoder: bool = True) ->
     return _assembled(AutoencoderKL, found, tensors, lambda model: None if encoder else _decoder_only(model))
 
 
-def whisper(models_dir: Path, dtype: torch.dtype | None) -> Tensors:
-    """Tensors of whisper's encoder, without the prefix of the whole model. Raises as `unet` does."""
+def whisper(models_dir: Path, dtype: torch.dtype | None, device: torch.device = CPU) -> Tensors:
+    """Tensors of whisper's encoder on `device`, without the prefix of the whole model. Raises as `unet` does."""
     found = weights.find(models_dir, weights.WHISPER)
     prefixes = ("model.encoder.", "encoder.")
-    tensors = read_tensors(found.weights, dtype, lambda name: name.startswith(prefixes))
+    tensors = read_tensors(found.weights, dtype, lambda name: name.startswith(prefixes), device)
     return {name.partition("encoder.")[2]: tensor for name, tensor in tensors.items()}
 
 
@@ -145,13 +162,30 @@ def _read_safetensors(path: Path) -> Tensors:
 
 
 def _read_torch(path: Path) -> Tensors:
-    # Files of torch before 1.6 are no archives and cannot be mapped.
-    tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_mapped(path))
     return dict(tensors.items())
 
 
-def _cast(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
-    return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+def _is_mapped(path: Path) -> bool:
+    """Files of torch before 1.6 are no archives and cannot be mapped."""
+    return path.suffix == ".safetensors" or zipfile.is_zipfile(path)
+
+
+def _moved(tensor: torch.Tensor, dtype: torch.dtype | None, device: torch.device, *, mapped: bool) -> torch.Tensor:
+    moved = tensor.to(device, dtype if tensor.is_floating_point() else None)
+    if mapped and moved is not tensor:
+        _give_back(tensor)
+    return moved
+
+
+def _give_back(tensor: torch.Tensor) -> None:
+    """The pages of a mapped tensor leave memory; whoever reads it again reads the file. Its neighbours keep theirs."""
+    if sys.platform != "linux":
+        return
+    first, last = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+    begin, end = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE, last // mmap.PAGESIZE * mmap.PAGESIZE
+    if begin < end:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
 
 
 def _modern_name(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +14,14 @@ from warmtalk.core.bundle import Bundle, read_latents
 from warmtalk.core.errors import Busy, Damaged, NotReady, WarmtalkError
 from warmtalk.core.ports import FaceJob
 from warmtalk.core.types import Features, Image
-from warmtalk.models.musetalk import TOKENS, WIDTH, MuseTalk
+from warmtalk.models.musetalk import TOKENS, WIDTH, Drawing, MuseTalk
 
 log = logging.getLogger(__name__)
 
 MAX_BATCH = 16
 """Past this a batch is no faster per face, and the first face of it waits longer."""
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16)
+"""Of a batch, that are recorded at start; others are filled up to the next."""
 _MEASURED = 4
 
 
@@ -47,14 +49,37 @@ class MuseTalkRenderer:
         self.faces_per_second = 0.0
 
     def measure(self) -> None:
-        """Draws full batches until the device is warm, and notes how fast: takes seconds on a GPU, minutes on a CPU."""
-        latents, features = torch.zeros(self.max_batch, 8, 32, 32), torch.zeros(self.max_batch, TOKENS, WIDTH)
-        times = []
-        for _ in range(_MEASURED):
-            begin = time.perf_counter()
-            self._networks.faces(latents, features)
-            times.append(time.perf_counter() - begin)
-        self.faces_per_second = self.max_batch / min(times)
+        """Takes the layout that is faster on this device, records all sizes of a batch, notes how fast a full one is.
+
+        Seconds on a GPU, minutes on a CPU. Raises Busy when the device has no memory for one face.
+        """
+        cuda = self._networks.device.type == "cuda"
+        rates = {}
+        for channels_last in (False, True) if cuda else (False,):  # on a CPU group norm is wrong with channels last
+            self._networks.use_channels_last(channels_last)
+            rates[channels_last] = self._rate()
+        best = max(rates, key=lambda layout: rates[layout])
+        if best != channels_last:
+            self._networks.use_channels_last(best)
+        if cuda:
+            self._networks.warm_up([size for size in SIZES if size < self.max_batch] + [self.max_batch])
+        self.faces_per_second = rates[best]
+        log.info("%d faces at once: %s faces a second (channels last: %s)", self.max_batch, rates, best)
+
+    def _rate(self) -> float:
+        """Faces a second in full batches, which shrink until they fit."""
+        while True:
+            latents, features = torch.zeros(self.max_batch, 8, 32, 32), torch.zeros(self.max_batch, TOKENS, WIDTH)
+            times = []
+            try:
+                for _ in range(_MEASURED):
+                    begin = time.perf_counter()
+                    self._networks.faces(latents, features)
+                    times.append(time.perf_counter() - begin)
+            except torch.OutOfMemoryError as error:
+                self._shrink(self.max_batch, error)
+                continue
+            return self.max_batch / min(times[1:])  # the first records
 
     def prepare(self, bundle: Bundle) -> MuseTalkAvatar:
         """Raises NotReady when the bundle was prepared with other weights, Damaged when its latents are broken."""
@@ -88,20 +113,25 @@ class MuseTalkRenderer:
 
         Raises Busy when the device has no memory for a single face.
         """
-        done: list[Image | WarmtalkError] = []
-        while len(done) < len(jobs):
-            batch = jobs[len(done) : len(done) + self.max_batch]
+        return self.begin_many(jobs)()
+
+    def begin_many(self, jobs: Sequence[FaceJob[MuseTalkAvatar]]) -> Callable[[], list[Image | WarmtalkError]]:
+        """Starts on what render_many does. What it returns waits for the faces, on any thread, once."""
+        begun: list[tuple[Sequence[FaceJob[MuseTalkAvatar]], Drawing]] = []
+        done = 0
+        while done < len(jobs):
+            batch = jobs[done : done + self.max_batch]
             try:
-                done += self._draw(batch)
+                begun.append((batch, self._begin(batch)))
+                done += len(batch)
             except torch.OutOfMemoryError as error:
                 self._shrink(len(batch), error)
-        return done
+        return lambda: [face for batch, drawing in begun for face in _checked(batch, drawing)]
 
-    def _draw(self, jobs: Sequence[FaceJob[MuseTalkAvatar]]) -> list[Image | WarmtalkError]:
+    def _begin(self, jobs: Sequence[FaceJob[MuseTalkAvatar]]) -> Drawing:
         latents = torch.stack([job.avatar.latents[job.row] for job in jobs])
         features = torch.from_numpy(np.stack([job.features for job in jobs]))
-        faces, finite = self._networks.faces(latents, features)
-        return [face if good else _not_finite(job) for job, face, good in zip(jobs, faces, finite, strict=True)]
+        return self._networks.begin(latents, features)
 
     def _shrink(self, size: int, error: torch.OutOfMemoryError) -> None:
         """The smaller batch stays: what did not fit once would not fit again."""
@@ -110,8 +140,13 @@ class MuseTalkRenderer:
                 "the device has no memory left for one face", "Close other programs on it", retry_after_s=5.0
             ) from error
         self.max_batch = size // 2
-        torch.cuda.empty_cache()
+        self._networks.forget_sizes()
         log.warning("out of memory with %d faces at once; from now on at most %d", size, self.max_batch)
+
+
+def _checked(jobs: Sequence[FaceJob[MuseTalkAvatar]], drawing: Drawing) -> Iterator[Image | WarmtalkError]:
+    for job, face, good in zip(jobs, *drawing.wait(), strict=True):
+        yield face if good else _not_finite(job)
 
 
 def _not_finite(job: FaceJob[MuseTalkAvatar]) -> Damaged:

@@ -1,0 +1,74 @@
+"""The least time that work can take on a device of given ceilings: convolutions, products and attention one after the
+other, each limited by arithmetic or by the memory of its own operands; everything between them free (fused)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+_ATTENTION = "scaled_dot_product"
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """Of one device in one precision."""
+
+    tflops: float
+    """TFLOP/s of a large product."""
+    gbps: float
+    """GB/s of a large copy, both ways."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """(FLOP, bytes) of each operation. One multiply-add is 2 FLOP."""
+
+    ops: tuple[tuple[int, int], ...]
+
+    @property
+    def gflop(self) -> float:
+        return sum(flop for flop, _ in self.ops) / 1e9
+
+    def seconds(self, device: Ceilings) -> float:
+        return sum(max(flop / (device.tflops * 1e12), moved / (device.gbps * 1e9)) for flop, moved in self.ops)
+
+
+def cost_of(work: Callable[[], object]) -> Cost:
+    """Runs it once, as it is, with nothing recorded or compiled."""
+    with torch.inference_mode(), _Ledger() as ledger:
+        work()
+    return Cost(tuple(ledger.ops))
+
+
+class _Ledger(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ops: list[tuple[int, int]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, packet = kwargs or {}, func._overloadpacket
+        attention = _ATTENTION in str(packet)
+        if not attention and packet not in flop_registry:
+            with self:  # in inference mode a linear layer comes as one piece: count what it is made of
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = func(*args, **kwargs)
+        if attention:
+            query, key, value = args[:3]
+            flop = sdpa_flop_count(query.shape, key.shape, value.shape)
+            first = next(one for one in tree_leaves(out) if isinstance(one, torch.Tensor))
+            self.ops.append((flop, _bytes((query, key, value, first))))
+        elif packet in flop_registry:
+            self.ops.append((flop_registry[packet](*args, **kwargs, out_val=out), _bytes((args, out))))
+        return out
+
+
+def _bytes(tensors: Any) -> int:
+    return sum(one.nbytes for one in tree_leaves(tensors) if isinstance(one, torch.Tensor))
