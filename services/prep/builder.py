@@ -211,7 +211,10 @@ class Builder:
         write_info(work, info)
         _write_masks(work, self._tools.parser(order.params.parsing), _counter("writing", tell))
         _write_report(
-            work, order, kept, report.About(order.params.fps, found.width, found.height, film=not source.drawn)
+            work,
+            order,
+            kept,
+            report.About(order.params.fps, found.width, found.height, not source.drawn, source.remarks),
         )
         if self._latents is None:
             return info

@@ -132,7 +132,7 @@ def _judged(
         one = FrameReport(i, round(float(i / fps), 3), int(counts[i]), PASSED, OTHER_FACE if counts[i] else NO_FACE)
         if landmarks[i].any():
             pose, row = pose_of(landmarks[i]), int(chosen[i])
-            reason = judge(box, pose, float(covered[i]), found.width, found.height)
+            reason = judge(box, landmarks[i], pose, float(covered[i]), found.width, found.height)
             one = replace(
                 one,
                 verdict=PASSED if reason else USED if row >= 0 else INTERPOLATED,

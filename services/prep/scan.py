@@ -40,6 +40,11 @@ class Source(Protocol):
         """Frames in all; 0 while unknown."""
         ...
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is not as it should be with the file, for people. Complete after the last frame."""
+        ...
+
     def __iter__(self) -> Iterator[Image]: ...
 
     def look(self, index: int, image: Image) -> list[Sighting]:
@@ -61,6 +66,10 @@ class Video:
     def expected(self) -> int:
         return self._frames.expected
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return self._frames.remarks
+
     def __iter__(self) -> Iterator[Image]:
         return iter(self._frames)
 
@@ -76,6 +85,9 @@ class VideoLike(Protocol):
 
     @property
     def expected(self) -> int: ...
+
+    @property
+    def remarks(self) -> tuple[str, ...]: ...
 
     def __iter__(self) -> Iterator[Image]: ...
 

@@ -61,6 +61,7 @@ class StillMotion:
     """A source (see scan.Source) made of one photo. One thread."""
 
     drawn = True
+    remarks: tuple[str, ...] = ()
 
     def __init__(self, image: Image, face: Sighting, frames: int, fps: float) -> None:
         """`image` [H, W, 3] uint8 BGR and its face, `frames` of one way through the cycle."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.prep.pose import Pose
-from warmtalk.core.types import Box
+from warmtalk.core.faces import IBUG_68
+from warmtalk.core.types import Box, Points
 
 USED, INTERPOLATED, PASSED, LEFT_OUT = "used", "interpolated", "passed through", "left out"
 """The verdicts: the face of this frame is drawn on; it is taken from its neighbours; the original picture is shown;
@@ -17,7 +18,9 @@ MOST_YAW, MOST_PITCH, MOST_ROLL = 35.0, 35.0, 45.0
 """Degrees. Beyond, the far corner of the mouth is out of sight, the mesh guesses, or the upright box cuts the mouth."""
 MOST_HIDDEN = 0.45
 LEAST_VISIBLE = 0.7
-"""Part of the lower half of the face box that must lie inside the frame."""
+"""Part of the lower half of the face box that must lie inside the frame, and of the lips."""
+
+_LIPS = IBUG_68[48:60]
 
 NO_FACE, OTHER_FACE, SMALL = "no face is seen", "only another face is seen", "the face is too small"
 TURNED, TILTED = "the face turns away", "the head is tilted too far"
@@ -55,11 +58,11 @@ class FrameReport:
     """0 to 1, how sure the finder was."""
 
 
-def judge(box: Box | None, pose: Pose, hidden: float, width: int, height: int) -> str:
-    """Why a face cannot be drawn on; "" when it can."""
+def judge(box: Box | None, mesh: Points, pose: Pose, hidden: float, width: int, height: int) -> str:
+    """Why a face with these [468, 2] points cannot be drawn on; "" when it can."""
     if box is None or box.width < SMALLEST_FACE or box.height < SMALLEST_FACE:
         return SMALL
-    if _visible(box, width, height) < LEAST_VISIBLE:
+    if min(_visible(box, width, height), _lips_inside(mesh, width, height)) < LEAST_VISIBLE:
         return OUTSIDE
     if abs(pose.roll) > MOST_ROLL:
         return TILTED
@@ -73,6 +76,12 @@ def judge(box: Box | None, pose: Pose, hidden: float, width: int, height: int) -
 def edge_distance(box: Box, width: int, height: int) -> int:
     """Pixels to the nearest edge of the frame, negative where the box leaves it."""
     return min(box.x1, box.y1, width - box.x2, height - box.y2)
+
+
+def _lips_inside(mesh: Points, width: int, height: int) -> float:
+    """Part of the lips' outline. The face box tells nothing of it: it ends at the frame's lower edge."""
+    lips = mesh[_LIPS]
+    return float(((lips >= 0) & (lips < (width, height))).all(1).mean())
 
 
 def _visible(box: Box, width: int, height: int) -> float:

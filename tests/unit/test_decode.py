@@ -17,7 +17,7 @@ from tests.footage import HEIGHT, WIDTH, film, grey, panned, photo, portrait, ru
 from warmtalk.core.bundle import SEGMENT_FRAMES, read_segment
 from warmtalk.core.errors import BadMedia, NotReady, StorageFull
 from warmtalk.core.types import Image
-from warmtalk.media import decode
+from warmtalk.media import decode, probe
 from warmtalk.media.decode import Limits, VideoFrames
 from warmtalk.media.ffmpeg import ffmpeg
 from warmtalk.media.segments import SegmentWriter
@@ -109,6 +109,47 @@ def test_hdr_becomes_an_ordinary_picture(tmp_path: Path, curve: str) -> None:
     found, flat = (read(film(tmp_path / f"{one}.mp4", panned(3), options=ten_bit(one))) for one in (curve, "bt2020-10"))
     assert len(found) == len(flat) == 3
     assert float(np.ptp(found[0], axis=2).mean()) > 1.05 * float(np.ptp(flat[0], axis=2).mean())
+
+
+def test_hdr_without_the_filters_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_can_tone_map", lambda: False)
+    source = film(tmp_path / "a.mp4", panned(3), options=ten_bit("smpte2084"))
+    with VideoFrames(source, RATE) as frames:
+        assert len(list(frames)) == 3
+        assert "cannot convert" in frames.remarks[0] and "zscale" in frames.remarks[0]
+
+
+def combed(image: Image) -> float:
+    """How much neighbouring lines differ more than lines two apart do."""
+    rows = image.astype(int)
+    return float(np.abs(np.diff(rows, axis=0)).mean() - np.abs(rows[2:] - rows[:-2]).mean())
+
+
+def test_interlaced_films_lose_their_combs(tmp_path: Path) -> None:
+    fields = [np.roll(portrait()[40:200, 115:307], 6 * i, axis=1) for i in range(20)]
+    woven = [
+        np.where(np.arange(160)[:, None, None] % 2 == 0, *pair) for pair in zip(fields[::2], fields[1::2], strict=True)
+    ]
+    flags = ("-pix_fmt", "yuv420p", "-crf", "12", "-flags", "+ilme+ildct", "-x264-params", "tff=1")
+    marked = read(film(tmp_path / "a.mp4", woven, options=flags))
+    plain = read(film(tmp_path / "b.mp4", woven, options=("-pix_fmt", "yuv420p", "-crf", "12")))
+    assert len(marked) == len(plain) == 10
+    assert combed(plain[4]) > 4  # not marked: left alone
+    assert combed(marked[4]) < 0.3 * combed(plain[4])
+
+
+def test_a_film_that_is_damaged_in_the_middle_goes_on_and_says_so(tmp_path: Path, source: Path) -> None:
+    data = bytearray(source.read_bytes())
+    for place in range(len(data) // 2, len(data) // 2 + 400):
+        data[place] ^= 0x5A
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(data)
+    with VideoFrames(broken, RATE) as frames:
+        count = len(list(frames))
+        assert "the file is damaged in places" in frames.remarks[0]
+    with VideoFrames(source, RATE) as frames:
+        assert len(list(frames)) == count
+        assert frames.remarks == ()
 
 
 def test_leaving_early_stops_the_child(source: Path) -> None:

@@ -181,7 +181,10 @@ def test_no_more_is_left_out_than_is_said() -> None:
     ],
 )
 def test_verdicts(box: Box | None, pose: Pose, covered: float, reason: str) -> None:
-    assert judge(box, pose, covered, 640, 480) == reason
+    mouth = np.full((468, 2), 200, np.float32)
+    assert judge(box, mouth, pose, covered, 640, 480) == reason
+    if not reason:
+        assert judge(box, mouth + 300, pose, covered, 640, 480) == "the mouth is outside the picture"
 
 
 def frame(index: int, **changes: object) -> FrameReport:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Never
 
 from tqdm import tqdm
 
-from warmtalk.cli import avatar_folder, avatar_inspect, calls
+from warmtalk.cli import avatar_folder, avatar_inspect, avatar_preview, calls
+from warmtalk.cli.avatar_choice import add_choice_arguments
 from warmtalk.config import Config
 from warmtalk.core.errors import InvalidInput, WarmtalkError
 from warmtalk.rpc import convert
@@ -43,6 +44,7 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     delete.add_argument("id")
     delete.set_defaults(run=_delete)
     avatar_inspect.add_arguments(avatar)
+    avatar_preview.add_arguments(avatar)
     avatar_folder.add_arguments(avatar)
 
 
@@ -53,14 +55,7 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--extra-margin", type=int, metavar="PX", help="room under the chin (default: 8 %% of the face)"
     )
-    whose = parser.add_mutually_exclusive_group()
-    whose.add_argument("--face", type=int, default=0, metavar="N", help="of several people, the Nth from the left")
-    whose.add_argument("--at", type=_point, metavar="X,Y", help="or the one at this place, in pixels of the source")
-
-
-def _point(text: str) -> tuple[int, int]:
-    x, y = text.split(",")
-    return int(x), int(y)
+    add_choice_arguments(parser)
 
 
 async def _create(args: argparse.Namespace, config: Config) -> int:

@@ -24,7 +24,7 @@ from warmtalk.core.errors import BadMedia
 from warmtalk.core.types import Image
 from warmtalk.media.ffmpeg import VIDEO_DEMUXERS, ffmpeg, refusal, safe_input, sniff_file
 from warmtalk.media.guard import FILM, environment, guarded
-from warmtalk.media.probe import hdr_filter
+from warmtalk.media.probe import Repairs, repairs
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ STALL_S = 60.0
 FRAME_S = 1.0
 _DURATION = re.compile(rb"Duration: (\d+):(\d+):([\d.]+)")
 _NOT_LISTED = re.compile(r"Codec \((\S+)\) not on whitelist")
+_DAMAGE = re.compile(rb"concealing|error while decoding|Error submitting packet|corrupt|Invalid NAL|Invalid data found")
 _PPM_HEADER_BYTES = 64
 _KEPT_LINES = 100
 _LINE_BYTES = 4096
@@ -62,7 +63,9 @@ class VideoFrames:
         self._rate = rate
         self._limits = limits
         self._patience_s = STALL_S
-        self._child = _start(path, self.name, rate, limits)
+        kind = video_kind(path, self.name)
+        self._needs = repairs(path, kind, limits.pixels)
+        self._child = _start(path, kind, self._needs, rate, limits)
         assert self._child.stdout is not None and self._child.stderr is not None
         self._pipe = self._child.stdout
         self._words = _Words(self._child.stderr)
@@ -84,6 +87,12 @@ class VideoFrames:
     def expected(self) -> int:
         """Frames that the file promises; 0 while unknown. Known once the first frame was read."""
         return round(self._words.duration_s * self._rate)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is not as it should be, for people. Complete after the last frame."""
+        damaged = ("the file is damaged in places, where the picture stands still or breaks up: export it again",)
+        return self._needs.remarks + (damaged if self._words.damaged else ())
 
     def __iter__(self) -> Iterator[Image]:
         most = int(self._limits.seconds * self._rate)
@@ -176,12 +185,11 @@ def video_kind(path: Path, name: str) -> str:
     return kind
 
 
-def _start(path: Path, name: str, rate: Fraction, limits: Limits) -> subprocess.Popen[bytes]:
-    kind = video_kind(path, name)
+def _start(path: Path, kind: str, needs: Repairs, rate: Fraction, limits: Limits) -> subprocess.Popen[bytes]:
     # Pixels not square are made square and odd sides even; the colour matrix of the file is honoured here, so that
     # all that follows may assume plain BT.601.
     filters = (
-        f"fps={rate},{hdr_filter(path, kind, limits.pixels)}"
+        f"{needs.before}fps={rate},{needs.after}"
         "scale='max(2,trunc(iw*if(between(sar,.98,1.02),1,sar)/2)*2)':'max(2,trunc(ih/2)*2)'"
         ":flags=bicubic+accurate_rnd+full_chroma_int,setsar=1,format=rgb24"
     )
@@ -206,6 +214,7 @@ class _Words:
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self.duration_s = 0.0
+        self.damaged = False
         self._lines: deque[bytes] = deque(maxlen=_KEPT_LINES)
         self._thread = threading.Thread(target=self._read, args=(pipe,), name="ffmpeg-words", daemon=True)
         self._thread.start()
@@ -214,6 +223,7 @@ class _Words:
         with io.BufferedReader(pipe) as lines:  # type: ignore[type-var]  # unbuffered, so a raw file
             while line := lines.readline(_LINE_BYTES):
                 self._lines.append(line.strip())
+                self.damaged |= bool(_DAMAGE.search(line))
                 if found := _DURATION.search(line):
                     hours, minutes, seconds = found.groups()
                     self.duration_s = int(hours) * 3600 + int(minutes) * 60 + float(seconds)

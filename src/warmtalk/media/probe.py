@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import subprocess
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from warmtalk.media.guard import FILM, environment, guarded
 
 _PROBE_S = 30.0
 _HDR = re.compile(rb"Video: [^\n]*\bbt2020[^\n]*/(smpte2084|arib-std-b67)\b")
+_INTERLACED = re.compile(rb"Video: [^\n]*\b(top|bottom)( coded)? first\b")
+_DEINTERLACE = "bwdif=mode=send_frame:deint=interlaced,"
+_FLAT = "it is an HDR film, which this ffmpeg cannot convert, so its colours look flat: use one with the filter zscale"
 _RATE = re.compile(rb"Video: [^\n]*?, ([\d.]+) fps")
 _TELEVISION = tuple(Fraction(rate, 1001) for rate in (24_000, 30_000, 60_000, 120_000))
 _TONE_MAP = (
@@ -21,20 +25,34 @@ _TONE_MAP = (
 )
 
 
-def hdr_filter(path: Path, kind: str, max_pixels: int) -> str:
-    """Filters that turn an HDR film (PQ or HLG, as phones make them) into an ordinary one; "" where nothing is to do.
+@dataclass(frozen=True, slots=True)
+class Repairs:
+    """What a film needs to look right."""
 
-    Blocks for about 50 ms. A file that cannot be opened gives "": the decoder says why. Raises NotReady.
+    before: str = ""
+    """Filters before the frame rate is changed, each followed by a comma."""
+    after: str = ""
+    remarks: tuple[str, ...] = ()
+    """For people: what is not as it should be."""
+
+
+def repairs(path: Path, kind: str, max_pixels: int) -> Repairs:
+    """HDR films (PQ or HLG, as phones make them) become ordinary ones, and interlaced frames whole ones.
+
+    Blocks for about 50 ms. A file that cannot be opened needs nothing: the decoder says why. Raises NotReady.
     """
     guard = ["-hide_banner", "-nostdin", "-max_pixels", str(max_pixels)]
     command = [ffmpeg(), *guard, *safe_input(str(path.resolve()), kind), "-t", "0", "-f", "null", "-"]
     said = _said(command)
-    return _TONE_MAP if _HDR.search(said) and _can_tone_map() else ""
+    before = _DEINTERLACE if _INTERLACED.search(said) else ""
+    if not _HDR.search(said):
+        return Repairs(before)
+    return Repairs(before, _TONE_MAP) if _can_tone_map() else Repairs(before, remarks=(_FLAT,))
 
 
 @functools.cache
 def _can_tone_map() -> bool:
-    """Not every build of ffmpeg has the filters; without them HDR films look a little flat."""
+    """Not every build of ffmpeg has the filters."""
     said = _said([ffmpeg(), "-hide_banner", "-filters"])
     return all(re.search(rb"\s%s\s" % name, said) for name in (b"zscale", b"tonemap"))
 

@@ -102,6 +102,9 @@ class FaceFinder:
             return found
         if near is not None and not near.empty and (found := self._detector(image, _around(near))):
             return found
+        for quarters in (1, 3):  # the head of somebody who lies, or a film that does
+            if found := self._detector(image, Box(0, 0, width, height), quarters=quarters):
+                return found
         side = min(width, height)
         while side >= SMALLEST_TILE:
             if found := [one for tile in _tiles(width, height, side) for one in self._detector(image, tile)]:
@@ -144,9 +147,10 @@ class _Detector:
         y, x = np.mgrid[:cells, :cells]
         self._anchors = ((np.stack([x.ravel(), y.ravel()], 1) + 0.5) * DETECTOR_STRIDE).astype(np.float32)
 
-    def __call__(self, image: Image, window: Box, least: float = 0.5) -> list[_Detection]:
-        """Faces inside `window` with at least this score."""
+    def __call__(self, image: Image, window: Box, least: float = 0.5, *, quarters: int = 0) -> list[_Detection]:
+        """Faces inside `window` with at least this score, which is turned clockwise by so many quarters before."""
         square, scale, offset = _letterbox(image, window)
+        square = np.ascontiguousarray(np.rot90(square, -quarters))
         outputs = _forward(self._net, cv2.dnn.blobFromImage(square, 1 / 127.5, mean=(127.5,) * 3, swapRB=True))
         scores = _sigmoid(next(one for one in outputs if one.shape[-1] == 1).ravel())
         likely = np.flatnonzero(scores >= least)
@@ -154,7 +158,7 @@ class _Detector:
             return []
         raw = next(one for one in outputs if one.shape[-1] == 16).reshape(-1, 8, 2)[likely]
         merged = _merge(_decode(raw, self._anchors[likely]), scores[likely])
-        return [_Detection(score, (points - offset) / scale) for score, points in merged]
+        return [_Detection(score, (_turned_back(points, quarters) - offset) / scale) for score, points in merged]
 
 
 class _Mesh:
@@ -211,6 +215,14 @@ def _letterbox(image: Image, window: Box) -> tuple[Image, float, _Array]:
         small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         square[top : top + size[1], left : left + size[0]] = small
     return square, scale, np.array([left - part.x1 * scale, top - part.y1 * scale], np.float32)
+
+
+def _turned_back(points: _Array, quarters: int) -> _Array:
+    """Box corners and keypoints of a square that was turned clockwise, in the square as it was."""
+    for _ in range(quarters):
+        points = np.stack([points[:, 1], DETECTOR_SIDE - points[:, 0]], 1)
+    corners = np.stack([points[:2].min(0), points[:2].max(0)])
+    return np.concatenate([corners, points[2:]])
 
 
 def _decode(raw: _Array, anchors: _Array) -> _Array:

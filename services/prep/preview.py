@@ -1,0 +1,89 @@
+"""One frame as an avatar whose rows differ in bbox_shift alone, to compare what the shift does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from services.prep.choose import Choice, one_of
+from services.prep.pose import pose_of
+from services.prep.shift import Shift, choose_margin, choose_shift
+from services.prep.spot import Sighting, Spotter, box_points
+from services.prep.verdict import judge
+from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, Bundle, Faces, write_faces, write_info, write_mask
+from warmtalk.core.errors import BadMedia, InvalidInput
+from warmtalk.core.faces import crop_box, face_box, face_place
+from warmtalk.core.ports import FaceParser
+from warmtalk.core.types import Image
+from warmtalk.media.segments import SegmentWriter
+
+LOOKED_AT = 250
+"""Frames, until one with a usable face is found."""
+MOST_SHIFT = 100
+_RATE = Fraction(25)
+
+
+def first_face(frames: Iterable[Image], spotter: Spotter, choice: Choice, name: str) -> tuple[Image, Sighting]:
+    """The first picture with a face that can be drawn on, and that face. Raises BadMedia, InvalidInput."""
+    for image in islice(frames, LOOKED_AT):
+        found = spotter.spot(image)
+        if not found:
+            continue
+        face = one_of(found, choice, name)
+        height, width = image.shape[:2]
+        if not judge(face_box(_points(face)[0], height), face.landmarks, pose_of(face.landmarks), 0.0, width, height):
+            return image, face
+    raise BadMedia(
+        f"no usable face in the first {LOOKED_AT} frames of {name}",
+        "Use a source in which one face looks at the camera",
+    )
+
+
+def advised(face: Sighting) -> Shift:
+    """The automatic shift and the adjustable range of this one frame."""
+    return choose_shift(_points(face), None)
+
+
+def preview_bundle(path: Path, image: Image, face: Sighting, shifts: Sequence[int], parser: FaceParser) -> Bundle:
+    """Writes it to the empty folder `path`: row i is the picture with shifts[i].
+
+    Raises InvalidInput for a shift that leaves no face, or too many of them.
+    """
+    if not 1 <= len(shifts) <= SEGMENT_FRAMES:
+        raise InvalidInput(f"there are {len(shifts)} shifts", f"Give 1 to {SEGMENT_FRAMES}", field="shifts")
+    height, width = image.shape[:2]
+    points = _points(face)
+    boxes, crops, places = [], [], []
+    for shift in shifts:
+        sizes = {"bbox_shift": shift, "extra_margin": choose_margin(points, shift, None)}
+        box, place = face_box(points[0], height, **sizes), face_place(points[0], height, **sizes)
+        if abs(shift) > MOST_SHIFT or box is None or place is None:
+            raise InvalidInput(f"a shift of {shift} leaves no face", "Stay within the adjustable range", field="shifts")
+        boxes.append(box.as_tuple())
+        places.append(place.as_tuple())
+        crops.append(crop_box(place.box()).as_tuple())
+    for folder in ("frames", "masks"):
+        (path / folder).mkdir(parents=True)
+    with SegmentWriter(path / "frames" / "00000.mp4", width, height, _RATE) as writer:
+        for _ in shifts:
+            writer.write(image)
+    n = len(shifts)
+    landmarks = np.repeat(face.landmarks[None], n, axis=0)
+    placed = np.array(places, np.float32)
+    write_faces(
+        path, Faces(np.array(boxes, np.int32), np.array(crops, np.int32), landmarks, np.ones(n, np.uint8), placed)
+    )
+    write_info(path, AvatarInfo("preview", "", "", str(_RATE), width, height, n, ("mesh",), usable_frames=n))
+    bundle = Bundle(path)
+    for row in range(n):
+        write_mask(path, row, parser.mask(bundle, row))
+    return bundle
+
+
+def _points(face: Sighting) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """[1, 68, 2]"""
+    return box_points(face.landmarks[None], face.apart[None])

@@ -1,0 +1,60 @@
+"""warmtalk avatar preview: what the picture shows, and what is said when there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.footage import film, grey, panned, photo, portrait
+from warmtalk.cli import main
+from warmtalk.core.types import Image
+
+
+def preview(folder: Path, source: Path, *args: str) -> Image:
+    assert main(["avatar", "preview", str(source), "--out", str(folder / "out.png"), *args]) == 0
+    picture = cv2.imread(str(folder / "out.png"))
+    assert picture is not None
+    return np.asarray(picture, np.uint8)
+
+
+def tiles(picture: Image, count: int) -> list[Image]:
+    """The faces, without labels and marks."""
+    width = picture.shape[1] // count
+    return [picture[:310, i * width + 14 : (i + 1) * width - 20] for i in range(count)]
+
+
+def test_a_photo_at_three_shifts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = preview(tmp_path, photo(tmp_path / "a.png", portrait()), "--shifts=-3,0,8")
+    assert "automatic: bbox_shift -" in capsys.readouterr().out
+    one, two, three = (tile.astype(int) for tile in tiles(picture, 3))
+    assert np.abs(one - two)[:100].mean() < 2  # above the boundary all are the source
+    assert np.abs(one - three)[150:].mean() > np.abs(one - two)[150:].mean() > 0
+
+
+def test_the_first_usable_frame_of_a_film_with_its_range(tmp_path: Path) -> None:
+    source = film(tmp_path / "a.mp4", grey(5) + panned(10))
+    assert preview(tmp_path, source).shape[1] > 4 * 200
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--shifts=300"], "a shift of 300 leaves no face. Stay within the adjustable range"),
+        (["--face", "2"], "there is no face 2 in a.png; seen from the left: face 1 at 22"),
+        (["--at", "10,10"], "no face is at 10,10 in a.png; seen from the left: face 1 at 22"),
+    ],
+)
+def test_what_cannot_be_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], words: str) -> None:
+    source = photo(tmp_path / "a.png", portrait())
+    assert main(["avatar", "preview", str(source), "--out", str(tmp_path / "b.png"), *args]) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_nobody_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = film(tmp_path / "a.mp4", grey(5))
+    assert main(["avatar", "preview", str(source), "--out", str(tmp_path / "b.png")]) == 1
+    assert "no usable face in the first 250 frames of a.mp4" in capsys.readouterr().err
