@@ -26,8 +26,8 @@ from warmtalk.v1 import session_pb2 as pb
 if TYPE_CHECKING:  # these classes exist for the type checker alone
     from warmtalk.v1.session_pb2_grpc import SessionServiceAsyncStub
 
-_WARM_S = 20.0
-"""What services load in this time is no growth."""
+_WARM_S = 60.0
+"""In this time services load what they keep: rows of the avatar, pictures, the pools of their threads."""
 _REPORT_S = 30.0
 _INTERRUPT_EVERY = 5
 _FRAME = 1920
