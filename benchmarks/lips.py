@@ -24,7 +24,7 @@ from benchmarks import alignment, card
 from benchmarks.lip_figures import FPS, Array, Track, figures
 from services.infer import wiring as infer
 from services.prep import wiring as prep
-from services.prep.builder import BuildParams, Order
+from services.prep.order import BuildParams, Order
 from warmtalk.config import Config, load
 from warmtalk.core.bundle import (
     Bundle,

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import skimage
 
-from services.prep.builder import Builder, BuildParams, Order
+from services.prep.builder import Builder
+from services.prep.order import BuildParams, Order
 from warmtalk.core.bundle import Bundle
 from warmtalk.media.decode import Limits
 from warmtalk.media.ffmpeg import ffmpeg

@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 
 from benchmarks import card, material
-from services.prep.builder import Builder, BuildParams, Order
+from services.prep.builder import Builder
+from services.prep.order import BuildParams, Order
 from warmtalk.media.decode import Limits
 from warmtalk.store import AvatarStore
 

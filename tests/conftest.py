@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import skimage
 
-from services.prep.builder import Builder, BuildParams, Order
+from services.prep.builder import Builder
+from services.prep.order import BuildParams, Order
 from tests.sounds import SPEECH
 from warmtalk.core.types import Samples
 from warmtalk.media.decode import Limits

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
-import shutil
 import time
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 import warmtalk
 from services.prep import report
-from services.prep.choose import Choice, one_of
-from services.prep.rows import Rows, Wanted, rows
+from services.prep.choose import one_of
+from services.prep.order import Order
+from services.prep.rows import Rows, rows
 from services.prep.scan import Scan, Source, Video, scan
 from services.prep.sheet import contact_sheet
-from services.prep.steady import Steadiness
 from services.prep.still import StillMotion
 from services.prep.tools import Tools
 from services.prep.verdict import LOOP, NO_FACE
+from services.prep.workplace import make_room, publish
 from warmtalk.core.bundle import (
     AvatarInfo,
     Bundle,
@@ -46,98 +42,14 @@ from warmtalk.media.decode import Limits, VideoFrames
 from warmtalk.media.ffmpeg import sniff_file
 from warmtalk.media.process import storage_full
 from warmtalk.media.still import STILL_KINDS, read_still
-from warmtalk.models.parsers import ParserOptions
 from warmtalk.store import AvatarStore
 
 log = logging.getLogger(__name__)
 
 RENDERERS = ("mesh",)
-RECIPE = 4
-"""Raised when the same source and parameters give another bundle than before: unfinished builds then start anew."""
 REFERENCE_MARGIN = 10
 """Pixels. MuseTalk knows faces with so much room under the chin; only the embedded renderer gains by more."""
-ORDER_NOTE = "order.json"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-@dataclass(frozen=True, slots=True)
-class BuildParams:
-    """How to build."""
-
-    bbox_shift: int | None = None
-    """Pixels; None: chosen by shift.choose_shift."""
-    extra_margin: int | None = None
-    """Pixels; None: chosen by shift.choose_margin."""
-    fps: Fraction = Fraction(25)
-    still_seconds: float = 4.0
-    detector: str = "mesh"
-    """One of models.detectors.DETECTORS: not "auto", so that the same parameters give the same avatar everywhere."""
-    parsing: ParserOptions = field(default_factory=ParserOptions)
-    """Not "auto" either."""
-    steadiness: Steadiness = field(default_factory=Steadiness)
-    face: int = 0
-    """Number of the person from the left; 0: the largest steady one."""
-    at: tuple[int, int] | None = None
-    """A place in that person's face, pixels of the source; stands before `face`."""
-
-    def record(self) -> dict[str, Any]:
-        """As kept in avatar.json. Two builds of one source with equal records are the same avatar."""
-        return {
-            "bbox_shift": self.bbox_shift,
-            "extra_margin": self.extra_margin,
-            "fps": str(self.fps),
-            "still_seconds": self.still_seconds,
-            "steadiness": asdict(self.steadiness),
-            "detector": self.detector,
-            "parsing": self.parsing.name,
-            "parsing_mode": self.parsing.mode,
-            "cheek_width_left": self.parsing.cheeks[0],
-            "cheek_width_right": self.parsing.cheeks[1],
-            "face": self.face,
-            "at": self.at and list(self.at),
-        }
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> BuildParams:
-        """Also an older version's; its defaults, a shift of 0 and 10 pixels, are what automatic ones took over from.
-
-        Raises KeyError, ValueError or TypeError for what is no record.
-        """
-        now = cls().record() | dict(record)
-        shift, margin, at = record["bbox_shift"], record["extra_margin"], now["at"]
-        if "face" not in record and (shift, margin) == (0, 10):
-            shift = margin = None
-        return cls(
-            None if shift is None else int(shift),
-            None if margin is None else int(margin),
-            Fraction(record["fps"]),
-            float(record["still_seconds"]),
-            str(now["detector"]),
-            ParserOptions(
-                str(now["parsing"]),
-                str(now["parsing_mode"]),
-                (int(now["cheek_width_left"]), int(now["cheek_width_right"])),
-            ),
-            Steadiness(**now["steadiness"]),
-            int(now["face"]),
-            at and (int(at[0]), int(at[1])),
-        )
-
-    @property
-    def wanted(self) -> Wanted:
-        return Wanted(self.fps, self.bbox_shift, self.extra_margin, Choice(self.face, self.at))
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One avatar to build."""
-
-    avatar_id: str
-    source: Path
-    source_name: str
-    """For people and messages; never a path."""
-    source_sha256: str
-    params: BuildParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +92,9 @@ class Builder:
         work = self._store.building_path(order.avatar_id)
         tell(Progress("reading"))
         try:
-            _make_room(work, order)
+            make_room(work, order)
             info = self._fill(order, work, tell)
-            _publish(work, self._store.path(order.avatar_id))
+            publish(work, self._store.path(order.avatar_id))
         except Exception as error:
             if _is_full(error):
                 raise storage_full(f"building {order.avatar_id}") from error
@@ -282,50 +194,6 @@ def _counter(stage: str, tell: Report) -> Callable[[int, int], None]:
         tell(Progress(stage, done, total, each * max(total - done, 0) if total else -1.0))
 
     return on_frame
-
-
-def note_of(order: Order) -> dict[str, Any]:
-    """What is built, from what and how: equal notes, equal bundles. Kept beside an unfinished build."""
-    return {
-        "recipe": RECIPE,
-        "source_name": order.source_name,
-        "source_sha256": order.source_sha256,
-        "params": order.params.record(),
-    }
-
-
-def _make_room(work: Path, order: Order) -> None:
-    """The work folder with all its parts; emptied when another order left something in it."""
-    note = work / ORDER_NOTE
-    try:
-        same = json.loads(note.read_text("utf-8")) == note_of(order)
-    except (OSError, ValueError):
-        same = False
-    if not same:
-        shutil.rmtree(work, ignore_errors=True)
-    for folder in ("frames", "parts", "masks"):
-        (work / folder).mkdir(parents=True, exist_ok=True)
-    if not same:
-        write_json(note, note_of(order))
-
-
-def _publish(work: Path, path: Path) -> None:
-    """The work folder becomes the avatar; an older one of that name is moved away first, then removed.
-
-    What only a build needs goes last: a crash between the steps leaves something that can be asked for again.
-    """
-    old = trash(work.parent)
-    if path.is_dir():
-        path.rename(old)
-    work.rename(path)
-    (path / ORDER_NOTE).unlink()
-    for folder in (path / "parts", old):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def trash(building: Path) -> Path:
-    """A name beside the builds to move a folder to before it is removed; what a crash leaves there is swept away."""
-    return building / f".trash-{uuid.uuid4().hex}"
 
 
 def _is_full(error: Exception) -> bool:

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from services.prep.builder import ORDER_NOTE, Builder, BuildParams, Order, Progress, note_of, trash
+from services.prep.builder import Builder, Progress
+from services.prep.order import BuildParams, Order, note_of
 from services.prep.uploads import UploadStore
+from services.prep.workplace import ORDER_NOTE, trash
 from warmtalk.core.bundle import AvatarInfo, read_info, write_json
 from warmtalk.core.errors import AlreadyExists, Busy, Damaged, WarmtalkError
 from warmtalk.media.ffmpeg import ffmpeg

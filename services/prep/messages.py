@@ -11,8 +11,8 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.prep.builder import BuildParams
 from services.prep.jobs import Build, State
+from services.prep.order import BuildParams
 from services.prep.report import REPORT
 from services.prep.steady import Steadiness
 from warmtalk.config import Config

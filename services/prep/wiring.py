@@ -8,9 +8,10 @@ import logging
 from importlib.util import find_spec
 from pathlib import Path
 
-from services.prep.builder import Builder, LatentMaker, Order
+from services.prep.builder import Builder, LatentMaker
 from services.prep.jobs import Jobs
 from services.prep.messages import configured
+from services.prep.order import Order
 from services.prep.servicer import PrepServicer
 from services.prep.tools import Tools
 from services.prep.uploads import UploadStore

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from services.prep.builder import Order
 from services.prep.messages import configured
+from services.prep.order import Order
 from services.prep.wiring import builder
 from tests.footage import portrait
 from tests.full import pose_file

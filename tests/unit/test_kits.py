@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.prep.builder import BuildParams
 from services.prep.messages import configured
+from services.prep.order import BuildParams
 from warmtalk.config import Config, PrepConfig
 from warmtalk.core.errors import InvalidInput, NotReady
 from warmtalk.core.types import Box

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from services.infer.wiring import renderers
-from services.prep.builder import Builder, BuildParams, LatentMaker, Order
+from services.prep.builder import Builder, LatentMaker
+from services.prep.order import BuildParams, Order
 from services.prep.wiring import latent_maker
 from warmtalk.config import Config, InferConfig
 from warmtalk.core.bundle import Bundle, Latents, read_latents

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from services.prep.builder import Builder, BuildParams, Order
+from services.prep.builder import Builder
+from services.prep.order import BuildParams, Order
 from tests.footage import HEIGHT, WIDTH, film, grey, panned, photo, portrait, run
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import BadMedia

@@ -24,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import skimage
 
-from services.prep.builder import Builder, BuildParams, Order
+from services.prep.builder import Builder
+from services.prep.order import BuildParams, Order
 from training.mouth.align import LOOSE, best_move
 from training.mouth.corpus import Clip, Floats, by_speaker, fold_of, load_corpus, moved
 from warmtalk.core.bundle import Bundle
