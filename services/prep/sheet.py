@@ -23,6 +23,8 @@ _HEAD = 330
 _COLOURS = {USED: (90, 190, 70), INTERPOLATED: (220, 160, 40), PASSED: (40, 120, 240), LEFT_OUT: (150, 150, 150)}
 """BGR."""
 _PAPER, _INK, _PALE, _MASK = (250, 250, 250), (30, 30, 30), (120, 120, 120), (230, 60, 230)
+_LETTER = 19
+"""Pixels across, at size 1."""
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -163,7 +165,6 @@ def _close(image: Image, box: Box, outline: list[np.ndarray[Any, Any]], side: in
 
 
 def _words(head: Image, left: int, report: dict[str, Any], title: str) -> None:
-    columns = max((head.shape[1] - left) // 8, 20)
     shift = report["bbox_shift"]
     kind = "automatic" if shift["automatic"] else "given"
     lines = [
@@ -176,7 +177,7 @@ def _words(head: Image, left: int, report: dict[str, Any], title: str) -> None:
     ]
     y = 22
     for text, colour, size in lines:
-        for part in textwrap.wrap(text, columns):
+        for part in textwrap.wrap(text, max(int((head.shape[1] - left) / (_LETTER * size)), 20)):
             if y < head.shape[0] - 20:
                 _text(head, part, (left, y), colour, size)
                 y += 17 if size < 0.5 else 24

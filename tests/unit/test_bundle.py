@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,3 +31,12 @@ def test_a_new_avatar_lies_to_parts_of_a_pixel(avatars: Path) -> None:
     places = [bundle.place(row) for row in range(len(bundle))]
     assert all(isinstance(place, Place) and place.box() == bundle.box(i) for i, place in enumerate(places))
     assert any(place.x1 != round(place.x1) for place in places)
+
+
+def test_other_users_of_the_volume_can_read_an_avatar(avatars: Path) -> None:
+    """As far as the umask lets them: the services may run as different users."""
+    umask = os.umask(0)
+    os.umask(umask)
+    files = [path for path in AvatarStore(avatars).path("eileen").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} >= {".json", ".safetensors", ".mp4", ".png"}
+    assert {path.name: path.stat().st_mode & 0o444 for path in files} == {path.name: 0o444 & ~umask for path in files}

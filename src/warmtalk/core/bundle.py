@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from warmtalk.core.errors import Damaged
 from warmtalk.core.types import Box, Image, Mask, Place, Points
@@ -257,7 +257,7 @@ def read_latents(path: Path) -> Latents:
 def write_latents(path: Path, latents: Latents) -> None:
     values = np.ascontiguousarray(latents.values, np.float16)
     about = {"vae": latents.vae, "version": latents.version}
-    save_file({"latents": values}, path / "latents.safetensors", about)
+    (path / "latents.safetensors").write_bytes(save({"latents": values}, about))
 
 
 def write_info(path: Path, info: AvatarInfo) -> None:
@@ -267,7 +267,8 @@ def write_info(path: Path, info: AvatarInfo) -> None:
 def write_faces(path: Path, faces: Faces) -> None:
     arrays = {name: getattr(faces, name) for name in Faces.__slots__}
     known = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
-    save_file(known, path / "faces.safetensors")
+    # Not save_file: what it writes only its own user can read, and a volume is shared.
+    (path / "faces.safetensors").write_bytes(save(known))
 
 
 def write_mask(path: Path, row: int, mask: Mask) -> None:
