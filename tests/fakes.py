@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,18 +29,29 @@ SHA = "ab" * 32
 
 
 def make_avatar(
-    root: Path, avatar_id: str = "ann", *, rows: int = ROWS, fps: str = "25", size: tuple[int, int] = (WIDTH, HEIGHT)
+    root: Path,
+    avatar_id: str = "ann",
+    *,
+    rows: int = ROWS,
+    fps: str = "25",
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    before: int = 0,
+    after: int = 0,
 ) -> Path:
-    """A whole bundle of grey frames; row k has brightness 40 + 20 * k."""
+    """A whole bundle of grey frames; the stored frame k has brightness 40 + 20 * (k mod 10), row 0 is frame `before`,
+    and so many frames `after` the rows are stored too.
+    """
     path = root / avatar_id
     (path / "frames").mkdir(parents=True)
-    for number in range(-(-rows // SEGMENT_FRAMES)):
-        part = range(number * SEGMENT_FRAMES, min(rows, (number + 1) * SEGMENT_FRAMES))
+    stored = before + rows + after
+    for number in range(-(-stored // SEGMENT_FRAMES)):
+        part = range(number * SEGMENT_FRAMES, min(stored, (number + 1) * SEGMENT_FRAMES))
         encode([grey(row, size) for row in part], path / "frames" / f"{number:05d}.mp4")
     zeros = np.zeros((rows, 4), np.int32)
     faces = Faces(zeros, zeros.copy(), np.zeros((rows, 468, 2), np.float32), np.ones(rows, np.uint8))
     write_faces(path, faces)
-    write_info(path, AvatarInfo(avatar_id, "test", SHA, fps, size[0], size[1], rows, ("mesh",)))
+    info = AvatarInfo(avatar_id, "test", SHA, fps, size[0], size[1], rows, ("mesh",))
+    write_info(path, replace(info, first_frame=before, stored_frames=stored))
     return path
 
 

@@ -27,7 +27,7 @@ class Footage:
         self._bundle = bundle
         self._limit = limit_bytes
         width, height = bundle.info.width, bundle.info.height
-        self._segment_bytes = min(len(bundle), SEGMENT_FRAMES) * width * height * 3 // 2
+        self._segment_bytes = min(bundle.info.stored, SEGMENT_FRAMES) * width * height * 3 // 2
         self._lock = threading.Lock()
         self._segments: OrderedDict[int, Future[list[I420]]] = OrderedDict()
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="frames")
@@ -52,11 +52,11 @@ class Footage:
 
     def source(self, row: int) -> I420:
         """The source frame of this row. Shared with other callers: do not write into it. Raises Damaged."""
-        number, offset = divmod(row, SEGMENT_FRAMES)
+        number, offset = divmod(row + self.info.first_frame, SEGMENT_FRAMES)
         with self._lock:
             segment = self._segment(number)
             for near in (number - 1, number + 1):
-                if 0 <= near * SEGMENT_FRAMES < len(self):
+                if 0 <= near * SEGMENT_FRAMES < self.info.stored:
                     self._segment(near)
             self._segments.move_to_end(number)
             self._forget()

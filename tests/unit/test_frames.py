@@ -24,6 +24,15 @@ def test_rows_are_the_source_s(tmp_path: Path) -> None:
     assert footage.nbytes == 3 * SEGMENT_BYTES
 
 
+@pytest.mark.parametrize(("before", "rows", "after"), [(7, 110, 3), (60, 30, 30), (0, 49, 2)])
+def test_rows_begin_where_the_loop_does(tmp_path: Path, before: int, rows: int, after: int) -> None:
+    bundle = Bundle(make_avatar(tmp_path, rows=rows, before=before, after=after))
+    footage = Footage(bundle, 1 << 30)
+    for row in (0, rows // 2, rows - 1):
+        assert np.abs(footage.source(row).astype(int) - to_i420(grey(before + row))).max() <= 3
+        assert np.array_equal(footage.source(row), to_i420(bundle.frame(row)))
+
+
 def test_what_lies_beside_is_decoded_ahead(tmp_path: Path) -> None:
     path = make_avatar(tmp_path, rows=120)
     footage = Footage(Bundle(path), 1 << 30)

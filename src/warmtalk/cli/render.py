@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
@@ -69,8 +69,10 @@ def _write(bundle: Bundle, model: Model, data: bytes, out: Path, config: Config)
     writer = ClipWriter(out, bundle.info.width, bundle.info.height, clock, x264=quality)
     try:
         footage = Footage(bundle, config.session.cache_mb << 20)
-        with tqdm(unit="frame", desc="rendering", leave=False, disable=None) as bar:
-            sound = _sound(data, writer, clock)
+        with (
+            closing(_sound(data, writer, clock)) as sound,
+            tqdm(unit="frame", desc="rendering", leave=False, disable=None) as bar,
+        ):
             for patch in render(WarmAvatar(bundle, model.renderer, model.blending), model.encoder, sound, clock):
                 writer.write_i420(footage.picture(patch))
                 bar.update()
@@ -80,7 +82,7 @@ def _write(bundle: Bundle, model: Model, data: bytes, out: Path, config: Config)
         raise
 
 
-def _sound(data: bytes, writer: ClipWriter, clock: FrameClock) -> Iterator[Samples]:
+def _sound(data: bytes, writer: ClipWriter, clock: FrameClock) -> Generator[Samples]:
     """16 kHz pieces; the 48 kHz ones go to the clip on the way. Padded to whole frames of the clock."""
     heard = said = 0
     with closing(SoundReader(data, max_s=_LONGEST_S)) as reader:

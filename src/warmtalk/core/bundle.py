@@ -68,6 +68,11 @@ class AvatarInfo:
     def rate(self) -> Fraction:
         return Fraction(self.fps)
 
+    @property
+    def stored(self) -> int:
+        """Frames in frames/, the rows and those that are not played."""
+        return self.stored_frames or self.frames
+
 
 @dataclass(frozen=True, slots=True)
 class Faces:
@@ -121,9 +126,9 @@ class Bundle:
         info = self.info
         if len(self.faces.usable) != info.frames:
             raise _damaged(path, f"{len(self.faces.usable)} faces for {info.frames} frames")
-        if info.first_frame < 0 or info.first_frame + info.frames > (info.stored_frames or info.frames):
-            raise _damaged(path, f"frames {info.first_frame} and {info.frames} on of {info.stored_frames}")
-        self._frames = _SegmentCache(path, info.stored_frames or info.frames, cache_bytes)
+        if info.first_frame < 0 or info.first_frame + info.frames > info.stored:
+            raise _damaged(path, f"frames {info.first_frame} and {info.frames} on of {info.stored}")
+        self._frames = _SegmentCache(path, info.stored, cache_bytes)
 
     def __len__(self) -> int:
         return self.info.frames
@@ -135,8 +140,10 @@ class Bundle:
         return self._frames.frame(row + self.info.first_frame)
 
     def segment(self, number: int) -> Iterator[Image]:
-        """The source frames from row number * SEGMENT_FRAMES on, decoded now and not kept. Raises Damaged."""
-        yield from _decode(*_segment_file(self.path, self.info.frames, number))
+        """The stored frames from number * SEGMENT_FRAMES on, decoded now and not kept; row 0 is the stored frame
+        info.first_frame. Raises Damaged.
+        """
+        yield from _decode(*_segment_file(self.path, self.info.stored, number))
 
     def usable(self, row: int) -> bool:
         return bool(self.faces.usable[row])
