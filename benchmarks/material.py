@@ -48,6 +48,13 @@ def film(path: Path, seconds: int, width: int, height: int) -> Path:
     return path
 
 
+def repeated(film: Path, path: Path, times: int) -> Path:
+    """The film so many times on end, by copy."""
+    loop = ["-stream_loop", str(times - 1), "-i", str(film), "-c", "copy", str(path)]
+    subprocess.run([ffmpeg(), "-v", "error", "-y", *loop], check=True)
+    return path
+
+
 def bundle(folder: Path) -> Bundle:
     """An avatar of the photo, 25 frames."""
     source = photo(folder)
