@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from tests.fakes import make_avatar
 from tests.media import Film, read
 from tests.rpc.test_session import Desk, film, refused
 from tests.sounds import syllables
@@ -104,16 +102,6 @@ class Client:
                 self._changed.set()
         finally:
             self._changed.set()
-
-
-@pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    make_avatar(tmp_path / "avatars")
-    made = Desk(tmp_path)
-    await made.start()
-    await made.create()
-    yield made
-    await made.close()
 
 
 # --- what it is for ------------------------------------------------------------------------------------------------

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
 import numpy as np
-import pytest
 
 from tests.fakes import encode, make_avatar
 from tests.rpc.test_converse import Client, pcm, seconds
@@ -18,16 +16,6 @@ from tests.sounds import syllables
 from warmtalk.rpc.client import channel
 from warmtalk.v1 import session_pb2 as pb
 from warmtalk.v1.session_pb2_grpc import SessionServiceStub
-
-
-@pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    make_avatar(tmp_path / "avatars")
-    made = Desk(tmp_path)
-    await made.start()
-    await made.create()
-    yield made
-    await made.close()
 
 
 class Hole:
