@@ -26,11 +26,11 @@ from benchmarks.roofline import Ceilings, Cost, cost_of
 from warmtalk.core.ports import FaceJob
 from warmtalk.core.scheduler import Scheduler, Share, streams_at
 from warmtalk.core.types import FrameClock
-from warmtalk.models import load
-from warmtalk.models.musetalk import MuseTalk, pick_device, pick_dtype
-from warmtalk.models.musetalk_renderer import MuseTalkAvatar, MuseTalkRenderer
-from warmtalk.models.speech_features import PIECE_SAMPLES, WhisperFeatures
-from warmtalk.models.whisper import WhisperEncoder
+from warmtalk.models.checkpoints import load
+from warmtalk.models.musetalk.networks import MuseTalk, pick_device, pick_dtype
+from warmtalk.models.musetalk.renderer import MuseTalkAvatar, MuseTalkRenderer
+from warmtalk.models.musetalk.speech_features import PIECE_SAMPLES, WhisperFeatures
+from warmtalk.models.musetalk.whisper import WhisperEncoder
 
 FPS = Fraction(25)
 _LATEST_S = 0.040

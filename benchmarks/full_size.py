@@ -16,8 +16,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 
-from warmtalk.models import weights
-from warmtalk.models.weights import Part
+from warmtalk.models.checkpoints import weights
+from warmtalk.models.checkpoints.weights import Part
 
 UNET = {
     "attention_head_dim": 8,

@@ -43,8 +43,8 @@ from warmtalk.media.encode import ClipWriter
 from warmtalk.media.ffmpeg import ffmpeg
 from warmtalk.media.segments import SegmentWriter
 from warmtalk.media.sound import Resampler, SoundReader
-from warmtalk.models.face import FaceFinder
-from warmtalk.models.mesh_shape import lip_gap
+from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.mesh.shape import lip_gap
 from warmtalk.store import AvatarStore
 
 KINDS = {".mp4", ".mov", ".webm", ".mkv", ".mpg"}

@@ -11,9 +11,9 @@ import numpy as np
 from benchmarks import card, material
 from warmtalk.core.mouth import MouthShape, to_features
 from warmtalk.core.types import SPEECH_RATE_HZ, FrameClock
-from warmtalk.models.face import FaceFinder
-from warmtalk.models.mesh import MeshRenderer
-from warmtalk.models.mouth_net import TrainedMouth
+from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.mesh.renderer import MeshRenderer
+from warmtalk.models.mouth.net import TrainedMouth
 
 _FACES = 50
 

@@ -28,7 +28,7 @@ from warmtalk.core.bundle import Faces
 from warmtalk.core.faces import crop_face
 from warmtalk.core.masks import mesh_mask
 from warmtalk.core.types import Box, Image, Place
-from warmtalk.models.face import FaceFinder
+from warmtalk.models.faces.mesh import FaceFinder
 
 Array = npt.NDArray[np.float64]
 SIZE = (640, 360)

@@ -10,7 +10,15 @@ import importlib.util
 import sys
 
 NEEDS = {
-    "streaming": ("torch", "diffusers", "huggingface_hub", "safetensors", "cv2", "grpc", "warmtalk.models.musetalk"),
+    "streaming": (
+        "torch",
+        "diffusers",
+        "huggingface_hub",
+        "safetensors",
+        "cv2",
+        "grpc",
+        "warmtalk.models.musetalk.networks",
+    ),
     "full": (
         "torch",
         "diffusers",
@@ -21,11 +29,11 @@ NEEDS = {
         "onnxruntime",
         "face_alignment",
         "einops",
-        "warmtalk.models.latents",
-        "warmtalk.models.face",
-        "warmtalk.models.dwpose",
-        "warmtalk.models.alignment",
-        "warmtalk.models.bisenet",
+        "warmtalk.models.musetalk.latents",
+        "warmtalk.models.faces.mesh",
+        "warmtalk.models.faces.dwpose",
+        "warmtalk.models.faces.alignment",
+        "warmtalk.models.faces.bisenet",
     ),
 }
 MUST_NOT = {

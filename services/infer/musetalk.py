@@ -8,11 +8,11 @@ from warmtalk.config import MuseTalkConfig
 from warmtalk.core.gate import SilentLips
 from warmtalk.core.pipeline import Model
 from warmtalk.core.ports import SpeechEncoder
-from warmtalk.models import load
-from warmtalk.models.musetalk import MuseTalk, pick_device, pick_dtype
-from warmtalk.models.musetalk_renderer import MuseTalkRenderer
-from warmtalk.models.speech_features import WhisperFeatures
-from warmtalk.models.whisper import WhisperEncoder
+from warmtalk.models.checkpoints import load
+from warmtalk.models.musetalk.networks import MuseTalk, pick_device, pick_dtype
+from warmtalk.models.musetalk.renderer import MuseTalkRenderer
+from warmtalk.models.musetalk.speech_features import WhisperFeatures
+from warmtalk.models.musetalk.whisper import WhisperEncoder
 
 
 def model(models_dir: Path, config: MuseTalkConfig) -> Model:

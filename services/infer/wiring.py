@@ -14,9 +14,9 @@ from warmtalk.config import Config
 from warmtalk.core.blend import Blending
 from warmtalk.core.errors import InvalidInput
 from warmtalk.core.pipeline import Model
-from warmtalk.models import weights
-from warmtalk.models.mesh import MeshRenderer
-from warmtalk.models.mouth_net import TrainedMouth
+from warmtalk.models.checkpoints import weights
+from warmtalk.models.mesh.renderer import MeshRenderer
+from warmtalk.models.mouth.net import TrainedMouth
 from warmtalk.rpc.server import Server, serve
 from warmtalk.store import AvatarStore
 from warmtalk.v1 import infer_pb2_grpc

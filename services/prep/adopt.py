@@ -27,7 +27,7 @@ from warmtalk.core.bundle import (
 )
 from warmtalk.core.errors import AlreadyExists, BadMedia
 from warmtalk.media.segments import SegmentWriter
-from warmtalk.models.reference_cache import ReferenceAvatar, read
+from warmtalk.models.musetalk.reference_cache import ReferenceAvatar, read
 from warmtalk.store import AvatarStore
 
 

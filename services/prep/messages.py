@@ -18,8 +18,8 @@ from services.prep.steady import Steadiness
 from warmtalk.config import Config
 from warmtalk.core.bundle import AvatarInfo
 from warmtalk.core.errors import InvalidInput
-from warmtalk.models import detectors, parsers
-from warmtalk.models.parsers import ParserOptions
+from warmtalk.models.faces import detectors, parsers
+from warmtalk.models.faces.parsers import ParserOptions
 from warmtalk.rpc.convert import frame_rate, frame_rate_message
 from warmtalk.v1 import prep_pb2
 

@@ -11,7 +11,7 @@ from typing import Any
 from services.prep.choose import Choice
 from services.prep.rows import Wanted
 from services.prep.steady import Steadiness
-from warmtalk.models.parsers import ParserOptions
+from warmtalk.models.faces.parsers import ParserOptions
 
 RECIPE = 4
 """Raised when the same source and parameters give another bundle than before: unfinished builds then start anew."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from warmtalk.core.faces import IBUG_68, ibug68
 from warmtalk.core.ports import DetectedFace, FaceDetector
 from warmtalk.core.types import Box, Image, Points
-from warmtalk.models.face import FaceFinder, FoundFace
+from warmtalk.models.faces.mesh import FaceFinder, FoundFace
 
 MOST_FACES = 4
 """Kept of one frame, the largest."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from services.prep.spot import Spotter
 from warmtalk.core.ports import FaceParser
-from warmtalk.models.detectors import open_detector
-from warmtalk.models.face import FaceFinder
-from warmtalk.models.parsers import ParserOptions, open_parser
+from warmtalk.models.faces.detectors import open_detector
+from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.parsers import ParserOptions, open_parser
 
 
 class Tools:

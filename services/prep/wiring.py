@@ -19,7 +19,7 @@ from warmtalk.config import Config
 from warmtalk.core.errors import WarmtalkError
 from warmtalk.media.decode import Limits
 from warmtalk.media.ffmpeg import sniff_file
-from warmtalk.models import weights
+from warmtalk.models.checkpoints import weights
 from warmtalk.rpc.server import Server, serve
 from warmtalk.store import AvatarStore, checked_id
 from warmtalk.v1 import prep_pb2_grpc

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
 
-from services.session.live import LiveStream
-from services.session.live_input import pcm
+from services.session.live.input import pcm
+from services.session.live.stream import LiveStream
 from warmtalk.core.errors import InvalidInput, WarmtalkError
 from warmtalk.v1 import session_pb2
 

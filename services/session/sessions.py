@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import grpc
 
 from services.session.conversation import SessionFolder
-from services.session.live import LiveStream
-from services.session.live_input import LiveInput
-from services.session.live_utterance import LiveUtterance
+from services.session.live.input import LiveInput
+from services.session.live.stream import LiveStream
+from services.session.live.utterance import LiveUtterance
 from services.session.record import ConversationRecord, SessionRecord
 from services.session.speaker import Speaker, Studio
 from services.session.utterance import Ticket, Utterance, unbroken

@@ -14,7 +14,7 @@ from face_alignment.models import FAN
 
 from warmtalk.core.errors import Damaged
 from warmtalk.core.types import Image
-from warmtalk.models.alignment import AlignmentDetector
+from warmtalk.models.faces.alignment import AlignmentDetector
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's tracing, numba's compiler
 
@@ -73,7 +73,7 @@ def test_colours_are_in_the_order_of_the_training(detector: AlignmentDetector) -
 def test_large_pictures_are_searched_small_and_measured_large(
     detector: AlignmentDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("warmtalk.models.alignment.SEARCH_SIDE", 256)
+    monkeypatch.setattr("warmtalk.models.faces.alignment.SEARCH_SIDE", 256)
     (face,) = detector.detect(bright(768))
     middle, reach = 3 * np.array([320, 320 - 0.12 * 512]), 3 * 100 * (512 + 512) / 195
     assert (np.abs(face.points - middle) < reach + 30).all() and np.ptp(face.points, axis=0).min() > 300

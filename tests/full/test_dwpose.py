@@ -10,7 +10,7 @@ import pytest
 from tests.full import pose_file
 from warmtalk.core.errors import Damaged, NotReady
 from warmtalk.core.types import Box, Image
-from warmtalk.models.dwpose import DwposeDetector
+from warmtalk.models.faces.dwpose import DwposeDetector
 
 BLUE, RED = 0, 2
 

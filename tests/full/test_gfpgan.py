@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from warmtalk.core.errors import Damaged
-from warmtalk.models.gfpgan import Gfpgan, _spandrel
+from warmtalk.models.faces.gfpgan import Gfpgan, _spandrel
 
 
 @pytest.fixture(scope="module")

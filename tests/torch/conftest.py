@@ -12,10 +12,10 @@ import torch
 from services.prep.adopt import adopt
 from tests.golden.tiny_checkpoint import build
 from warmtalk.core.types import Samples
-from warmtalk.models import load
-from warmtalk.models.musetalk import MuseTalk
-from warmtalk.models.musetalk_renderer import MuseTalkRenderer
-from warmtalk.models.whisper import WhisperEncoder
+from warmtalk.models.checkpoints import load
+from warmtalk.models.musetalk.networks import MuseTalk
+from warmtalk.models.musetalk.renderer import MuseTalkRenderer
+from warmtalk.models.musetalk.whisper import WhisperEncoder
 from warmtalk.store import AvatarStore
 
 CPU = torch.device("cpu")

@@ -19,9 +19,9 @@ from warmtalk.core.errors import Busy, Damaged, WarmtalkError
 from warmtalk.core.pipeline import Model, WarmAvatar, render
 from warmtalk.core.ports import FaceJob
 from warmtalk.core.types import FrameClock, Image, Patch, Samples
-from warmtalk.models.musetalk_renderer import MuseTalkAvatar, MuseTalkRenderer
-from warmtalk.models.speech_features import WhisperFeatures
-from warmtalk.models.whisper import WhisperEncoder
+from warmtalk.models.musetalk.renderer import MuseTalkAvatar, MuseTalkRenderer
+from warmtalk.models.musetalk.speech_features import WhisperFeatures
+from warmtalk.models.musetalk.whisper import WhisperEncoder
 from warmtalk.store import AvatarStore
 
 

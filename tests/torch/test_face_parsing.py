@@ -13,7 +13,7 @@ from tests.torch.face_parsing_net import BiSeNet as Modules
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import Damaged
 from warmtalk.core.types import Mask
-from warmtalk.models.bisenet import BiSeNet, BisenetParser
+from warmtalk.models.faces.bisenet import BiSeNet, BisenetParser
 
 CPU = torch.device("cpu")
 

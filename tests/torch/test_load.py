@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from tests.golden.tiny_checkpoint import write_modern_vae
 from tests.torch.conftest import GOLDEN
 from warmtalk.core.errors import Damaged, InvalidInput, NotReady
-from warmtalk.models import load, weights
+from warmtalk.models.checkpoints import load, weights
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_conversion_holds_one_tensor_twice_not_all(tmp_path: Path, name: str) 
     program = """
 import resource, sys, torch
 from pathlib import Path
-from warmtalk.models.load import read_tensors
+from warmtalk.models.checkpoints.load import read_tensors
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 before = peak()
 found = read_tensors(Path(sys.argv[1]), torch.float16)
@@ -180,7 +180,7 @@ def test_no_such_version(models: Path) -> None:
 
 
 def test_whisper_of_another_size(own: Path) -> None:
-    from warmtalk.models.whisper import WhisperEncoder
+    from warmtalk.models.musetalk.whisper import WhisperEncoder
 
     tensors = load.whisper(own, torch.float32)
     tensors["conv1.weight"] = torch.zeros(512, 80, 3)

@@ -17,7 +17,7 @@ from services.prep.adopt import adopt
 from tests.torch.conftest import GOLDEN
 from warmtalk.core.bundle import Bundle, read_latents
 from warmtalk.core.errors import AlreadyExists, BadMedia, NotReady
-from warmtalk.models import reference_cache
+from warmtalk.models.musetalk import reference_cache
 from warmtalk.store import AvatarStore
 
 ARRAYS = np.load(GOLDEN / "synth_realtime.npz")

@@ -16,11 +16,11 @@ from warmtalk.core.errors import Busy, Damaged, InvalidInput, NotReady
 from warmtalk.core.pipeline import WarmAvatar, render
 from warmtalk.core.ports import FaceJob
 from warmtalk.core.types import FrameClock, Samples
-from warmtalk.models.latents import LatentEncoder, latents_of
-from warmtalk.models.musetalk import Faces, MuseTalk, pick_device, pick_dtype
-from warmtalk.models.musetalk_renderer import MuseTalkRenderer
-from warmtalk.models.speech_features import WhisperFeatures
-from warmtalk.models.whisper import WhisperEncoder
+from warmtalk.models.musetalk.latents import LatentEncoder, latents_of
+from warmtalk.models.musetalk.networks import Faces, MuseTalk, pick_device, pick_dtype
+from warmtalk.models.musetalk.renderer import MuseTalkRenderer
+from warmtalk.models.musetalk.speech_features import WhisperFeatures
+from warmtalk.models.musetalk.whisper import WhisperEncoder
 
 RNG = np.random.default_rng(1)
 FEATURES = RNG.standard_normal((6, 50, 384)).astype(np.float32)

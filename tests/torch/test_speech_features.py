@@ -13,8 +13,8 @@ from warmtalk.core.gate import SilentLips
 from warmtalk.core.ports import LooksAhead, SpeechEncoder
 from warmtalk.core.types import Features, FrameClock, Samples
 from warmtalk.core.windows import IndexMap
-from warmtalk.models.speech_features import PIECE_SAMPLES, WhisperFeatures
-from warmtalk.models.whisper import WhisperEncoder
+from warmtalk.models.musetalk.speech_features import PIECE_SAMPLES, WhisperFeatures
+from warmtalk.models.musetalk.whisper import WhisperEncoder
 
 BOUND_RMS = 0.07
 """Of the golden clip as it trickles in: root mean square of (streaming - reference) / reference. Measured 0.057:

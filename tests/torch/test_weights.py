@@ -20,9 +20,9 @@ from tests.golden.tiny_checkpoint import write_modern_vae
 from tests.torch.conftest import CPU, GOLDEN
 from warmtalk.cli import main
 from warmtalk.core.errors import Damaged
-from warmtalk.models import load
-from warmtalk.models.musetalk import MuseTalk
-from warmtalk.models.weights import present
+from warmtalk.models.checkpoints import load
+from warmtalk.models.checkpoints.weights import present
+from warmtalk.models.musetalk.networks import MuseTalk
 
 
 class Hub(BaseHTTPRequestHandler):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from services.session.live_bridge import bridge
+from services.session.live.bridge import bridge
 from warmtalk.core.types import cycle_row
 from warmtalk.media.i420 import I420, to_i420
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from services.session.live_director import Director, Shot
+from services.session.live.director import Director, Shot
 from tests.fakes import PATCH_BOX
 from warmtalk.core.types import FrameClock, Patch, Samples
 

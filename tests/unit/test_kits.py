@@ -11,10 +11,10 @@ from services.prep.order import BuildParams
 from warmtalk.config import Config, PrepConfig
 from warmtalk.core.errors import InvalidInput, NotReady
 from warmtalk.core.types import Box
-from warmtalk.models import kits
-from warmtalk.models.dwpose import MIRRORED, windows
-from warmtalk.models.kits import Kit
-from warmtalk.models.parsers import ParserOptions
+from warmtalk.models.checkpoints import kits
+from warmtalk.models.checkpoints.kits import Kit
+from warmtalk.models.faces.dwpose import MIRRORED, windows
+from warmtalk.models.faces.parsers import ParserOptions
 
 HERE = Kit("dwpose", ("json",), "", kits.DWPOSE.files)
 """DWPose on a machine that has its libraries."""

@@ -14,14 +14,14 @@ from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, Bundle, Faces, writ
 from warmtalk.core.errors import NotReady
 from warmtalk.core.mouth import LEAST, MOST, WIDTH, MouthShape, to_features
 from warmtalk.core.types import Box, Features, Image
-from warmtalk.models import mesh
-from warmtalk.models.face import FaceFinder
-from warmtalk.models.mesh import MeshAvatar, MeshRenderer, steady
-from warmtalk.models.mesh_donor import Teeth
-from warmtalk.models.mesh_habit import MOST_BY_LIPS, habit_of
-from warmtalk.models.mesh_lips import ACROSS, correct_lips
-from warmtalk.models.mesh_shape import cut_face, eye_distance, face_pixels, lip_gap, mouth_width, prepare_shape
-from warmtalk.models.mesh_warp import warp
+from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.mesh import renderer
+from warmtalk.models.mesh.donor import Teeth
+from warmtalk.models.mesh.habit import MOST_BY_LIPS, habit_of
+from warmtalk.models.mesh.lips import ACROSS, correct_lips
+from warmtalk.models.mesh.renderer import MeshAvatar, MeshRenderer, steady
+from warmtalk.models.mesh.shape import cut_face, eye_distance, face_pixels, lip_gap, mouth_width, prepare_shape
+from warmtalk.models.mesh.warp import warp
 
 RENDERER = MeshRenderer()
 OUTLINE = (234, 127, 132, 58, 172, 150, 152, 379, 397, 288, 361, 356, 454)
@@ -176,7 +176,7 @@ def trembling(patches: np.ndarray) -> float:
 
 
 def test_rows_kept_are_bounded(video: MeshAvatar, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mesh, "ROWS_KEPT", 3)
+    monkeypatch.setattr(renderer, "ROWS_KEPT", 3)
     video.rows.clear()
     RENDERER.render(video, range(14), to_features(*[MouthShape()] * 14))
     assert list(video.rows) == [11, 12, 13]
@@ -310,6 +310,6 @@ def test_a_habit_is_read_where_the_source_shows_it(talker: tuple[MeshAvatar, Mes
 
 
 def test_a_smile_is_let_go_while_it_speaks(avatar: MeshAvatar) -> None:
-    shapes = mesh.as_habit(to_features(MouthShape(0), MouthShape(0.06), MouthShape(0.2)), avatar.habit, 1.0)
+    shapes = renderer.as_habit(to_features(MouthShape(0), MouthShape(0.06), MouthShape(0.2)), avatar.habit, 1.0)
     assert shapes[0, WIDTH] == 0 > shapes[1, WIDTH] > shapes[2, WIDTH] == pytest.approx(-avatar.habit.narrows)
     assert avatar.habit.narrows > 0.05

@@ -15,8 +15,8 @@ from safetensors.numpy import save_file
 from warmtalk.core.errors import Damaged
 from warmtalk.core.mouth import LEAST, MOST, OPENING
 from warmtalk.core.types import SPEECH_RATE_HZ, FrameClock
-from warmtalk.models.hearing import FEATURES, RelativeSound
-from warmtalk.models.mouth_net import DILATIONS, TAPS, Network, NetworkStream, TrainedMouth, shape_of
+from warmtalk.models.mouth.hearing import FEATURES, RelativeSound
+from warmtalk.models.mouth.net import DILATIONS, TAPS, Network, NetworkStream, TrainedMouth, shape_of
 
 Floats = npt.NDArray[np.float32]
 RATES = [Fraction(15), Fraction(25), Fraction(30_000, 1001), Fraction(60)]

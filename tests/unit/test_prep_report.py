@@ -21,7 +21,7 @@ from services.prep.shift import Shift, choose_margin, choose_shift
 from services.prep.verdict import COVERED, LEFT_OUT, NO_FACE, PASSED, TURNED, USED, FrameReport, judge
 from warmtalk.core.bundle import Faces
 from warmtalk.core.types import Box, Image, Points
-from warmtalk.models.face import FaceFinder
+from warmtalk.models.faces.mesh import FaceFinder
 
 
 @pytest.fixture(scope="module")

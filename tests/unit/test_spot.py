@@ -18,7 +18,7 @@ from tests.footage import portrait
 from warmtalk.core.faces import IBUG_68, face_place, ibug68
 from warmtalk.core.ports import DetectedFace
 from warmtalk.core.types import Box, Image, Points
-from warmtalk.models.face import FaceFinder, FoundFace
+from warmtalk.models.faces.mesh import FaceFinder, FoundFace
 
 
 class Scripted:

@@ -10,7 +10,7 @@ import pytest
 from services.prep.motion import UNKNOWN, head_motion
 from services.prep.steady import Steadiness, steady, steady_places
 from tests.footage import portrait
-from warmtalk.models.face import FaceFinder
+from warmtalk.models.faces.mesh import FaceFinder
 
 RANDOM = np.random.default_rng(7)
 SHAPE = RANDOM.uniform(0, 1, (468, 2)).astype(np.float32)

@@ -11,7 +11,7 @@ from services.prep.spot import Sighting
 from services.prep.still import StillMotion
 from tests.footage import portrait
 from warmtalk.core.types import Image, Points
-from warmtalk.models.face import FaceFinder
+from warmtalk.models.faces.mesh import FaceFinder
 
 FRAMES = 100
 

@@ -17,8 +17,8 @@ from warmtalk.core.masks import mesh_mask, softened
 from warmtalk.core.pipeline import WarmAvatar
 from warmtalk.core.tone import Tone
 from warmtalk.core.types import FACE_SIZE, Box, Image, Mask, Place
-from warmtalk.models.face import FaceFinder
-from warmtalk.models.mesh import MeshRenderer
+from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.mesh.renderer import MeshRenderer
 
 MATCH, POISSON = Blending(colour_match=True), Blending("poisson")
 

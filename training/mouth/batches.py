@@ -12,9 +12,9 @@ from torch import Tensor
 
 from training.mouth.corpus import FPS, Clip, Floats, pressed
 from training.mouth.net import AHEAD_HOPS, SCALE
-from warmtalk.models.hearing import BANDS, HOP, SETTLE, WINDOW, Ear, RelativeSound
-from warmtalk.models.mouth_stream import LOOKAHEAD
-from warmtalk.models.voice_gate import VoiceGate
+from warmtalk.models.mouth.hearing import BANDS, HOP, SETTLE, WINDOW, Ear, RelativeSound
+from warmtalk.models.mouth.stream import LOOKAHEAD
+from warmtalk.models.mouth.voice_gate import VoiceGate
 
 ROUND_WIDTH = -0.12
 """Width at which lips count as fully rounded."""

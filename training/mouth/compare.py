@@ -35,9 +35,9 @@ from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Image
 from warmtalk.media.decode import Limits
 from warmtalk.media.encode import ClipWriter
 from warmtalk.media.sound import Resampler
-from warmtalk.models.mesh import MeshRenderer
-from warmtalk.models.mesh_shape import INNER_LOWER, INNER_UPPER, OUTER_LOWER, OUTER_UPPER, eye_distance
-from warmtalk.models.mouth_net import TrainedMouth
+from warmtalk.models.mesh.renderer import MeshRenderer
+from warmtalk.models.mesh.shape import INNER_LOWER, INNER_UPPER, OUTER_LOWER, OUTER_UPPER, eye_distance
+from warmtalk.models.mouth.net import TrainedMouth
 from warmtalk.store import AvatarStore
 
 CLOCK = FrameClock()

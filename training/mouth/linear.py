@@ -13,9 +13,9 @@ import numpy as np
 
 from warmtalk.core.mouth import LEAST, MOST
 from warmtalk.core.types import FrameClock, Samples
-from warmtalk.models.hearing import BANDS, FEATURES, HOP, WINDOW, Ear, Floats, Heard, RelativeSound
-from warmtalk.models.mouth_stream import LOOKAHEAD, MouthStream
-from warmtalk.models.voice_gate import VoiceGate
+from warmtalk.models.mouth.hearing import BANDS, FEATURES, HOP, WINDOW, Ear, Floats, Heard, RelativeSound
+from warmtalk.models.mouth.stream import LOOKAHEAD, MouthStream
+from warmtalk.models.mouth.voice_gate import VoiceGate
 
 _POOLED = 4
 """Rows averaged into one cell of the context: 40 ms."""

@@ -1,4 +1,4 @@
-"""The network: residual causal convolutions over loudness-free sound. Runs in numpy in models/mouth_net.py."""
+"""The network: residual causal convolutions over loudness-free sound. Runs in numpy in models/mouth/net.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from warmtalk.models.hearing import FEATURES, RelativeSound
+from warmtalk.models.mouth.hearing import FEATURES, RelativeSound
 
 DILATIONS = (1, 1, 2, 4, 4)
 """In steps of 20 ms."""

@@ -17,7 +17,7 @@ from training.mouth.linear import MouthFromSound
 from training.mouth.ridge import fit_clips, save
 from warmtalk.core.ports import SpeechEncoder
 from warmtalk.core.types import FrameClock
-from warmtalk.models.mouth_net import TrainedMouth
+from warmtalk.models.mouth.net import TrainedMouth
 
 TRACK_CLOCK = FrameClock(Fraction(100))
 """Tracks are made by the run-time encoders themselves, at 100 frames a second."""

@@ -36,7 +36,7 @@ async def _import(args: argparse.Namespace, config: Config) -> int:
 
 @needs_torch
 async def _export(args: argparse.Namespace, config: Config) -> int:
-    from warmtalk.models import reference_cache
+    from warmtalk.models.musetalk import reference_cache
 
     bundle = AvatarStore(config.avatars_dir).open(args.id)
     if args.folder.exists():

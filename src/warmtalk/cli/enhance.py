@@ -31,8 +31,8 @@ from warmtalk.media.ffmpeg import sniff_file
 from warmtalk.media.probe import frame_rate
 from warmtalk.media.segments import SegmentWriter
 from warmtalk.media.still import STILL_KINDS
-from warmtalk.models import extras
-from warmtalk.models.face import FaceFinder
+from warmtalk.models.checkpoints import extras
+from warmtalk.models.faces.mesh import FaceFinder
 
 _LONGEST_S = 4 * 3600.0
 _RECIPE = 1
@@ -80,7 +80,7 @@ async def _enhance(args: argparse.Namespace, config: Config) -> int:
             "Run: make venv-full, then .venv-full/bin/warmtalk with the same arguments",
         )
     weights = extras.find(config.models_dir, extras.GFPGAN)
-    from warmtalk.models.gfpgan import Gfpgan  # torch: seconds, and not in every environment
+    from warmtalk.models.faces.gfpgan import Gfpgan  # torch: seconds, and not in every environment
 
     frames, faces = await enhance(order, Gfpgan(weights, config.musetalk.device))
     print(f"{order.out}  ({frames} frames, a face in {faces} of them)")

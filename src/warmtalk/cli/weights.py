@@ -12,10 +12,10 @@ from pathlib import Path
 from warmtalk.cli.needs import needs_hub, needs_torch
 from warmtalk.config import Config
 from warmtalk.core.errors import Damaged, NotReady, WarmtalkError
-from warmtalk.models import extras
-from warmtalk.models.extras import EXTRAS, GROUPS, Extra
-from warmtalk.models.fetch import adopt, adopt_extra, fetch, fetch_extra, size
-from warmtalk.models.weights import UNETS, VAE, WHISPER, Found, Part, find, unet_part
+from warmtalk.models.checkpoints import extras
+from warmtalk.models.checkpoints.extras import EXTRAS, GROUPS, Extra
+from warmtalk.models.checkpoints.fetch import adopt, adopt_extra, fetch, fetch_extra, size
+from warmtalk.models.checkpoints.weights import UNETS, VAE, WHISPER, Found, Part, find, unet_part
 
 _MUSETALK = "musetalk"
 _WHAT = (_MUSETALK, *GROUPS, "all")
@@ -141,8 +141,8 @@ def _load(found: Found, models_dir: Path) -> None:
     """Every tensor is there and fits; the files are mapped, not read."""
     import torch
 
-    from warmtalk.models import load
-    from warmtalk.models.whisper import WhisperEncoder
+    from warmtalk.models.checkpoints import load
+    from warmtalk.models.musetalk.whisper import WhisperEncoder
 
     if found.part is VAE:
         load.vae(models_dir, None, encoder=False)
@@ -170,7 +170,7 @@ async def _import(args: argparse.Namespace, config: Config) -> int:
 
 @needs_torch
 async def _export_lean(args: argparse.Namespace, config: Config) -> int:
-    from warmtalk.models.lean import export
+    from warmtalk.models.musetalk.lean import export
 
     version = args.version or config.musetalk.version
     for path in await asyncio.to_thread(export, config.models_dir, args.out, version):

@@ -15,9 +15,9 @@ from warmtalk.core.types import Box, Features, Image, cycle_row
 from warmtalk.golden import steps
 from warmtalk.golden.table import Array, Table, Tolerances
 from warmtalk.golden.vectors import Vectors, version_of
-from warmtalk.models.latents import LatentEncoder, vae_input
-from warmtalk.models.load import VAE_SCALE
-from warmtalk.models.musetalk import MuseTalk
+from warmtalk.models.checkpoints.load import VAE_SCALE
+from warmtalk.models.musetalk.latents import LatentEncoder, vae_input
+from warmtalk.models.musetalk.networks import MuseTalk
 
 _MARGIN = 10
 """Pixels under the chin that the scripts add for v1.5."""

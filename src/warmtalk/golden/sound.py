@@ -11,8 +11,8 @@ from warmtalk.core.types import SPEECH_RATE_HZ, Features, Samples
 from warmtalk.golden.table import Table, Tolerances
 from warmtalk.golden.vectors import Vectors
 from warmtalk.media.sound import Resampler, SoundReader
-from warmtalk.models.musetalk import TOKENS, positions
-from warmtalk.models.speech_features import WhisperFeatures
+from warmtalk.models.musetalk.networks import TOKENS, positions
+from warmtalk.models.musetalk.speech_features import WhisperFeatures
 
 
 def read_sound(path: Path) -> Samples:

@@ -11,7 +11,7 @@ from warmtalk.core.masks import OFFLINE_BLUR, REALTIME_BLUR, assemble
 from warmtalk.core.types import Box, Image, Mask
 from warmtalk.golden.table import Array, Table
 from warmtalk.golden.vectors import Vectors, mode_of
-from warmtalk.models import parsing
+from warmtalk.models.faces import parsing
 
 _CHEEKS = {"v15": (90, 90), "v1": (80, 80)}
 

@@ -11,11 +11,11 @@ from warmtalk.core.types import Samples
 from warmtalk.golden import runs, sound, steps
 from warmtalk.golden.table import ON_CUDA, TOLERANCES, Row, Table, Tolerances
 from warmtalk.golden.vectors import Vectors, fps_of, version_of
-from warmtalk.models import load
-from warmtalk.models.latents import LatentEncoder
-from warmtalk.models.musetalk import MuseTalk, pick_device, pick_dtype
-from warmtalk.models.speech_features import WhisperFeatures
-from warmtalk.models.whisper import WhisperEncoder
+from warmtalk.models.checkpoints import load
+from warmtalk.models.musetalk.latents import LatentEncoder
+from warmtalk.models.musetalk.networks import MuseTalk, pick_device, pick_dtype
+from warmtalk.models.musetalk.speech_features import WhisperFeatures
+from warmtalk.models.musetalk.whisper import WhisperEncoder
 
 
 class _Installation:

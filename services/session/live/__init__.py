@@ -1,0 +1,1 @@
+"""Live conversations: one video without end (see stream.py)."""

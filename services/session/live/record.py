@@ -1,0 +1,146 @@
+"""Writes what a live stream shows of an utterance to its clip."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+
+from services.session.live.bridge import bridge
+from services.session.live.director import Shot
+from services.session.utterance import unbroken
+from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Samples
+from warmtalk.media.concat import ClipFile
+from warmtalk.media.encode import ClipWriter
+from warmtalk.media.i420 import I420
+
+T = TypeVar("T")
+
+_MOST_PICTURES = 16
+"""Finished pictures that wait for the clip's encoder; those behind them are drawn again when it is their turn."""
+_MOST_WAITING = 128
+"""Pictures that wait in all; then the stream waits too."""
+_NO_SOUND: Samples = np.zeros(0, np.float32)
+
+
+class Recorder:
+    """One utterance. For one event loop; the encoder is fed by a thread of its own. Ends with `finish` or `abort`."""
+
+    def __init__(
+        self, writer: ClipWriter, draw: Callable[[Shot], I420], clock: FrameClock, first_frame: int, most_idle_s: float
+    ) -> None:
+        """`draw` makes a shot's picture, in any thread; `clock` and `first_frame` are those of the conversation."""
+        self._writer = writer
+        self._draw = draw
+        self._clock = clock
+        self._first = first_frame
+        self._most_idle = round(most_idle_s * CLIP_RATE_HZ)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="record")
+        self._slots = asyncio.Semaphore(_MOST_WAITING)
+        self._works: set[asyncio.Future[Any]] = set()
+        self._error: BaseException | None = None
+        self._samples = 0
+        self._frames = 0
+        self._idle = 0
+        self._closed = False
+        self._shown: list[tuple[int, int, int]] = []
+        """(start within the stream, frames of the clip before it, source index) of each picture."""
+        self.lead_in = 0
+        """Frames before the speech."""
+
+    @property
+    def frames(self) -> int:
+        """Frames of the clip so far."""
+        return self._frames
+
+    def lead(self, after: int, before: int, frames: int) -> None:
+        """Idle pictures in front of the speech, as people pause: from source index `after`, where the last clip would
+        go on, to `before`, where the speech begins. Before the first `add`.
+        """
+        edges = [self._clock.samples_at(self._first + k, CLIP_RATE_HZ) for k in (0, frames)]
+        self._samples = edges[1] - edges[0]
+        self._frames = self.lead_in = frames
+        self._submit(self._write_lead, after, before, frames, self._samples)
+
+    async def add(self, shot: Shot, picture: I420, start: int) -> None:
+        """A frame as it was shown at `start`; idle ones in a row are kept up to the limit. Waits when the encoder is
+        far behind. Raises what it raises.
+        """
+        self._idle = 0 if shot.speech else self._idle + len(shot.sound)
+        if self._idle <= self._most_idle and not self._closed:
+            self._shown.append((start, self._frames, shot.index))
+            await self._add(shot, picture)
+
+    def frames_before(self, position: int) -> int:
+        """Frames of the clip that are shown before this place of the stream; those in front of the speech count."""
+        later = (frames for start, frames, _ in self._shown if start >= position)
+        return next(later, self._frames)
+
+    def following(self, frames: int) -> int:
+        """Source index after the last picture of the clip, cut to so many frames, more than those before the speech."""
+        return next(index for _, before, index in reversed(self._shown) if before < frames) + 1
+
+    async def finish(self, most_frames: int) -> ClipFile:
+        """The clip, cut to `most_frames`, at least 1. Raises what ClipWriter.finish raises."""
+        self._closed = True
+        await self._flush()
+        clip = await unbroken(self._on_worker(self._writer.finish, most_frames))
+        self._worker.shutdown(wait=False)
+        return clip
+
+    async def abort(self) -> None:
+        """Leaves nothing on disk. Idempotent; does nothing to a finished clip."""
+        self._closed = True
+        await asyncio.to_thread(self._writer.abort)
+        await asyncio.gather(*self._works, return_exceptions=True)
+        await asyncio.to_thread(self._writer.abort)
+        self._worker.shutdown(wait=False)
+
+    async def _add(self, shot: Shot, picture: I420) -> None:
+        if self._error is not None:
+            raise self._error
+        self._samples += len(shot.sound)
+        base = self._clock.samples_at(self._first, CLIP_RATE_HZ)
+        whole = round((base + self._samples) * self._clock.fps / CLIP_RATE_HZ) - self._first
+        times, self._frames = whole - self._frames, whole
+        await self._slots.acquire()
+        if self._closed:
+            self._slots.release()
+            return
+        work = self._submit(self._write, shot, picture if len(self._works) < _MOST_PICTURES else None, times)
+        work.add_done_callback(lambda _: self._slots.release())
+
+    def _submit(self, work: Callable[..., None], *args: Any) -> asyncio.Future[None]:
+        future = asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
+        self._works.add(future)
+        future.add_done_callback(self._written)
+        return future
+
+    def _write_lead(self, after: int, before: int, frames: int, samples: int) -> None:
+        for picture in bridge(lambda index: self._draw(Shot(index, _NO_SOUND)), after, before, frames):
+            self._writer.write_i420(picture)
+        self._writer.write_sound(np.zeros(samples, np.float32))
+
+    def _write(self, shot: Shot, picture: I420 | None, times: int) -> None:
+        """A slower stream's pictures are repeated: the clip has its conversation's rate."""
+        drawn = self._draw(shot) if picture is None else picture
+        for _ in range(times):
+            self._writer.write_i420(drawn)
+        self._writer.write_sound(shot.sound)
+
+    def _written(self, work: asyncio.Future[Any]) -> None:
+        self._works.discard(work)
+        if not work.cancelled():
+            self._error = self._error or work.exception()
+
+    async def _flush(self) -> None:
+        while self._works:
+            await asyncio.wait(set(self._works))
+        if self._error is not None:
+            raise self._error
+
+    async def _on_worker(self, work: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work, *args)

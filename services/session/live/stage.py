@@ -1,0 +1,48 @@
+"""Makes the pictures of a live stream and codes them. Worker threads only."""
+
+from __future__ import annotations
+
+from services.session.frames import Footage
+from services.session.live.director import Shot
+from warmtalk.core.types import Box, Patch, cycle_row
+from warmtalk.media.i420 import I420, lay
+from warmtalk.media.live import Fragment, LiveEncoder, LiveSettings
+
+
+class Stage:
+    """One stream. One thread at a time, but for `picture`."""
+
+    def __init__(self, footage: Footage, settings: LiveSettings) -> None:
+        self._footage = footage
+        width, height = footage.info.width, footage.info.height
+        self.encoder = LiveEncoder(width + width % 2, height + height % 2, settings)
+
+    def shoot(self, shot: Shot, flush: bool) -> tuple[I420, Fragment | None]:
+        """The picture, and the fragment that is full with it."""
+        picture = self.picture(shot)
+        return picture, self.encoder.write(picture, shot.sound, flush=flush)
+
+    def picture(self, shot: Shot) -> I420:
+        """Any thread. Not to be written into: an idle picture is the source itself."""
+        row = cycle_row(shot.index, len(self._footage))
+        source = self._footage.source(row)
+        if shot.patch is None or shot.patch.box.empty or not self._footage.usable(row):
+            return source
+        picture = source.copy()
+        lay(picture, self._place(row, shot.patch), shot.patch.pixels, shot.mix)
+        return picture
+
+    def close(self) -> None:
+        self.encoder.close()
+
+    def _place(self, row: int, patch: Patch) -> Box:
+        """Where a patch lies on this row: with the face, which moves from row to row."""
+        if row == patch.row:
+            return patch.box
+        now, then = self._footage.crop_box(row), self._footage.crop_box(patch.row)
+        right, down = (now.x1 + now.x2 - then.x1 - then.x2) // 2, (now.y1 + now.y2 - then.y1 - then.y2) // 2
+        box = patch.box
+        width, height = self._footage.info.width, self._footage.info.height
+        right = min(max(right, -box.x1), width - box.x2)
+        down = min(max(down, -box.y1), height - box.y2)
+        return Box(box.x1 + right, box.y1 + down, box.x2 + right, box.y2 + down)

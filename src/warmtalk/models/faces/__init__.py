@@ -1,0 +1,1 @@
+"""What looks at faces in the source: detectors, parsers, enhancement."""

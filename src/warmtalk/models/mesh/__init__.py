@@ -1,0 +1,1 @@
+"""The embedded renderer: a face mesh, warped, with a mouth that opens."""

@@ -1,0 +1,1 @@
+"""MuseTalk v1.5 and v1: speech features, networks, renderer. Needs torch."""
