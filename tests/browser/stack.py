@@ -36,14 +36,26 @@ SEEN = """(() => {
     };
     video.requestVideoFrameCallback(look);
     video.addEventListener('seeked', () => { window.begun = 1000 * video.currentTime; }, { once: true });
+    let place = 0, since = 0;
+    setInterval(() => {
+      const { buffered, currentTime, paused, seeking } = video, ranges = buffered.length;
+      if (ranges > 1) fault(`a hole at ${buffered.end(0)}`);
+      const ready = ranges && buffered.end(ranges - 1) - currentTime > 0.5;
+      if (currentTime !== place || paused || seeking || !ready) since = performance.now();
+      else if (performance.now() - since > 2000) fault(`stands at ${currentTime}, has ${buffered.end(0)}`);
+      place = currentTime;
+    }, 100);
   });
+  const fault = (what) => { sessionStorage['test.faults'] = (sessionStorage['test.faults'] || '') + what + '; '; };
   addEventListener('pagehide', () => {
     sessionStorage['test.seen'] = JSON.stringify([...before, seen]);
     sessionStorage['test.left'] = 1000 * document.querySelector('#live').currentTime;
   });
   window.loads = () => [...before, seen];
 })()"""
-"""Notes each picture that is shown, in ms of the stream, by load of the page, and where the first seek led."""
+"""Notes each picture that is shown, in ms of the stream, by load of the page, and where the first seek led; and as
+faults, holes in what came and a player that stands though it has what comes next.
+"""
 
 
 class Services:
@@ -96,6 +108,8 @@ class Line:
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.url = ""
+        self.down = False
+        """New connections are refused."""
 
     async def __aenter__(self) -> Line:
         self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
@@ -108,11 +122,14 @@ class Line:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def cut(self) -> None:
-        """Every connection, at once and without a word; new ones get through."""
+        """Every connection, at once and without a word; new ones get through unless it is down."""
         for writer in self._writers:
             writer.transport.abort()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.down:
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         assert task
         self._tasks.add(task)
@@ -211,5 +228,6 @@ async def tab(url: str, *args: str, script: str = SEEN, **context: Any) -> Async
         await one.page.add_init_script(script)
         await one.page.goto(url)
         yield one
+        assert await one.page.evaluate("sessionStorage['test.faults'] || ''") == ""
         assert one.complaints == []
         assert one.foreign == []

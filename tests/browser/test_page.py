@@ -22,17 +22,6 @@ NAMELESS = """[...document.querySelectorAll('button, a, input, textarea, video, 
     .map((e) => e.id || e.tagName)"""
 PLAIN = SEEN + "; delete window.MediaSource"
 FRAME_MS = 40
-NAMES = ("prep", "infer", "session", "gateway")
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    one = Services(tmp_path_factory.mktemp("stack"))
-    try:
-        one.start(*NAMES)
-        yield one
-    finally:
-        one.stop()
 
 
 async def test_a_bad_file_is_refused_and_a_photo_speaks(services: Services, portrait: Path, tmp_path: Path) -> None:
@@ -65,7 +54,7 @@ async def test_a_bad_file_is_refused_and_a_photo_speaks(services: Services, port
             assert sum(1 for _ in file.decode(video=0)) > 50
         await one.page.click("#reset")
         await one.page.click("#confirm button[value=yes]")
-        await one.until("document.querySelector('#log').children.length === 0")
+        await one.until("document.querySelector('#rows').children.length === 0")
         await one.live()
 
 

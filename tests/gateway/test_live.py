@@ -205,6 +205,22 @@ async def test_a_bad_message_is_answered_and_the_stream_goes_on(desk: Desk, mess
         await page.watch(len(page.media) + 2)
 
 
+async def test_text_and_sound_mixed_end_the_stream_and_the_next_connection_works(desk: Desk) -> None:
+    async with player(desk) as page:
+        await page.until("opened")
+        await page.send("text", text="Half a ")
+        await page.socket.send(bytes(3200))
+        error = await page.until("error")
+        assert error["reason"] == "INVALID_INPUT"
+        assert "mixes text and sound" in error["detail"]
+        with pytest.raises(ConnectionClosed):
+            await page.until("nothing")
+    async with player(desk) as page:
+        await page.send("text", text="Again.")
+        await page.send("end")
+        await page.until("finished")
+
+
 async def test_connections_that_are_refused(desk: Desk, tmp_path: Path) -> None:
     for session_id, reason in (("nobody", "NOT_FOUND"), ("S!", "INVALID_INPUT")):
         async with player(desk, session_id=session_id) as page:

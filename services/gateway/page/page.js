@@ -14,7 +14,7 @@ class Problem extends Error {
     this.hint = body.hint || "";
   }
 }
-const unreachable = () => new Problem({ reason: "UNREACHABLE", detail: "The server does not answer", hint: "Is it running? This page tries again by itself." });
+const unreachable = () => new Problem({ reason: "UNREACHABLE", detail: "The server does not answer", hint: "Is it running? This page tries again by itself" });
 
 const server = {
   token: "", key: "", config: {},
@@ -85,6 +85,7 @@ function show(name) {
 // ---- the live video ----------------------------------------------------------------------------------------------
 
 const SILENT_MS = 5000;  // a plain video that stands still for so long has lost its connection
+const LEAST_S = 0.2, MOST_S = 1;  // kept between the player and the end of what came, by how steadily it comes
 const Media = globalThis.MediaSource ?? globalThis.ManagedMediaSource;  // the second: iPhones
 
 class Player {  // fragments into a <video> by MediaSource, close to the live edge while nobody speaks; or a plain <video>
@@ -92,12 +93,13 @@ class Player {  // fragments into a <video> by MediaSource, close to the live ed
     this.video = video;
     this.reset(0);
     video.disableRemotePlayback = true;  // ManagedMediaSource wants it
-    video.addEventListener("playing", () => { this.blocked(""); state("Live", "on"); });
+    video.addEventListener("playing", () => { this.plays = true; this.blocked(""); if (!talk.recorded) state("Live", "on"); });
     video.addEventListener("loadedmetadata", () => this.metadata());
     video.addEventListener("seeking", () => { this.sought = true; this.pump(); });
     video.addEventListener("seeked", () => video.classList.remove("early"));
     for (const end of ["error", "ended"]) video.addEventListener(end, () => this.broke());
-    setInterval(() => this.follow(), 150);
+    video.addEventListener("waiting", () => this.stands());
+    setInterval(() => this.follow(), 100);
   }
   static can(mime) { return Boolean(Media?.isTypeSupported(mime)); }
 
@@ -105,8 +107,11 @@ class Player {  // fragments into a <video> by MediaSource, close to the live ed
     this.queue = [];
     this.source = this.buffer = null;
     this.have = 0;  // sequence of the last fragment that came
-    this.began = this.sought = this.headed = this.lost = this.speaking = false;
+    this.began = this.sought = this.headed = this.lost = this.speaking = this.plays = false;
     this.quietFrom = 0;
+    this.loudFrom = Infinity;
+    this.lows = [];
+    this.margin = LEAST_S;
     this.from = at;
     this.base = 0;
     this.video.classList.remove("early");
@@ -180,17 +185,22 @@ class Player {  // fragments into a <video> by MediaSource, close to the live ed
     if (!this.source || !ranges.length || !this.began || video.seeking) return;
     const now = video.currentTime, ahead = this.end - now;
     for (let i = 0; i < ranges.length; i++) if (ranges.start(i) > now + 0.05 && (i === 0 || ranges.end(i - 1) <= now + 0.1)) { this.jump(ranges.start(i)); return; }
-    const idle = !this.speaking && now > this.quietFrom;
-    if (idle && ahead > 1.5) this.jump(this.end - 0.25);
-    video.playbackRate = idle && ahead > 0.35 ? 1.1 : 1;
+    this.lows = [...this.lows.slice(-9), ahead];
+    const idle = this.speaking ? now < this.loudFrom - 0.1 : now > this.quietFrom, spare = Math.min(...this.lows) - this.margin;
+    if (idle && spare > 1.2) this.jump(this.end - this.margin);
+    video.playbackRate = idle && spare > 0.05 ? 1 + Math.min(1, 2 * spare) : 1;
     if (video.paused && !document.hidden && !this.refused) this.play();
   }
-  jump(to) { this.video.currentTime = to; }
+  jump(to) { this.lows = []; this.video.currentTime = to; }
+  stands() {  // nothing is left to play: keep more from now on
+    if (this.plays && this.source && !this.video.seeking) this.margin = Math.min(MOST_S, this.margin + 0.1);
+  }
   starts(at) {  // speech begins there: many idle pictures before it need not be seen, a few cost less than a seek
     this.speaking = true;
+    this.loudFrom = at;
     if (this.began && this.source && at - this.position > 0.6 && at < this.position + 5) this.jump(Math.max(this.position, Math.min(at - 0.02, this.end)));
   }
-  ends() { this.speaking = false; this.quietFrom = this.end; }
+  ends() { this.speaking = false; this.quietFrom = this.end; this.loudFrom = Infinity; }
 
   async play() {
     try {
@@ -214,7 +224,7 @@ class Player {  // fragments into a <video> by MediaSource, close to the live ed
 // ---- one conversation --------------------------------------------------------------------------------------------
 
 const talk = {
-  session: null, socket: null, stream: "", tries: 0, pending: "", said: [], recorded: false, timer: 0, atEnd: true, warned: false,
+  session: null, socket: null, stream: "", tries: 0, pending: "", said: [], recorded: false, timer: 0, atEnd: true, warned: false, thinking: false,
 
   async open(session) {
     this.session = session;
@@ -258,6 +268,7 @@ const talk = {
 
   lost() {
     const wait = this.tries ? Math.min(8, 0.2 * 2 ** this.tries) : 0;
+    this.thinking = false;
     this.busy(false);
     if (this.tries++) state("Not connected", "off");
     if (this.tries > 1 && !this.warned) {
@@ -278,8 +289,9 @@ const talk = {
         this.opened(event);
         break;
       case "accepted": this.busy(true); break;
+      case "answered": if (this.thinking) { this.thinking = false; this.busy(false); this.draw(); } break;  // with nothing
       case "started": calm(); this.busy(true); this.player.starts(event.stream_start_s); break;
-      case "answer": this.pending += event.text; this.busy(true); this.draw(); break;
+      case "answer": this.thinking = false; this.pending += event.text; this.busy(true); this.draw(); break;
       case "finished": this.player.ends(); this.busy(false); break;
       case "clip_ready": this.pending = ""; break;
       case "conversation_updated": this.refresh(); break;
@@ -300,6 +312,7 @@ const talk = {
   },
   failed(error) {
     this.pending = "";
+    this.thinking = false;
     this.busy(false);
     this.draw();
     if (error.reason === "INTERRUPTED") return;  // a reset or an ended stream: the page connects again
@@ -317,6 +330,8 @@ const talk = {
   },
   ask(text) {
     if (!this.send({ type: "ask", text })) return false;
+    this.thinking = true;
+    this.busy(true);
     this.note(text);
     this.toLive();
     return true;
@@ -330,7 +345,9 @@ const talk = {
     if ($("stop").disabled) return;
     this.send({ type: "interrupt", ...(this.player.began ? { position: this.player.position } : {}) });
     this.player.ends();
+    this.thinking = false;
     this.busy(false);
+    this.draw();
   },
   busy(yes) { $("stop").disabled = !yes; },
 
@@ -341,14 +358,15 @@ const talk = {
     } catch (error) { complain(error, "Try again", () => this.refresh()); }
   },
   draw() {
-    const { clips, number, url } = this.session.conversation, log = $("log"), rows = [];
+    const { clips, number, url } = this.session.conversation, log = $("log"), list = $("rows"), rows = [];
     const mine = this.said.filter((one) => one.number === number);
     const before = (n) => { while (mine.length && mine[0].after < n) rows.push(row(mine.shift().text, "me")); };
     clips.forEach((clip, n) => { before(n + 1); rows.push(row(clip.text || "(your voice)", "", clip)); });
     before(Infinity);
     if (this.pending) rows.push(row(this.pending, "soft"));
-    rows.forEach((one, n) => { if (log.children[n]?.outerHTML !== one.outerHTML) log.children[n] ? log.children[n].replaceWith(one) : log.append(one); });
-    while (log.children.length > rows.length) log.lastChild.remove();
+    else if (this.thinking) rows.push(row("…", "thinking"));
+    rows.forEach((one, n) => { if (list.children[n]?.outerHTML !== one.outerHTML) list.children[n] ? list.children[n].replaceWith(one) : list.append(one); });
+    while (list.children.length > rows.length) list.lastChild.remove();
     if (this.atEnd) log.scrollTop = log.scrollHeight;
     $("download").setAttribute("aria-disabled", String(!url));
     if (url) $("download").href = server.url(`${url}&download=true`); else $("download").removeAttribute("href");
@@ -360,6 +378,7 @@ const talk = {
     if (record.getAttribute("src") !== from) record.src = from;
     record.currentTime = at;
     record.hidden = $("back").hidden = false;
+    state("Recorded");
     $("live").muted = true;
     $("sound").hidden = true;
     record.play().catch(() => {});
@@ -369,6 +388,7 @@ const talk = {
     this.recorded = false;
     $("record").pause();
     $("record").hidden = $("back").hidden = true;
+    if (this.socket?.readyState === WebSocket.OPEN) state("Live", "on");
     this.player.loud();
   },
   async reset() {
