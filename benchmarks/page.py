@@ -9,7 +9,8 @@ that was just started, asked as soon as the page is live. In the turns after it 
 connection dropped, before and while the answer is spoken.
 
 A stall is 100 ms or more in which the player stands, from the first picture of a load on. Repeats are fragments that a
-load of the page got twice or that were not the same the second time, and pictures shown after later ones.
+load of the page got twice or that were not the same the second time, and pictures shown after later ones. The plain
+figures are of the same page without MediaSource, which plays live.mp4.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from warmtalk.cli.stack import Stack, own_place
 from warmtalk.config import load
 
 _SCRIPT = Path(__file__).with_name("page_watch.js").read_text("utf-8")
+_PLAIN = "; delete window.MediaSource"
+_PLAIN_TURNS = 3
 _ARGS = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
 _LIVE = "document.querySelector('#state')?.textContent === 'Live'"
 _SAID = "I like the rain in spring."
@@ -65,6 +68,12 @@ class Watched:
             )
             found.append((told - entered, shown - entered))
         return found
+
+    @property
+    def opened_ms(self) -> float:
+        """From the first opening of the page to its first picture."""
+        first: float = self.loads[0]["pictures"][0][0] - self.loads[0]["opened"]
+        return first
 
     @property
     def repeats(self) -> int:
@@ -101,16 +110,20 @@ async def measure(colds: int, turns: int, chromium: str) -> Rows:
                     if number == colds - 1:
                         await _turns(page, turns)
                     cold.append(Watched(await page.evaluate("loads()")))
-    return _rows(cold, turns)
+            async with Stack(config, environ=environ, logs=Path(folder)), _page(driver, chromium, url, _PLAIN) as page:
+                for number in range(_PLAIN_TURNS):
+                    await _turn(page, number + 1)
+                plain = Watched(await page.evaluate("loads()"))
+    return _rows(cold, turns) + _plain_rows(plain)
 
 
 @asynccontextmanager
-async def _page(driver: Playwright, chromium: str, url: str) -> AsyncIterator[Page]:
-    """A new browser with the page, which is live."""
+async def _page(driver: Playwright, chromium: str, url: str, script: str = "") -> AsyncIterator[Page]:
+    """A new browser with the page, which is live. The script runs before its own."""
     browser = await driver.chromium.launch(executable_path=chromium, args=_ARGS)
     try:
         page = await browser.new_page()
-        await page.add_init_script(_SCRIPT)
+        await page.add_init_script(_SCRIPT + script)
         await page.goto(url)
         await _until(page, _LIVE)
         yield page
@@ -131,7 +144,7 @@ async def _turn(page: Page, clips: int, trouble: str = "") -> None:
     if trouble:
         when, _, what = trouble.partition(" ")
         if when == "late":
-            await _until(page, "!document.querySelector('#stop').disabled")
+            await _until(page, "document.querySelector('#log .soft')")
             await asyncio.sleep(1.0)
         await (page.reload() if what == "reload" else page.evaluate("hangUp()"))
     await _until(page, f"document.querySelectorAll('#log button').length >= {clips}")
@@ -148,7 +161,7 @@ async def _until(page: Page, script: str) -> None:
 
 def _rows(cold: list[Watched], turns: int) -> Rows:
     last = cold[-1]
-    answers = last.answers()[1:]
+    answers = last.answers()[1:] or last.answers()
     shown = [ms for _, ms in answers]
     stalls = [ms for one in cold for _, ms in one.all("stalls")]
     return [
@@ -173,6 +186,11 @@ def _rows(cold: list[Watched], turns: int) -> Rows:
             statistics.median(ms for ms, _ in answers),
             "ms of it until the page hears that speech begins",
         ),
+        (
+            "open_to_picture_ms_cold",
+            max(one.opened_ms for one in cold),
+            "ms from opening the page to its first picture",
+        ),
         ("turns", turns, "turns after the first"),
         ("loads", len(last.loads), "times that the page was loaded in them"),
         ("stalls", len(stalls), "times that the player stood for 100 ms or more (target 0)"),
@@ -184,6 +202,17 @@ def _rows(cold: list[Watched], turns: int) -> Rows:
         ),
         ("repeats", sum(one.repeats for one in cold), "fragments or pictures that came again (target 0)"),
         ("lost", sum(one.lost for one in cold), "fragments that never came (target 0)"),
+    ]
+
+
+def _plain_rows(plain: Watched) -> Rows:
+    stalls = [ms for _, ms in plain.all("stalls")]
+    shown = statistics.median(ms for _, ms in plain.answers())
+    return [
+        ("plain_open_to_picture_ms", plain.opened_ms, "ms from opening the page to its first picture, live.mp4"),
+        ("plain_enter_to_picture_ms", shown, "ms from Enter to the first picture of the answer, live.mp4"),
+        ("plain_stalls", len(stalls), "times that it stood for 100 ms or more"),
+        ("plain_stall_ms", sum(stalls), "ms that it stood"),
     ]
 
 

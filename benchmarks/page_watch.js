@@ -4,6 +4,7 @@
   const at = (stamp = performance.now()) => performance.timeOrigin + stamp;
   const before = JSON.parse(sessionStorage["watch.loads"] || "[]");
   const watched = {
+    opened: at(0),
     entered: [],  // Enter was pressed in the text field
     started: [],  // [told, stream second at which the speech begins]
     pictures: [],  // [shown, its stream second]
@@ -44,9 +45,10 @@
   document.addEventListener("DOMContentLoaded", () => {
     const video = document.querySelector("#live");
     let plays = false, place = 0, since = 0;
+    const base = () => Number(new URL(video.currentSrc).searchParams.get("position"));  // of a plain player
     const look = (_, frame) => {
       video.requestVideoFrameCallback(look);
-      if (getComputedStyle(video).visibility === "visible") watched.pictures.push([at(frame.expectedDisplayTime), frame.mediaTime]);
+      if (getComputedStyle(video).visibility === "visible") watched.pictures.push([at(frame.expectedDisplayTime), base() + frame.mediaTime]);
     };
     video.requestVideoFrameCallback(look);
     video.addEventListener("playing", () => { plays = true; });

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 from starlette.websockets import WebSocketDisconnect
 
-from services.gateway.edit import starting_at
+from services.gateway.edit import filled, starting_at
 from services.gateway.hub import Hub
 from services.gateway.live import Live, Viewer
 from services.gateway.partner import no_answer, refusal
@@ -134,9 +134,13 @@ class LiveRoutes:
 
     async def _video(self, viewer: Viewer) -> AsyncIterator[bytes]:
         try:
-            yield starting_at(viewer.live.head, viewer.begin_s)
+            head = starting_at(viewer.live.head, viewer.begin_s)
+            yield head
+            sent = len(head)
             async for piece in viewer.pieces():
-                yield piece.data
+                data = filled(piece.data, sent)
+                yield data
+                sent += len(data)
         finally:
             self._hub.leave(viewer)
 
