@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CHROMIUM ?= /usr/bin/chromium
 MINUTES ?= 2
 
-.PHONY: help setup venv-streaming venv-full demo up test fuzz test-streaming test-full test-browser check check-envs check-containers format proto docs bench bench-gpu soak clean
+.PHONY: help setup venv-streaming venv-full demo up test fuzz test-streaming test-full test-browser check check-envs check-containers format proto docs bench bench-gpu bench-page soak clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -104,6 +104,11 @@ bench: $(STAMP)  ## Measure: a card and one JSON line
 
 bench-gpu: venv-streaming  ## Measure MuseTalk on this machine's GPU (or CPU, slowly), with random weights of full size
 	.venv-streaming/bin/python -m benchmarks.engine
+
+bench-page: $(STAMP)  ## Measure the talk page in a real Chromium: from Enter to the picture, 20 turns with lost connections
+	@test -x $(CHROMIUM) || { echo "There is no $(CHROMIUM). On Debian: apt-get install chromium; or CHROMIUM=PATH"; exit 1; }
+	$(PIP) install --quiet -e '.[browser]'
+	$(BIN)/python -m benchmarks.page --chromium $(CHROMIUM)
 
 soak: $(STAMP)  ## Live conversations: figures, then MINUTES=2 without a break; fails when sound drifts or memory grows
 	$(BIN)/python -m benchmarks.live --minutes $(MINUTES)

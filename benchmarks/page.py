@@ -91,7 +91,7 @@ class Watched:
     @property
     def lost(self) -> int:
         """Fragments that never came, though later ones did."""
-        numbers = {one[0] for one in self.all("fragments")}
+        numbers: set[int] = {one[0] for one in self.all("fragments")}
         return max(numbers) - len(numbers)
 
 
