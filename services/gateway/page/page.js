@@ -14,7 +14,7 @@ class Problem extends Error {
     this.hint = body.hint || "";
   }
 }
-const unreachable = () => new Problem({ reason: "UNREACHABLE", detail: "The server does not answer", hint: "Is it running? This page tries again by itself" });
+const unreachable = () => new Problem({ reason: "UNREACHABLE", detail: "The server does not answer", hint: "Check that it is running" });
 
 const server = {
   token: "", key: "", config: {},
@@ -296,13 +296,14 @@ const talk = {
       case "clip_ready": this.pending = ""; break;
       case "conversation_updated": this.refresh(); break;
       case "interrupted": this.pending = ""; this.draw(); break;
-      case "frame_rate_changed": $("badge").hidden = false; $("badge").textContent = `${Math.round(event.fps)} fps`; break;
+      case "frame_rate_changed": $("badge").hidden = false; $("badge").textContent = `${Math.round(event.fps)} fps: the server is busy`; break;
       case "error": this.failed(new Problem(event)); break;
     }
   },
   opened(event) {
     const { player } = this, same = event.stream === this.stream, at = event.begin_s;
     this.stream = store.stream = event.stream;
+    if (!same) $("badge").hidden = true;
     if (same && event.resumed) state("Live", "on");
     else if (Player.can(event.mime_type)) player.begin(event.mime_type, at);
     else if (same && player.plainly && !player.lost) state("Live", "on");
@@ -355,7 +356,13 @@ const talk = {
     try {
       this.session = await server.get(`/v1/sessions/${this.session.session_id}`);
       this.draw();
-    } catch (error) { complain(error, "Try again", () => this.refresh()); }
+    } catch (error) {
+      if (error.reason === "UNREACHABLE") {  // the socket finds out too, and asks again when it is back
+        if (this.socket?.readyState !== WebSocket.OPEN) return;
+        this.warned = true;
+      }
+      complain(error, "Try again", () => this.refresh());
+    }
   },
   draw() {
     const { clips, number, url } = this.session.conversation, log = $("log"), list = $("rows"), rows = [];
@@ -689,6 +696,7 @@ async function start() {
     if (only) await begin(only.avatar_id);
   } catch (error) {
     state("Not connected", "off");
+    if (error.reason === "UNREACHABLE") error.hint = "Is it running? This page tries again by itself";
     complain(error, "Try again", start);
     if (error.reason === "UNREACHABLE") setTimeout(() => { if (!$("notice").hidden && !talk.session) { calm(); start(); } }, 4000);
   }
