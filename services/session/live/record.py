@@ -11,10 +11,12 @@ import numpy as np
 
 from services.session.live.bridge import bridge
 from services.session.live.director import Shot
+from services.session.live.stage import Taken
 from services.session.utterance import unbroken
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Samples
 from warmtalk.media.concat import ClipFile
 from warmtalk.media.encode import ClipWriter
+from warmtalk.media.h264 import Coded
 from warmtalk.media.i420 import I420
 
 T = TypeVar("T")
@@ -30,13 +32,25 @@ class Recorder:
     """One utterance. For one event loop; the encoder is fed by a thread of its own. Ends with `finish` or `abort`."""
 
     def __init__(
-        self, writer: ClipWriter, draw: Callable[[Shot], I420], clock: FrameClock, first_frame: int, most_idle_s: float
+        self,
+        writer: ClipWriter,
+        draw: Callable[[Shot], I420],
+        clock: FrameClock,
+        first_frame: int,
+        most_idle_s: float,
+        *,
+        copies: bool,
     ) -> None:
-        """`draw` makes a shot's picture, in any thread; `clock` and `first_frame` are those of the conversation."""
+        """`draw` makes a shot's picture, in any thread; `clock` and `first_frame` are those of the conversation.
+        `copies`: the clip takes pictures as the stream has coded them.
+        """
         self._writer = writer
         self._draw = draw
         self._clock = clock
         self._first = first_frame
+        self._copies = copies
+        self._copied_to = -1
+        """Where in the stream the copied pictures end, while the last one of the clip is copied."""
         self._most_idle = round(most_idle_s * CLIP_RATE_HZ)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="record")
         self._slots = asyncio.Semaphore(_MOST_WAITING)
@@ -65,14 +79,15 @@ class Recorder:
         self._frames = self.lead_in = frames
         self._submit(self._write_lead, after, before, frames, self._samples)
 
-    async def add(self, shot: Shot, picture: I420, start: int) -> None:
-        """A frame as it was shown at `start`; idle ones in a row are kept up to the limit. Waits when the encoder is
-        far behind. Raises what it raises.
+    async def add(self, taken: Taken) -> None:
+        """A frame as it was shown; idle ones in a row are kept up to the limit. Waits when the encoder is far behind.
+        Raises what it raises.
         """
+        shot = taken.shot
         self._idle = 0 if shot.speech else self._idle + len(shot.sound)
         if self._idle <= self._most_idle and not self._closed:
-            self._shown.append((start, self._frames, shot.index))
-            await self._add(shot, picture)
+            self._shown.append((taken.start, self._frames, shot.index))
+            await self._add(taken)
 
     def frames_before(self, position: int) -> int:
         """Frames of the clip that are shown before this place of the stream; those in front of the speech count."""
@@ -99,9 +114,10 @@ class Recorder:
         await asyncio.to_thread(self._writer.abort)
         self._worker.shutdown(wait=False)
 
-    async def _add(self, shot: Shot, picture: I420) -> None:
+    async def _add(self, taken: Taken) -> None:
         if self._error is not None:
             raise self._error
+        shot = taken.shot
         self._samples += len(shot.sound)
         base = self._clock.samples_at(self._first, CLIP_RATE_HZ)
         whole = round((base + self._samples) * self._clock.fps / CLIP_RATE_HZ) - self._first
@@ -110,8 +126,18 @@ class Recorder:
         if self._closed:
             self._slots.release()
             return
-        work = self._submit(self._write, shot, picture if len(self._works) < _MOST_PICTURES else None, times)
+        if self._fits(taken) and times == 1:
+            self._copied_to = taken.start + len(shot.sound)
+            work = self._submit(self._copy, taken.coded, shot.sound)
+        else:
+            self._copied_to = -1
+            picture = taken.picture if len(self._works) < _MOST_PICTURES else None
+            work = self._submit(self._write, shot, picture, times)
         work.add_done_callback(lambda _: self._slots.release())
+
+    def _fits(self, taken: Taken) -> bool:
+        """Its coded form can follow what the clip has."""
+        return self._copies and (taken.coded.key or taken.start == self._copied_to)
 
     def _submit(self, work: Callable[..., None], *args: Any) -> asyncio.Future[None]:
         future = asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
@@ -123,6 +149,10 @@ class Recorder:
         for picture in bridge(lambda index: self._draw(Shot(index, _NO_SOUND)), after, before, frames):
             self._writer.write_i420(picture)
         self._writer.write_sound(np.zeros(samples, np.float32))
+
+    def _copy(self, picture: Coded, sound: Samples) -> None:
+        self._writer.write_coded(picture)
+        self._writer.write_sound(sound)
 
     def _write(self, shot: Shot, picture: I420 | None, times: int) -> None:
         """A slower stream's pictures are repeated: the clip has its conversation's rate."""
