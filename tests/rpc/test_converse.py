@@ -165,6 +165,33 @@ async def test_clip_is_what_was_shown(desk: Desk) -> None:
     assert whole.times == [pytest.approx(k / 25) for k in range(conversation.frames)]
 
 
+@pytest.mark.parametrize("before", [False, True], ids=["live first", "after a clip"])
+async def test_a_picture_is_coded_once(desk: Desk, tmp_path: Path, before: bool) -> None:
+    """A clip has the stream's own pictures, also in a conversation that was not begun live."""
+    if before:
+        await desk.say(text="Hello there.")
+    async with Client(desk) as client:
+        await client.until("fragment", 3)
+        await client.say(syllables(1.0))
+        await client.until("finished")
+        await asyncio.sleep(1.0)
+        await client.say(syllables(0.6))
+        await client.until("finished", 2)
+        shown = client.file(tmp_path / "live.mp4")
+    await desk.say(text="Good bye.")
+    conversation = await desk.conversation()
+    lead_in = round(0.6 * 25)
+    for clip, fewer in zip(conversation.clips[before:-1], (lead_in if before else 0, lead_in), strict=True):
+        kept = film(clip.uri).pictures[fewer:]
+        begin = next(k for k, one in enumerate(shown.pictures) if np.array_equal(one, kept[0]))
+        for one, other in zip(kept, shown.pictures[begin:], strict=False):
+            assert np.array_equal(one, other)
+    whole = film(conversation.uri)
+    assert len(whole.pictures) == conversation.frames == sum(clip.frames for clip in conversation.clips)
+    parts = [one for clip in conversation.clips for one in film(clip.uri).pictures]
+    assert all(np.array_equal(one, other) for one, other in zip(whole.pictures, parts, strict=True))
+
+
 async def test_the_head_goes_on_in_the_next_clip(desk: Desk) -> None:
     """Also where idle time was left out, and when the next clip is no live one."""
     async with Client(desk) as client:
