@@ -17,6 +17,8 @@ from tests.media import Film, read
 from tests.rpc.test_session import Desk, film, refused
 from tests.sounds import syllables
 from warmtalk.core.types import Samples
+from warmtalk.media.h264 import PictureCoder
+from warmtalk.media.i420 import I420
 from warmtalk.v1 import session_pb2 as pb
 
 Code = grpc.StatusCode
@@ -166,10 +168,15 @@ async def test_clip_is_what_was_shown(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["live first", "after a clip"])
-async def test_a_picture_is_coded_once(desk: Desk, tmp_path: Path, before: bool) -> None:
+async def test_a_picture_is_coded_once(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
     """A clip has the stream's own pictures, also in a conversation that was not begun live."""
     if before:
         await desk.say(text="Hello there.")
+    again: list[I420] = []
+    encode = PictureCoder.encode
+    monkeypatch.setattr(PictureCoder, "encode", lambda *args, **more: again.append(args[1]) or encode(*args, **more))
     async with Client(desk) as client:
         await client.until("fragment", 3)
         await client.say(syllables(1.0))
@@ -178,9 +185,10 @@ async def test_a_picture_is_coded_once(desk: Desk, tmp_path: Path, before: bool)
         await client.say(syllables(0.6))
         await client.until("finished", 2)
         shown = client.file(tmp_path / "live.mp4")
+    lead_in = round(0.6 * 25)
+    assert len(again) <= (before + 1) * lead_in, "the idle pictures in front of the speech, no others"
     await desk.say(text="Good bye.")
     conversation = await desk.conversation()
-    lead_in = round(0.6 * 25)
     for clip, fewer in zip(conversation.clips[before:-1], (lead_in if before else 0, lead_in), strict=True):
         kept = film(clip.uri).pictures[fewer:]
         begin = next(k for k, one in enumerate(shown.pictures) if np.array_equal(one, kept[0]))
