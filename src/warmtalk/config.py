@@ -86,7 +86,7 @@ class SessionConfig:
     max_clip_s: float = _key(900.0, "Longest sound of one Speak, in seconds.")
     max_queue: int = _key(8, "Speaks of one session that may wait.")
     cache_mb: int = _key(1024, "Memory for decoded source frames, in MiB.")
-    x264_preset: str = _key("veryfast", "x264 preset of clips: ultrafast to medium. A conversation is coded as its first clip.")
+    x264_preset: str = _key("veryfast", "x264 preset of clips; a conversation is coded as its first clip.")
     x264_crf: int = _key(18, "x264 quality of clips: 0 (lossless) to 51.")
     live_preset: str = _key("ultrafast", "x264 preset of live streams and what they record.")
     live_crf: int = _key(21, "x264 quality of live streams and what they record.")

@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from services.session.live.director import Shot
+from services.session.live.record import Recorder
+from services.session.live.stage import Stage
 from tests.media import Film, read
 from tests.rpc.test_session import Desk, film, refused
 from tests.sounds import syllables
@@ -266,6 +269,31 @@ async def test_interrupt_keeps_what_was_played(desk: Desk) -> None:
     assert clip.frames == 8
     kept = film(clip.uri)
     assert (len(kept.pictures), len(kept.pcm)) == (8, 8 * 1920)
+
+
+async def test_a_mouth_that_was_cut_closes_in_the_next_clip(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recording has the cut, and then the idle pictures before the next utterance: no snap between them."""
+    leads: list[Shot | None] = []
+    lead = Recorder.lead
+    monkeypatch.setattr(Recorder, "lead", lambda *args: leads.append(args[4]) or lead(*args))
+    drawn: list[Shot] = []
+    picture = Stage.picture
+    monkeypatch.setattr(Stage, "picture", lambda stage, shot: drawn.append(shot) or picture(stage, shot))
+    async with Client(desk) as client:
+        await client.say(syllables(5.0))
+        start = seconds((await client.until("started")).started.stream_start)
+        await asyncio.sleep(0.6)
+        await client.send(interrupt=pb.InterruptNow(position=lasting(start + 0.4)))
+        await client.until("finished")
+        await asyncio.sleep(1.0)
+        await client.say(syllables(0.5))
+        await client.until("finished", 2)
+    cut = leads[0]
+    assert cut is not None
+    following = desk.fake.configs[0].start_index + 10
+    assert cut.index == following - 1, "the last picture that was kept"
+    shut = {shot.index: shot.mix for shot in drawn if shot.patch is cut.patch and shot.mix not in (0.0, 1.0)}
+    assert shut == {following: pytest.approx(2 / 3), following + 1: pytest.approx(1 / 3)}
 
 
 async def test_interrupt_of_what_was_not_heard_yet(desk: Desk) -> None:

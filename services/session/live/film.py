@@ -70,6 +70,8 @@ class Film:
         self._delay_s = 0.1
         """How long infer takes to the first picture, as far as was seen."""
         self._idle_frames = 0
+        self._cut: Shot | None = None
+        """What the last clip ends with."""
         self._speech = False
         self._said_all = False
 
@@ -169,7 +171,11 @@ class Film:
     def lead_in(self, recorder: Recorder, index: int) -> None:
         if self._folder.record.conversation.clips:
             frames = min(self._idle_frames, round(self._options.most_idle_s * self._folder.clock.fps))
-            recorder.lead(self._folder.record.conversation.next_index, index, frames)
+            recorder.lead(self._folder.record.conversation.next_index, index, frames, self._cut)
+        self._cut = None
+
+    def ended(self, cut: Shot | None) -> None:
+        self._cut = cut
 
     def emit(self, body: Body) -> None:
         recorder = self.utterance.recorder if self.utterance else None

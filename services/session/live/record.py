@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from services.session.live.bridge import bridge
-from services.session.live.director import Shot
+from services.session.live.director import SHUT, Shot
 from services.session.live.stage import Taken
 from services.session.utterance import unbroken
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Samples
@@ -25,6 +27,8 @@ _MOST_PICTURES = 16
 """Finished pictures that wait for the clip's encoder; those behind them are drawn again when it is their turn."""
 _MOST_WAITING = 128
 """Pictures that wait in all; then the stream waits too."""
+_MOST_CUT = 128
+"""Last pictures whose mouth is remembered: a player is not further behind than that when it interrupts."""
 _NO_SOUND: Samples = np.zeros(0, np.float32)
 
 
@@ -62,6 +66,8 @@ class Recorder:
         self._closed = False
         self._shown: list[tuple[int, int, int]] = []
         """(start within the stream, frames of the clip before it, source index) of each picture."""
+        self._mouths: deque[tuple[int, Shot]] = deque(maxlen=_MOST_CUT)
+        """(frames of the clip before it, what it shows) of the last pictures."""
         self.lead_in = 0
         """Frames before the speech."""
 
@@ -70,14 +76,17 @@ class Recorder:
         """Frames of the clip so far."""
         return self._frames
 
-    def lead(self, after: int, before: int, frames: int) -> None:
+    def lead(self, after: int, before: int, frames: int, cut: Shot | None = None) -> None:
         """Idle pictures in front of the speech, as people pause: from source index `after`, where the last clip would
-        go on, to `before`, where the speech begins. Before the first `add`.
+        go on, to `before`, where the speech begins. `cut` is what that clip ends with: its mouth closes in the first
+        of them. Before the first `add`.
         """
         edges = [self._clock.samples_at(self._first + k, CLIP_RATE_HZ) for k in (0, frames)]
         self._samples = edges[1] - edges[0]
         self._frames = self.lead_in = frames
-        self._submit(self._write_lead, after, before, frames, self._samples)
+        shut = [] if cut is None else [replace(cut, mix=cut.mix * share, sound=_NO_SOUND) for share in SHUT]
+        closing = {after + k: replace(shot, index=after + k) for k, shot in enumerate(shut)}
+        self._submit(self._write_lead, after, before, frames, self._samples, closing)
 
     async def add(self, taken: Taken) -> None:
         """A frame as it was shown; idle ones in a row are kept up to the limit. Waits when the encoder is far behind.
@@ -87,6 +96,7 @@ class Recorder:
         self._idle = 0 if shot.speech else self._idle + len(shot.sound)
         if self._idle <= self._most_idle and not self._closed:
             self._shown.append((taken.start, self._frames, shot.index))
+            self._mouths.append((self._frames, shot))
             await self._add(taken)
 
     def frames_before(self, position: int) -> int:
@@ -97,6 +107,11 @@ class Recorder:
     def following(self, frames: int) -> int:
         """Source index after the last picture of the clip, cut to so many frames, more than those before the speech."""
         return next(index for _, before, index in reversed(self._shown) if before < frames) + 1
+
+    def last(self, frames: int) -> Shot | None:
+        """What the clip shows at its end, cut to so many frames, if it speaks there and that is not long ago."""
+        shot = next((shot for before, shot in reversed(self._mouths) if before < frames), None)
+        return shot if shot is not None and shot.patch is not None else None
 
     async def finish(self, most_frames: int) -> ClipFile:
         """The clip, cut to `most_frames`, at least 1. Raises what ClipWriter.finish raises."""
@@ -145,8 +160,11 @@ class Recorder:
         future.add_done_callback(self._written)
         return future
 
-    def _write_lead(self, after: int, before: int, frames: int, samples: int) -> None:
-        for picture in bridge(lambda index: self._draw(Shot(index, _NO_SOUND)), after, before, frames):
+    def _write_lead(self, after: int, before: int, frames: int, samples: int, closing: dict[int, Shot]) -> None:
+        def draw(index: int) -> I420:
+            return self._draw(closing.get(index) or Shot(index, _NO_SOUND))
+
+        for picture in bridge(draw, after, before, frames):
             self._writer.write_i420(picture)
         self._writer.write_sound(np.zeros(samples, np.float32))
 
