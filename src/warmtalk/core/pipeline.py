@@ -116,7 +116,7 @@ class WarmAvatar:
         return [FaceJob(self._prepared, row, one) for row, one in zip(plan.faced, plan.features, strict=True)]
 
     def paste(self, plan: Plan, faces: list[Image], sharpening: Sharpening) -> list[Patch]:
-        """Faces of plan.faced, in that order. May run in another thread than the rest; plans of an utterance in order."""
+        """Faces of plan.faced, in that order. May run in another thread than the rest; plans in order."""
         drawn = dict(zip(plan.places, faces, strict=True))
         return [
             Patch(plan.first_frame + place, row, *self._pasted(row, drawn.get(place), sharpening))
