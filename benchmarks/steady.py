@@ -50,6 +50,7 @@ class Film:
     """Frames made as they are asked for."""
 
     expected = _FRAMES
+    remarks: tuple[str, ...] = ()
 
     def __init__(self, photo: Image, moves: Array) -> None:
         """`moves` is [n, 2, 3]: the photo to each frame."""
@@ -89,8 +90,9 @@ def moving() -> Array:
 
 def measure() -> list[tuple[str, float, str]]:
     with tempfile.TemporaryDirectory() as folder:
-        photo = cv2.imread(str(material.photo(Path(folder))))
-        photo = np.asarray(cv2.resize(photo, SIZE, interpolation=cv2.INTER_AREA), np.uint8)
+        whole = cv2.imread(str(material.photo(Path(folder))))
+        assert whole is not None
+        photo = np.asarray(cv2.resize(whole, SIZE, interpolation=cv2.INTER_AREA), np.uint8)
         rest = _watched(Film(photo, at_rest()), Path(folder) / "rest")
         move = _watched(Film(photo, moving()), Path(folder) / "move")
         near = _watched(Film(_nearer(photo), at_rest()), Path(folder) / "near")
@@ -187,10 +189,10 @@ def _shift(first: Image, now: Image, where: npt.NDArray[np.float32]) -> Sequence
     x, y = np.rint(where).astype(int).tolist()
     around = np.s_[y - 24 : y + 24, x - 40 : x + 40]
     here, there = (cv2.cvtColor(one[around], cv2.COLOR_BGR2GRAY) for one in (first, now))
-    matrix = np.eye(2, 3, dtype=np.float32)
+    start = np.eye(2, 3, dtype=np.float32)
     criteria = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 50, 1e-5)
-    _, matrix = cv2.findTransformECC(here, there, matrix, cv2.MOTION_TRANSLATION, criteria, None, 3)
-    return [float(v) for v in matrix[:, 2]]
+    _, matrix = cv2.findTransformECC(here, there, start, cv2.MOTION_TRANSLATION, criteria, np.ones_like(here), 3)
+    return [float(v) for v in np.asarray(matrix)[:, 2]]
 
 
 def slow(values: Array) -> Array:
