@@ -90,12 +90,13 @@ def follow(clip: Path, model: Model, config: Config, work: Path, out: Path | Non
     sound = sound[: frames * SPEECH_RATE_HZ // FPS]
     still = _still(source, store.path("still"))
     drawn = list(_drawn(still, model, sound))
-    seen = _seen(drawn)
-    both = [i for i in range(frames) if source.usable(i) and seen[i] is not None]
+    seen = enumerate(_seen(drawn[:frames]))
+    tracked = {i: points for i, points in seen if points is not None and source.usable(i)}
+    both = list(tracked)
     if out:
         _side_by_side([source.frame(i) for i in range(frames)], drawn, sound, out / f"{clip.stem}.mp4")
     real = np.stack([source.landmarks(i) for i in both])
-    ours = np.stack([seen[i] for i in both])  # type: ignore[arg-type]  # `both` leaves out None
+    ours = np.stack(list(tracked.values()))
     shut = alignment.closures(clip, frames, FPS)
     return Track(clip.stem, real, ours, _loud(sound, frames)[both], shut[both])
 
