@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -85,12 +86,13 @@ def follow(clip: Path, model: Model, config: Config, work: Path, out: Path | Non
     sound = sound[: frames * SPEECH_RATE_HZ // FPS]
     still = still_of(source, source.path.with_name("still"))
     ours_drawn = list(drawn(still, model, sound))
-    seen = _seen(ours_drawn)
-    both = [i for i in range(frames) if source.usable(i) and seen[i] is not None]
+    seen = enumerate(_seen(ours_drawn[:frames]))
+    tracked = {i: points for i, points in seen if points is not None and source.usable(i)}
+    both = list(tracked)
     if out:
         _side_by_side([source.frame(i) for i in range(frames)], ours_drawn, sound, out / f"{clip.stem}.mp4")
     real = np.stack([source.landmarks(i) for i in both])
-    ours = np.stack([seen[i] for i in both])  # type: ignore[arg-type]  # `both` leaves out None
+    ours = np.stack(list(tracked.values()))
     shut = alignment.closures(clip, frames, FPS)
     return Track(clip.stem, real, ours, _loud(sound, frames)[both], shut[both])
 
@@ -148,7 +150,7 @@ def still_of(source: Bundle, path: Path) -> Bundle:
     if (source.path / "latents.safetensors").exists():
         latents = read_latents(source.path)
         write_latents(path, Latents(latents.values[one], latents.vae, latents.version))
-    alone = {"frames": 1, "usable_frames": 1, "first_frame": 0, "stored_frames": 1}
+    alone: dict[str, Any] = {"frames": 1, "usable_frames": 1, "first_frame": 0, "stored_frames": 1}
     write_info(path, replace(read_info(source.path), avatar_id="still", **alone))
     return Bundle(path)
 

@@ -69,7 +69,7 @@ class Client:
 
     async def until(self, kind: str, count: int = 1) -> pb.SpeakResponse:
         """The count-th event of this kind."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):  # finds a hang; the clip waits for whoever else wants the processor
             while len(found := self.of(kind)) < count:
                 assert self._reader is not None
                 if self._reader.done():
