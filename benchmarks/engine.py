@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ class Bench:
 
     def peak_gb(self) -> float:
         if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device) / 1e9
+            return float(torch.cuda.max_memory_allocated(self.device)) / 1e9
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
@@ -155,7 +156,7 @@ def most_streams(bench: Bench, best_fps: float, seconds: float, max_batch: int) 
 
 def measured(bench: Bench, batches: list[int], runs: int, seconds: float) -> dict[str, Any]:
     stages = bench.stages(runs)
-    rates = {size: size / bench.seconds(lambda size=size: bench.draw(size), runs) for size in batches}
+    rates = {size: size / bench.seconds(partial(bench.draw, size), runs) for size in batches}
     ceilings = bench.ceilings()
     ideal = {size: size / bench.cost(size).seconds(ceilings) for size in batches}
     best = max(rates, key=lambda size: rates[size])

@@ -32,7 +32,9 @@ def photo(folder: Path) -> Path:
 
 def film(path: Path, seconds: int, width: int, height: int) -> Path:
     """The photo as a film of 25 frames a second: the head sways and nods, and the camera has some noise."""
-    whole = cv2.resize(cv2.imread(str(photo(path.parent))), (width, height), interpolation=cv2.INTER_AREA)
+    picture = cv2.imread(str(photo(path.parent)))
+    assert picture is not None
+    whole = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     noise = np.random.default_rng(0).normal(0, 2, (8, height, width, 3)).astype(np.int8)
     size = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{width}x{height}", "-r", "25", "-i", "pipe:0"]
     coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", str(path)]

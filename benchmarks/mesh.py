@@ -50,7 +50,7 @@ def _measure(folder: Path) -> list[tuple[str, float, str]]:
 
 
 def _mouth_ms() -> float:
-    sound = np.frombuffer(material.speech(2.0)[44:], "<i2").astype(np.float32) / 32768
+    sound = np.frombuffer(material.speech(2.0)[44:], "<i2").astype(np.float32) / np.float32(32768)
     encoder = TrainedMouth()
 
     def hear() -> None:

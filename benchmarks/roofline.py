@@ -46,7 +46,7 @@ def cost_of(work: Callable[[], object]) -> Cost:
     return Cost(tuple(ledger.ops))
 
 
-class _Ledger(TorchDispatchMode):
+class _Ledger(TorchDispatchMode):  # type: ignore[misc]  # torch is Any to the type checker
     def __init__(self) -> None:
         super().__init__()
         self.ops: list[tuple[int, int]] = []

@@ -29,13 +29,13 @@ class Watched:
 
 
 def watch(data: bytes) -> Watched:
-    with av.open(io.BytesIO(data)) as file:
+    with av.open(io.BytesIO(data), "r") as file:
         frames = list(file.decode(video=0))
-    with av.open(io.BytesIO(data)) as file:
+    with av.open(io.BytesIO(data), "r") as file:
         sound = [np.zeros(0, np.float32), *(block.to_ndarray()[0] for block in file.decode(audio=0))]
     return Watched(
-        [frame.to_ndarray(format="bgr24") for frame in frames],
-        [float(frame.pts * frame.time_base) for frame in frames],
+        [np.asarray(frame.to_ndarray(format="bgr24"), np.uint8) for frame in frames],
+        [frame.time or 0.0 for frame in frames],
         np.concatenate(sound),
     )
 
@@ -54,7 +54,7 @@ def seam_ratio(watched: Watched, edges: list[float]) -> float:
     near = np.zeros(len(difference), bool)
     for place in places:
         near[max(0, place - _AROUND) : place + _AROUND] = True
-    return float(difference[near].max() / difference[~near].max())
+    return float(difference[near].max()) / float(difference[~near].max())
 
 
 def silence_ratio(watched: Watched, spans: list[tuple[float, float, bool]]) -> float:
@@ -66,7 +66,7 @@ def silence_ratio(watched: Watched, spans: list[tuple[float, float, bool]]) -> f
             if begin <= time < end and (found := finder.find(picture)):
                 gaps[voiced].append(float(lip_gap(found[0].landmarks[None])[0]))
     rest = float(np.percentile(gaps[False], 5))
-    return float((np.mean(gaps[False]) - rest) / max(1e-6, np.mean(gaps[True]) - rest))
+    return float((np.mean(gaps[False]) - rest) / max(1e-6, float(np.mean(gaps[True])) - rest))
 
 
 def offset_ms(watched: Watched, said: npt.NDArray[np.float32], start_s: float) -> float:

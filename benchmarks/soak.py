@@ -132,12 +132,12 @@ def _offset_ms(data: bytes, said: Sound, start_s: float) -> float:
 
     Only the first: where infer is late, picture and sound stand still together, which is no offset.
     """
-    with av.open(io.BytesIO(data)) as file:
+    with av.open(io.BytesIO(data), "r") as file:
         pictures = [float(packet.pts * packet.time_base) for packet in file.demux(video=0) if packet.pts is not None]
     shown = min(pictures, key=lambda time: abs(time - start_s))
-    with av.open(io.BytesIO(data)) as file:
+    with av.open(io.BytesIO(data), "r") as file:
         blocks = list(file.decode(audio=0))
-    begin = float(blocks[0].pts * blocks[0].time_base)
+    begin = blocks[0].time or 0.0
     place = max(0, round((shown - begin - 0.2) * 48_000))
     heard = np.concatenate([block.to_ndarray()[0] for block in blocks])[place : place + 24_000]
     return (seams.lag_s(heard, said[:_FRAME]) + begin + place / 48_000 - shown) * 1000

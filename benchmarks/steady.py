@@ -27,7 +27,8 @@ from warmtalk.core.blend import BlendRegion
 from warmtalk.core.bundle import Faces
 from warmtalk.core.faces import crop_face
 from warmtalk.core.masks import mesh_mask
-from warmtalk.core.types import Box, Image, Place
+from warmtalk.core.sharpen import Sharpening
+from warmtalk.core.types import FACE_SIZE, Box, Image, Place
 from warmtalk.models.faces.mesh import FaceFinder
 
 Array = npt.NDArray[np.float64]
@@ -38,6 +39,8 @@ _NOISE = 4.0
 """Levels of grey, standard deviation: a webcam indoors."""
 _SLOW_FRAMES = 2.0
 """Sigma. What is faster is tremble: above about 2 Hz."""
+_GRAIN = 3.0
+"""The same, of a face that is drawn anew."""
 _STEPS = ((8, 40, 0), (30, -60, 12), (52, 30, -24), (70, 0, 20), (76, 0, -20), (82, 0, 20))
 """Of the moving head: first frame, pixels to the right and down within the next eight."""
 MOUTH = (13, 14)
@@ -47,6 +50,7 @@ class Film:
     """Frames made as they are asked for."""
 
     expected = _FRAMES
+    remarks: tuple[str, ...] = ()
 
     def __init__(self, photo: Image, moves: Array) -> None:
         """`moves` is [n, 2, 3]: the photo to each frame."""
@@ -86,14 +90,17 @@ def moving() -> Array:
 
 def measure() -> list[tuple[str, float, str]]:
     with tempfile.TemporaryDirectory() as folder:
-        photo = cv2.imread(str(material.photo(Path(folder))))
-        photo = np.asarray(cv2.resize(photo, SIZE, interpolation=cv2.INTER_AREA), np.uint8)
+        whole = cv2.imread(str(material.photo(Path(folder))))
+        assert whole is not None
+        photo = np.asarray(cv2.resize(whole, SIZE, interpolation=cv2.INTER_AREA), np.uint8)
         rest = _watched(Film(photo, at_rest()), Path(folder) / "rest")
         move = _watched(Film(photo, moving()), Path(folder) / "move")
+        near = _watched(Film(_nearer(photo), at_rest()), Path(folder) / "near")
     unfiltered, default = Steadiness("reference"), Steadiness()
     trembles = {how.filter: tremble(mouths(*rest, how)[1]) for how in (unfiltered, default)}
     frames, shifts = mouths(*move, default)
     late, far = lag(shifts, move[0].moves[frames])
+    (jitter, flicker), (sharp_jitter, sharp_flicker) = (drawn_anew(*near, default, sharp) for sharp in (False, True))
     return [
         (
             "jitter_ratio",
@@ -103,7 +110,16 @@ def measure() -> list[tuple[str, float, str]]:
         ("jitter_px", trembles["tracked"], f"pixels of a face 200 wide; unfiltered {trembles['reference']:.3f}"),
         ("lag_px", late, "pixels that a jerking head is ahead of its mouth (at most 0.5)"),
         ("off_px", far, "pixels between head and mouth on the way, 95 of 100 frames below"),
+        ("sharp_flicker_ratio", sharp_flicker / flicker, "levels a frame of a close-up sharpened, not so 1 (target 1)"),
+        ("sharp_jitter_ratio", sharp_jitter / jitter, "its place, the same; known to 5 of 100"),
     ]
+
+
+def _nearer(photo: Image) -> Image:
+    """A close-up: the face is larger than the square that renderers draw."""
+    height, width = photo.shape[:2]
+    half = photo[: height * 2 // 3, width // 6 : width * 5 // 6]
+    return np.asarray(cv2.resize(half, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def _watched(film: Film, work: Path) -> tuple[Film, Scan]:
@@ -123,6 +139,26 @@ def mouths(film: Film, found: Scan, how: Steadiness) -> tuple[range, Array]:
     frames = range(first, first + len(faces.usable))
     pasted = [_head(film, first, i, paste(film.clean(i), faces, i - first, face)) for i in frames]
     return frames, np.array([_shift(pasted[0], one, where) for one in pasted])
+
+
+def drawn_anew(film: Film, found: Scan, how: Steadiness, sharp: bool) -> tuple[float, float]:
+    """(tremble in pixels, change in levels a frame) of the mouth of a head at rest, whose face has grain of its own in
+    each frame, as that of a renderer that draws it anew."""
+    found_rows = rows(found, Wanted(_RATE, bbox_shift=0, extra_margin=10, choice=Choice()), "the photograph", how)
+    faces, first = found_rows.faces, found_rows.first
+    face, sharpening, random = crop_face(film.clean(first), place(faces, 0)), Sharpening(), np.random.default_rng(6)
+    pasted = []
+    for row in range(len(faces.usable)):
+        drawn = np.clip(face + random.normal(0, _GRAIN, face.shape), 0, 255).astype(np.uint8)
+        if sharp:
+            box = place(faces, row)
+            drawn = sharpening(drawn, max(box.width, box.height) / FACE_SIZE)
+        pasted.append(paste(film.clean(first + row), faces, row, drawn))
+    where = faces.landmarks[0, MOUTH].mean(0)
+    x, y = np.rint(where).astype(int).tolist()
+    mouth = np.stack([one[y - 24 : y + 24, x - 40 : x + 40] for one in pasted]).astype(np.float32)
+    change = float(np.abs(np.diff(mouth, axis=0)).mean())
+    return tremble(np.array([_shift(pasted[0], one, where) for one in pasted])), change
 
 
 def place(faces: Faces, row: int) -> Box | Place:
@@ -153,10 +189,10 @@ def _shift(first: Image, now: Image, where: npt.NDArray[np.float32]) -> Sequence
     x, y = np.rint(where).astype(int).tolist()
     around = np.s_[y - 24 : y + 24, x - 40 : x + 40]
     here, there = (cv2.cvtColor(one[around], cv2.COLOR_BGR2GRAY) for one in (first, now))
-    matrix = np.eye(2, 3, dtype=np.float32)
+    start = np.eye(2, 3, dtype=np.float32)
     criteria = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 50, 1e-5)
-    _, matrix = cv2.findTransformECC(here, there, matrix, cv2.MOTION_TRANSLATION, criteria, None, 3)
-    return [float(v) for v in matrix[:, 2]]
+    _, matrix = cv2.findTransformECC(here, there, start, cv2.MOTION_TRANSLATION, criteria, np.ones_like(here), 3)
+    return [float(v) for v in np.asarray(matrix)[:, 2]]
 
 
 def slow(values: Array) -> Array:

@@ -297,7 +297,7 @@ class Engine:
 
     def _paste(self, stream: RenderStream, plan: Plan, faces: Faces) -> None:
         try:
-            stream.deliver(stream.avatar.paste(plan, faces))
+            stream.deliver(stream.avatar.paste(plan, faces, stream.sharpening))
         except Exception as error:  # noqa: BLE001 - belongs to this utterance alone; the engine goes on
             self._fail(stream, error)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from warmtalk.core.errors import WarmtalkError
 from warmtalk.core.pipeline import WarmAvatar
+from warmtalk.core.sharpen import Sharpening
 from warmtalk.core.stream import Utterance
 from warmtalk.core.types import SPEECH_RATE_HZ, FrameClock, Patch, Samples
 
@@ -39,6 +40,8 @@ class RenderStream:
         self.avatar = avatar
         self.renderer = renderer
         self.utterance = utterance
+        self.sharpening = Sharpening()
+        """For the thread that blends alone."""
         self._engine = engine
         self._loop = asyncio.get_running_loop()
         self._out: deque[list[Patch] | WarmtalkError | Exception | None] = deque()

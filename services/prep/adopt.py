@@ -26,6 +26,8 @@ from warmtalk.core.bundle import (
     write_mask,
 )
 from warmtalk.core.errors import AlreadyExists, BadMedia
+from warmtalk.core.types import Mask
+from warmtalk.media.pictures import Pictures
 from warmtalk.media.segments import SegmentWriter
 from warmtalk.models.musetalk.reference_cache import ReferenceAvatar, read
 from warmtalk.store import AvatarStore
@@ -41,7 +43,8 @@ def adopt(folder: Path, avatar_id: str, store: AvatarStore, *, fps: Fraction, re
         raise AlreadyExists(f"there is an avatar {avatar_id!r} already", "Take another id, or --replace")
     avatar = read(folder)
     try:
-        info = _fill(avatar, avatar_id, work, folder, fps)
+        with Pictures() as pictures:
+            info = _fill(avatar, avatar_id, work, folder, fps, pictures)
         if path.is_dir():
             old = trash(store.building)
             path.rename(old)
@@ -52,21 +55,24 @@ def adopt(folder: Path, avatar_id: str, store: AvatarStore, *, fps: Fraction, re
     return info
 
 
-def _fill(avatar: ReferenceAvatar, avatar_id: str, work: Path, folder: Path, fps: Fraction) -> AvatarInfo:
+def _fill(
+    avatar: ReferenceAvatar, avatar_id: str, work: Path, folder: Path, fps: Fraction, pictures: Pictures
+) -> AvatarInfo:
     for name in ("frames", "masks"):
         (work / name).mkdir(parents=True)
-    height, width = (side & ~1 for side in avatar.image(0).shape[:2])  # the segments' pixel format wants even sides
+    # The segments' pixel format wants even sides.
+    height, width = (side & ~1 for side in pictures.read(avatar.images[0]).shape[:2])
     for first in range(0, len(avatar.images), SEGMENT_FRAMES):
         segment = work / "frames" / f"{first // SEGMENT_FRAMES:05d}.mp4"
         with SegmentWriter(segment, width, height, fps) as writer:
-            for row in range(first, min(first + SEGMENT_FRAMES, len(avatar.images))):
-                image = np.ascontiguousarray(avatar.image(row)[:height, :width])
+            for path in avatar.images[first : first + SEGMENT_FRAMES]:
+                image = np.ascontiguousarray(pictures.read(path)[:height, :width])
                 if image.shape != (height, width, 3):
-                    raise BadMedia(f"{avatar.images[row]} is smaller than the first picture", "Copy the folder again")
+                    raise BadMedia(f"{path} is smaller than the first picture", "Copy the folder again")
                 writer.write(image)
     faces = _faces(avatar)
     for row in np.flatnonzero(faces.usable).tolist():
-        write_mask(work, row, avatar.mask(row))
+        write_mask(work, row, _mask(avatar, row, pictures))
     write_faces(work, faces)
     write_latents(work, Latents(avatar.latents, "", avatar.version))
     write_json(work / REPORT, {"version": VERSION, "summary": f"imported from {folder.name}", "frames": []})
@@ -86,6 +92,13 @@ def _fill(avatar: ReferenceAvatar, avatar_id: str, work: Path, folder: Path, fps
     )
     write_info(work, info)
     return info
+
+
+def _mask(avatar: ReferenceAvatar, row: int, pictures: Pictures) -> Mask:
+    mask, side = pictures.read(avatar.masks[row], channels=1), avatar.crop_boxes[row].width
+    if mask.shape != (side, side):
+        raise BadMedia(f"{avatar.masks[row]} is {mask.shape}, its crop box {side} wide", "Copy the folder again")
+    return mask
 
 
 def _faces(avatar: ReferenceAvatar) -> Faces:

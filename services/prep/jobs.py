@@ -14,6 +14,7 @@ from pathlib import Path
 
 from services.prep.builder import Builder, Progress
 from services.prep.order import BuildParams, Order, note_of
+from services.prep.same import answers, as_good, unlike
 from services.prep.uploads import UploadStore
 from services.prep.workplace import ORDER_NOTE, trash
 from warmtalk.core.bundle import AvatarInfo, read_info, write_json
@@ -95,6 +96,7 @@ class Jobs:
     def submit(self, order: Order, *, replace_other: bool = False) -> Build | AvatarInfo:
         """The finished avatar when it is the same, the build under way when it is the same, else a new build.
 
+        With `replace_other` a finished one is the same only when it would come out the same again.
         Raises AlreadyExists, Busy, or NotReady when there is no ffmpeg.
         """
         with self._changed:
@@ -106,11 +108,11 @@ class Jobs:
                     return running
                 raise _taken(order.avatar_id, "is being built from something else")
             finished = self._finished(order.avatar_id)
-            if finished is not None and _made_by(finished, order):
+            if finished is not None and answers(finished, order) and (as_good(finished, order) or not replace_other):
                 self._builds.pop(order.avatar_id, None)
                 return finished
             if self._store.path(order.avatar_id).is_dir() and not replace_other:
-                raise _taken(order.avatar_id, "was built from something else, or with other parameters")
+                raise _taken(order.avatar_id, _how(finished, order))
             ffmpeg()
             return self._enqueue(order)
 
@@ -278,12 +280,12 @@ class Jobs:
             self._changed.notify_all()
 
 
-def _made_by(info: AvatarInfo, order: Order) -> bool:
-    """Also what an older version made with its defaults: good enough for who asks for nothing special."""
-    try:
-        return info.source_sha256 == order.source_sha256 and BuildParams.from_record(info.params) == order.params
-    except (KeyError, ValueError, TypeError):
-        return False
+def _how(finished: AvatarInfo | None, order: Order) -> str:
+    """In which way it is another avatar than the one asked for."""
+    other = unlike(finished, order) if finished else ["damaged"]
+    if not {"source", "maker", "damaged"} & set(other):
+        return f"was built with another {', '.join(other)}"
+    return "is damaged" if other == ["damaged"] else "was built from something else"
 
 
 def _taken(avatar_id: str, why: str) -> AlreadyExists:

@@ -6,24 +6,28 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.prep.jobs import Build, State
-from services.prep.order import BuildParams
+from services.prep.order import BuildParams, Order
 from services.prep.report import REPORT
+from services.prep.same import gains
 from services.prep.steady import Steadiness
 from warmtalk.config import Config
 from warmtalk.core.bundle import AvatarInfo
 from warmtalk.core.errors import InvalidInput
+from warmtalk.models.checkpoints import weights
 from warmtalk.models.faces import detectors, parsers
 from warmtalk.models.faces.parsers import ParserOptions
 from warmtalk.rpc.convert import frame_rate, frame_rate_message
 from warmtalk.v1 import prep_pb2
 
 HIGHEST_FPS = 60
+_MUSETALK_NEEDS = ("torch", "diffusers")
 
 
 def params(message: prep_pb2.AvatarParams, config: Config) -> BuildParams:
@@ -94,7 +98,30 @@ def of_build(build: Build) -> prep_pb2.Avatar:
     return avatar
 
 
-def of_bundle(info: AvatarInfo, path: Path) -> prep_pb2.Avatar:
+def order(
+    avatar_id: str, source: Path, source_name: str, source_sha256: str, wanted: BuildParams, config: Config
+) -> Order:
+    """One avatar to build on this service."""
+    return Order(avatar_id, source, source_name, source_sha256, wanted, frozenset(_open(config)), renderers(config))
+
+
+def renderers(config: Config) -> tuple[str, ...]:
+    """Those that avatars are prepared for here."""
+    musetalk = weights.present(config.models_dir, config.musetalk.version) and all(map(find_spec, _MUSETALK_NEEDS))
+    return ("mesh", "musetalk") if musetalk else ("mesh",)
+
+
+def _open(config: Config) -> dict[str, str]:
+    """What "auto" stands for here, by its name in a record; nothing for what the configuration names itself."""
+    prep, found = config.prep, {}
+    if prep.detector == "auto":
+        found["detector"] = detectors.choose("auto", config.models_dir)
+    if prep.parsing == "auto":
+        found["parsing"] = parsers.choose("auto", config.models_dir)
+    return found
+
+
+def of_bundle(info: AvatarInfo, path: Path, config: Config) -> prep_pb2.Avatar:
     """READY. Reads its report and the sizes of its files."""
     about = _report(path)
     shift = about.get("bbox_shift") or {}
@@ -113,11 +140,20 @@ def of_bundle(info: AvatarInfo, path: Path) -> prep_pb2.Avatar:
         create_time=_created(info),
         summary=about.get("summary", ""),
         grade=about.get("grade", ""),
-        advice=about.get("advice", ()),
+        advice=[*about.get("advice", ()), *_outdated(info, config)],
         bbox_shift_used=shift.get("used", 0),
         bbox_shift_low=shift.get("low", 0),
         bbox_shift_high=shift.get("high", 0),
     )
+
+
+def _outdated(info: AvatarInfo, config: Config) -> list[str]:
+    """A line of advice when this service would make it better now than it was made."""
+    found = gains(info, _open(config), renderers(config))
+    if not found:
+        return []
+    be = "is" if len(found) == 1 else "are"
+    return [f"{' and '.join(found)} {be} ready here and not used yet: create it again with --replace"]
 
 
 def _within(value: float, least: float, most: float, field: str) -> float:

@@ -95,6 +95,11 @@ class Order:
     """For people and messages; never a path."""
     source_sha256: str
     params: BuildParams
+    left_open: frozenset[str] = frozenset()
+    """Names in params.record() that the configuration says "auto" to: an avatar made with another choice is as welcome,
+    unless a new one is asked for."""
+    renderers: tuple[str, ...] = ("mesh",)
+    """Those that it is prepared for here."""
 
 
 def note_of(order: Order) -> dict[str, Any]:

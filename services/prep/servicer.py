@@ -11,7 +11,6 @@ import grpc
 
 from services.prep import messages
 from services.prep.jobs import Build, Jobs, State
-from services.prep.order import Order
 from services.prep.report import REPORT, SHEET
 from services.prep.uploads import Incoming, UploadStore
 from warmtalk.config import Config
@@ -65,7 +64,7 @@ class PrepServicer(prep_pb2_grpc.PrepServiceServicer):
         # Asked twice it is done once in any case: the same source with the same parameters is the same build.
         params = messages.params(request.params, self._config)
         upload = self._uploads.find(request.upload_id)
-        order = Order(avatar_id, upload.path, upload.file_name, upload.sha256, params)
+        order = messages.order(avatar_id, upload.path, upload.file_name, upload.sha256, params, self._config)
         found = await asyncio.to_thread(self._jobs.submit, order, replace_other=request.replace)
         return prep_pb2.CreateAvatarResponse(avatar=self._avatar(found))
 
@@ -129,7 +128,7 @@ class PrepServicer(prep_pb2_grpc.PrepServiceServicer):
     def _avatar(self, found: Build | AvatarInfo) -> prep_pb2.Avatar:
         if isinstance(found, Build):
             return messages.of_build(found)
-        return messages.of_bundle(found, self._store.path(found.avatar_id))
+        return messages.of_bundle(found, self._store.path(found.avatar_id), self._config)
 
 
 def _read(path: Path) -> bytes:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from importlib.util import find_spec
 from pathlib import Path
 
 from services.prep.builder import Builder, LatentMaker
 from services.prep.jobs import Jobs
-from services.prep.messages import configured
-from services.prep.order import Order
+from services.prep.messages import configured, order, renderers
 from services.prep.servicer import PrepServicer
 from services.prep.tools import Tools
 from services.prep.uploads import UploadStore
@@ -19,7 +17,6 @@ from warmtalk.config import Config
 from warmtalk.core.errors import WarmtalkError
 from warmtalk.media.decode import Limits
 from warmtalk.media.ffmpeg import sniff_file
-from warmtalk.models.checkpoints import weights
 from warmtalk.rpc.server import Server, serve
 from warmtalk.store import AvatarStore, checked_id
 from warmtalk.v1 import prep_pb2_grpc
@@ -47,9 +44,7 @@ def builder(config: Config, store: AvatarStore) -> Builder:
 
 def latent_maker(config: Config) -> LatentMaker | None:
     """MuseTalk's, where torch and its weights are; None: avatars are for the embedded renderer alone."""
-    if not (
-        weights.present(config.models_dir, config.musetalk.version) and find_spec("torch") and find_spec("diffusers")
-    ):
+    if "musetalk" not in renderers(config):
         return None
     from services.prep.musetalk import MuseTalkLatents
 
@@ -81,6 +76,6 @@ def prepare(config: Config, jobs: Jobs) -> None:
         with open(source, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         params = configured(config)
-        jobs.submit(Order(checked_id(config.avatar_id, "avatar_id"), source, source.name, digest, params))
+        jobs.submit(order(checked_id(config.avatar_id, "avatar_id"), source, source.name, digest, params, config))
     except WarmtalkError as error:
         log.error("%s is not prepared: %s", config.avatar_id, error)

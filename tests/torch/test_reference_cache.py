@@ -17,6 +17,7 @@ from services.prep.adopt import adopt
 from tests.torch.conftest import GOLDEN
 from warmtalk.core.bundle import Bundle, read_latents
 from warmtalk.core.errors import AlreadyExists, BadMedia, NotReady
+from warmtalk.media.pictures import Pictures
 from warmtalk.models.musetalk import reference_cache
 from warmtalk.store import AvatarStore
 
@@ -42,8 +43,9 @@ def test_what_the_program_wrote_is_read(version: str, tmp_path: Path) -> None:
         tuple(r) for r in ARRAYS[f"{run}/mask_coords_list_cycle"][:6]
     ]
     assert np.array_equal(avatar.latents[:2], ARRAYS[f"{run}/latents"].astype(np.float16))
-    assert np.array_equal(avatar.mask(1), ARRAYS[f"{run}/mask_1"])
-    assert np.array_equal(avatar.image(5), cv2.imread(str(GOLDEN / "synth_frames" / "00000005.png")))
+    with Pictures() as pictures:
+        assert np.array_equal(pictures.read(avatar.masks[1], channels=1), ARRAYS[f"{run}/mask_1"])
+        assert np.array_equal(pictures.read(avatar.images[5]), cv2.imread(str(GOLDEN / "synth_frames/00000005.png")))
 
 
 def test_there_and_back(avatars: Path, tmp_path: Path) -> None:
@@ -53,8 +55,11 @@ def test_there_and_back(avatars: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "back" / "full_imgs").iterdir())) == 12
     assert (back.boxes, back.crop_boxes, back.version) == (theirs.boxes, theirs.crop_boxes, "v15")
     assert np.array_equal(back.latents, theirs.latents)
-    assert np.array_equal(back.mask(3), theirs.mask(3))
-    assert np.abs(back.image(3).astype(int) - theirs.image(3)).mean() < 3  # a bundle keeps its frames as video
+    with Pictures() as pictures:
+        mask, its = (pictures.read(one.masks[3], channels=1) for one in (back, theirs))
+        assert np.array_equal(mask, its)
+        image, its = (pictures.read(one.images[3]).astype(int) for one in (back, theirs))
+    assert np.abs(image - its).mean() < 3  # a bundle keeps its frames as video
 
 
 def test_a_folder_of_n_entries_is_not_halved(folder: Path) -> None:
@@ -131,6 +136,24 @@ def test_files_that_do_not_fit_together(folder: Path) -> None:
     (folder / "mask" / "00000011.png").unlink()
     with pytest.raises(BadMedia, match="12 boxes, 12 crop boxes, 12 images, 11 masks, 12 latents"):
         reference_cache.read(folder)
+
+
+@pytest.mark.parametrize("name", ["full_imgs/00000002.png", "mask/00000002.png"])
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\nnothing"])
+def test_a_picture_that_is_none(folder: Path, tmp_path: Path, name: str, content: bytes) -> None:
+    other = folder / name.replace("02.", "09.")  # its mirror image
+    (folder / name).write_bytes(content)
+    other.write_bytes(content)
+    store = AvatarStore(tmp_path / "avatars")
+    with pytest.raises(BadMedia, match=r"00000002\.png (is no PNG picture|cannot be decoded)"):
+        adopt(folder, "one", store, fps=Fraction(25))
+    assert not store.path("one").exists() and not store.building_path("one").exists()
+
+
+def test_a_mask_of_another_size(folder: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(folder / "mask" / "00000000.png"), np.zeros((7, 7), np.uint8))
+    with pytest.raises(BadMedia, match=r"is \(7, 7\), its crop box"):
+        adopt(folder, "one", AvatarStore(tmp_path / "avatars"), fps=Fraction(25))
 
 
 def test_no_such_folder(tmp_path: Path) -> None:

@@ -16,10 +16,12 @@ from tests.footage import film, panned, photo, portrait, run
 from tests.sounds import syllables, wav
 from warmtalk.core.errors import BadMedia
 from warmtalk.core.types import Image
+from warmtalk.media import pictures as pictures_module
 from warmtalk.media import sound, still
 from warmtalk.media.decode import VideoFrames
 from warmtalk.media.ffmpeg import sniff
 from warmtalk.media.guard import Bounds, environment, guarded
+from warmtalk.media.pictures import Pictures
 from warmtalk.media.still import read_still
 
 SMALL = Bounds(memory_bytes=200 << 20, cpu_s=2)
@@ -144,3 +146,41 @@ def test_a_sound_with_a_cover_is_whole(tmp_path: Path) -> None:
 )
 def test_kinds_of_file(head: bytes, kind: str) -> None:
     assert sniff(head) == kind
+
+
+def test_pictures_are_read_one_after_the_other(tmp_path: Path) -> None:
+    paths = [photo(tmp_path / f"{side}.png", portrait()[:side]) for side in (64, 512, 100)]
+    with Pictures() as pictures:
+        for path in paths:
+            assert np.array_equal(pictures.read(path), cv2.imread(str(path)))
+            assert np.array_equal(pictures.read(path, channels=1), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"<svg>", "is no PNG picture"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "cannot be decoded"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0\x08\2\0\0\0", "cannot be decoded"),
+    ],
+)
+def test_a_spoiled_picture_is_refused(tmp_path: Path, content: bytes, why: str) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    with Pictures() as pictures, pytest.raises(BadMedia, match=why):
+        pictures.read(tmp_path / "a.png")
+
+
+def test_a_pictures_child_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = photo(tmp_path / "a.png", portrait())
+    scripts = {
+        "import struct, sys; sys.stdout.buffer.write(struct.pack('<II', 1 << 31, 1 << 31) + bytes(9999))": 60.0,
+        "import struct, sys; sys.stdout.buffer.write(struct.pack('<II', 9, 9) + bytes(10))": 60.0,
+        "pass": 60.0,
+        "import time; time.sleep(60)": 0.3,
+    }
+    for script, patience in scripts.items():
+        (tmp_path / "liar.py").write_text(script)
+        monkeypatch.setattr(pictures_module, "_CHILD", tmp_path / "liar.py")
+        monkeypatch.setattr(pictures_module, "MAX_WAIT_S", patience)
+        with Pictures() as pictures, pytest.raises(BadMedia, match="cannot be decoded"):
+            pictures.read(path)

@@ -18,7 +18,6 @@ from warmtalk.models.faces.mesh import FaceFinder
 from warmtalk.models.mesh import renderer
 from warmtalk.models.mesh.donor import Teeth
 from warmtalk.models.mesh.habit import MOST_BY_LIPS, habit_of
-from warmtalk.models.mesh.lips import ACROSS, correct_lips
 from warmtalk.models.mesh.renderer import MeshAvatar, MeshRenderer, steady
 from warmtalk.models.mesh.shape import cut_face, eye_distance, face_pixels, lip_gap, mouth_width, prepare_shape
 from warmtalk.models.mesh.warp import warp
@@ -224,18 +223,6 @@ def test_no_pose_is_too_odd(portrait: Image, avatar: MeshAvatar, turn: float, ro
     for want in (LEAST, MOST):
         moved = warp(shape, want)
         assert np.isfinite(moved.map_x).all() and np.isfinite(moved.map_y).all()
-
-
-@pytest.mark.parametrize("off", [-0.04, 0.0, 0.04])
-def test_the_line_between_closed_lips_is_found_in_the_picture(off: float) -> None:
-    """Mouth units of 100 pixels around (128, 128); the dark line is `off` below where the mesh says."""
-    picture = np.full((256, 256, 3), (110, 120, 190), np.uint8)
-    cv2.line(picture, (80, round(128 + 100 * off)), (176, round(128 + 100 * off)), (50, 40, 80), 3)
-    line = np.stack([np.linspace(-0.4, 0.4, ACROSS), np.zeros(ACROSS)], 1).astype(np.float32)
-    frame = (np.eye(2, dtype=np.float32) * 100, np.array([128, 128], np.float32))
-    upper, lower = correct_lips(cv2.GaussianBlur(picture, (0, 0), 2), line, line + np.float32([[0, 0.02]]), frame)
-    assert np.array_equal(upper, lower)
-    assert np.abs(upper[8:25] - off).max() < 0.015
 
 
 @pytest.fixture(scope="module")

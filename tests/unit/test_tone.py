@@ -1,4 +1,4 @@
-"""A face of another colour in its frame: matched, or blended by its gradients; and enlarged faces sharpened."""
+"""A face of another colour in its frame: matched, or blended by its gradients."""
 
 from __future__ import annotations
 
@@ -74,27 +74,6 @@ def test_a_mask_without_an_edge_changes_nothing() -> None:
     for harmonic in (False, True):
         tone = Tone(frame, none, Box(100, 100, 200, 200), Box(75, 75, 225, 225), harmonic=harmonic)
         assert np.array_equal(tone.match(face), face)
-
-
-def test_enlarged_faces_are_sharpened_and_others_are_not(scene: tuple[Image, Mask, Place, Box]) -> None:
-    small, sharp = (BlendRegion(*scene, how).blend(crop_face(scene[0], scene[2]))[1] for how in (PLAIN, SHARP))
-    assert np.array_equal(small, sharp)
-    frame = portrait()[20:240, 120:330]
-    frame = np.asarray(cv2.resize(frame, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC), np.uint8)
-    place, crop = Place(100.2, 80.4, 700.2, 780.4), Box(0, 0, 840, 880)
-    fine = np.random.default_rng(2).normal(0, 12, frame.shape)  # what enlarging cannot keep
-    frame = np.clip(frame + cv2.GaussianBlur(fine, (0, 0), 1.5) * 3, 0, 255).astype(np.uint8)
-    mask = np.full((880, 840), 255, np.uint8)
-    face = np.asarray(cv2.resize(crop_face(frame, place), (FACE_SIZE, FACE_SIZE)), np.uint8)
-    soft, crisp = (BlendRegion(frame, mask, place, crop, how).blend(face) for how in (PLAIN, SHARP))
-    assert detail(crisp[1]) > 1.1 * detail(soft[1])
-
-
-SHARP = Blending(sharpen=True)
-
-
-def detail(image: Image) -> float:
-    return float(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.CV_32F).std())
 
 
 def test_avatars_of_the_reference_are_blended_as_there(avatars: Path) -> None:

@@ -12,11 +12,6 @@ from warmtalk.core.tone import Tone
 from warmtalk.core.types import FACE_SIZE, Box, Image, Mask, Place
 
 METHODS = ("feather", "poisson")
-_SHARPEN, _SHARPEN_FROM, _SHARPEN_FULL = 0.8, 1.0, 1.5
-"""Amount of the unsharp mask, and enlargements at which it begins and is full. Measured on a portrait of 290 to 700
-pixels: fine detail 0.81 to 0.84 of the source's without, 0.92 to 0.96 with it, never more than the source has."""
-_SHARPEN_SIGMA = 0.5
-"""In pixels of the face before it is enlarged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +25,7 @@ class Blending:
     soft_edges: bool = False
     """A wider feather where the edge of the mask runs through a beard or along a shadow, see masks.softened."""
     sharpen: bool = False
-    """Faces that are enlarged, by what enlarging took from them."""
+    """Faces that are enlarged, by what that takes from them: before they come here, see sharpen.py."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -60,7 +55,6 @@ class BlendRegion:
         self._stretch = _Scale(face, box) if isinstance(face, Box) else _Placed(face, box)
         toned = blending.colour_match or blending.method == "poisson"
         self._tone = Tone(frame, mask, face, crop, harmonic=blending.method == "poisson") if toned else None
-        self._sharpen = _Sharpen(max(face.width, face.height) / FACE_SIZE) if blending.sharpen else None
         alpha = mask[box.y1 - crop.y1 : box.y2 - crop.y1, box.x1 - crop.x1 : box.x2 - crop.x1]
         # Three equal channels: a broadcast in the loop would cost more than the memory does.
         self._alpha = np.repeat(alpha[:, :, None], 3, 2).astype(np.uint16)
@@ -82,8 +76,6 @@ class BlendRegion:
         if self.box.empty:
             return self.box, np.empty((self.box.height, self.box.width, 3), np.uint8)
         stretched = self._stretch(self._tone.match(face) if self._tone else face)
-        if self._sharpen:
-            stretched = self._sharpen(stretched)
         total = stretched.astype(np.uint16)
         total *= self._alpha
         total += self._source
@@ -116,20 +108,6 @@ class _Placed:
     def __call__(self, face: Image) -> Image:
         found = cv2.warpAffine(face, self._matrix, self._size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(found, np.uint8)
-
-
-class _Sharpen:
-    """An unsharp mask, as wide as the face was enlarged. It depends on the pixels alone, so it moves nothing."""
-
-    def __init__(self, enlarged: float) -> None:
-        self._amount = _SHARPEN * min(max((enlarged - _SHARPEN_FROM) / (_SHARPEN_FULL - _SHARPEN_FROM), 0), 1)
-        self._sigma = _SHARPEN_SIGMA * enlarged
-
-    def __call__(self, image: Image) -> Image:
-        if self._amount == 0:
-            return image
-        soft = cv2.GaussianBlur(image, (0, 0), self._sigma)
-        return np.asarray(cv2.addWeighted(image, 1 + self._amount, soft, -self._amount, 0), np.uint8)
 
 
 def _changed(frame: Image, mask: Mask, face: Box, crop: Box) -> Box:

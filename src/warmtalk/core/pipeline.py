@@ -26,7 +26,8 @@ from warmtalk.core.ports import (
     RowRenderer,
     SpeechEncoder,
 )
-from warmtalk.core.types import SPEECH_RATE_HZ, Box, Features, FrameClock, Image, Patch, Samples, cycle_row
+from warmtalk.core.sharpen import Sharpening
+from warmtalk.core.types import FACE_SIZE, SPEECH_RATE_HZ, Box, Features, FrameClock, Image, Patch, Samples, cycle_row
 
 Faces: TypeAlias = list[Image]
 _NOTHING = Box(0, 0, 0, 0)
@@ -81,14 +82,17 @@ class WarmAvatar:
         """Memory held now."""
         return self.bundle.nbytes + self._region_bytes + int(self._prepared.nbytes)
 
-    def draw(self, first_frame: int, start_index: int, features: Features) -> list[Patch]:
+    def draw(
+        self, first_frame: int, start_index: int, features: Features, sharpening: Sharpening | None = None
+    ) -> list[Patch]:
         """Patches of the frames first_frame, first_frame + 1, ..., one per feature row.
 
         `start_index` is the place in the avatar's forth-and-back cycle of frame 0. A source row without a usable face
-        gives a patch with an empty box.
+        gives a patch with an empty box. `sharpening` is the utterance's, which knows the frame before.
         """
         plan = self.plan(first_frame, start_index, features)
-        return self.paste(plan, self._renderer.render(self._prepared, plan.faced, plan.features))
+        faces = self._renderer.render(self._prepared, plan.faced, plan.features)
+        return self.paste(plan, faces, sharpening or Sharpening())
 
     def plan(self, first_frame: int, start_index: int, features: Features) -> Plan:
         """What `draw` draws, for those who render many avatars at once."""
@@ -111,15 +115,22 @@ class WarmAvatar:
     def jobs(self, plan: Plan) -> list[FaceJob[Any]]:
         return [FaceJob(self._prepared, row, one) for row, one in zip(plan.faced, plan.features, strict=True)]
 
-    def paste(self, plan: Plan, faces: list[Image]) -> list[Patch]:
-        """Faces of plan.faced, in that order. May run in another thread than the rest."""
-        found = {
-            place: self._region(plan.rows[place]).blend(face) for place, face in zip(plan.places, faces, strict=True)
-        }
+    def paste(self, plan: Plan, faces: list[Image], sharpening: Sharpening) -> list[Patch]:
+        """Faces of plan.faced, in that order. May run in another thread than the rest; plans in order."""
+        drawn = dict(zip(plan.places, faces, strict=True))
         return [
-            Patch(plan.first_frame + place, row, *found.get(place, (_NOTHING, np.empty((0, 0, 3), np.uint8))))
+            Patch(plan.first_frame + place, row, *self._pasted(row, drawn.get(place), sharpening))
             for place, row in enumerate(plan.rows)
         ]
+
+    def _pasted(self, row: int, face: Image | None, sharpening: Sharpening) -> tuple[Box, Image]:
+        if face is None:
+            sharpening.forget()
+            return _NOTHING, np.empty((0, 0, 3), np.uint8)
+        if self._blending.sharpen:
+            place = self.bundle.place(row)
+            face = sharpening(face, max(place.width, place.height) / FACE_SIZE)
+        return self._region(row).blend(face)
 
     def _region(self, row: int) -> BlendRegion:
         with self._lock:
@@ -185,11 +196,11 @@ def render(
     batch_frames: int = 4,
 ) -> Iterator[Patch]:
     """16 kHz sound in pieces of any size to patches, clock.frames_for(all samples) of them, as soon as they can be."""
-    done = 0
+    done, sharpening = 0, Sharpening()
     for features in _hear(encoder, pieces, clock):
         for first in range(0, len(features), batch_frames):
             batch = features[first : first + batch_frames]
-            yield from avatar.draw(done, start_index, batch)
+            yield from avatar.draw(done, start_index, batch, sharpening)
             done += len(batch)
 
 

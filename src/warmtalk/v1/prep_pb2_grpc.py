@@ -87,7 +87,9 @@ class PrepServiceServicer(object):
     def CreateAvatar(self, request, context):
         """Starts a build and returns at once with state CREATING, or READY when the same source with the same parameters
         is built already. ALREADY_EXISTS when the id belongs to another source or other parameters and `replace` is not
-        set. A build that was cut off goes on from where it was when it is asked for again.
+        set. What the configuration leaves to the service ("auto": detector, parsing) is no other parameter: an avatar made
+        before a better one was there stays READY and says so in `advice`; `replace` builds it again.
+        A build that was cut off goes on from where it was when it is asked for again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,9 @@ class PrepServiceStub:
     CreateAvatar: _grpc.UnaryUnaryMultiCallable[_prep_pb2.CreateAvatarRequest, _prep_pb2.CreateAvatarResponse]
     """Starts a build and returns at once with state CREATING, or READY when the same source with the same parameters
     is built already. ALREADY_EXISTS when the id belongs to another source or other parameters and `replace` is not
-    set. A build that was cut off goes on from where it was when it is asked for again.
+    set. What the configuration leaves to the service ("auto": detector, parsing) is no other parameter: an avatar made
+    before a better one was there stays READY and says so in `advice`; `replace` builds it again.
+    A build that was cut off goes on from where it was when it is asked for again.
     """
     WatchAvatar: _grpc.UnaryStreamMultiCallable[_prep_pb2.WatchAvatarRequest, _prep_pb2.WatchAvatarResponse]
     """Sends the avatar's state now and at each change until it is READY or FAILED, then ends."""
@@ -67,7 +69,9 @@ class PrepServiceAsyncStub(PrepServiceStub):
     CreateAvatar: _aio.UnaryUnaryMultiCallable[_prep_pb2.CreateAvatarRequest, _prep_pb2.CreateAvatarResponse]  # type: ignore[assignment]
     """Starts a build and returns at once with state CREATING, or READY when the same source with the same parameters
     is built already. ALREADY_EXISTS when the id belongs to another source or other parameters and `replace` is not
-    set. A build that was cut off goes on from where it was when it is asked for again.
+    set. What the configuration leaves to the service ("auto": detector, parsing) is no other parameter: an avatar made
+    before a better one was there stays READY and says so in `advice`; `replace` builds it again.
+    A build that was cut off goes on from where it was when it is asked for again.
     """
     WatchAvatar: _aio.UnaryStreamMultiCallable[_prep_pb2.WatchAvatarRequest, _prep_pb2.WatchAvatarResponse]  # type: ignore[assignment]
     """Sends the avatar's state now and at each change until it is READY or FAILED, then ends."""
@@ -103,7 +107,9 @@ class PrepServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_prep_pb2.CreateAvatarResponse, _abc.Awaitable[_prep_pb2.CreateAvatarResponse]]:
         """Starts a build and returns at once with state CREATING, or READY when the same source with the same parameters
         is built already. ALREADY_EXISTS when the id belongs to another source or other parameters and `replace` is not
-        set. A build that was cut off goes on from where it was when it is asked for again.
+        set. What the configuration leaves to the service ("auto": detector, parsing) is no other parameter: an avatar made
+        before a better one was there stays READY and says so in `advice`; `replace` builds it again.
+        A build that was cut off goes on from where it was when it is asked for again.
         """
 
     @_abc_1.abstractmethod

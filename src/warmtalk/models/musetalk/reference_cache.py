@@ -22,7 +22,7 @@ import torch
 
 from warmtalk.core.bundle import Bundle, read_latents
 from warmtalk.core.errors import BadMedia, NotReady
-from warmtalk.core.types import Box, Image, Mask, cycle_row
+from warmtalk.core.types import Box, cycle_row
 
 _MOST_BYTES = 64 << 20
 """Of a pickle: boxes of a day of video are smaller."""
@@ -42,18 +42,9 @@ class ReferenceAvatar:
     latents: npt.NDArray[np.float16]
     """[n, 8, 32, 32], zeros where there is no box."""
     images: list[Path]
+    """PNG files, not opened yet: decode what others made with media.pictures."""
     masks: list[Path]
-
-    def image(self, row: int) -> Image:
-        return _read_image(self.images[row], cv2.IMREAD_COLOR)
-
-    def mask(self, row: int) -> Mask:
-        """[S, S] over the crop box. Raises BadMedia."""
-        mask = _read_image(self.masks[row], cv2.IMREAD_GRAYSCALE)
-        side = self.crop_boxes[row].width
-        if mask.shape != (side, side):
-            raise BadMedia(f"{self.masks[row]} is {mask.shape}, its crop box {side} wide", "Copy the folder again")
-        return mask
+    """The same, [S, S] over the crop box."""
 
 
 def read(folder: Path) -> ReferenceAvatar:
@@ -197,13 +188,6 @@ def _about(folder: Path) -> dict[str, Any]:
         except (OSError, ValueError) as error:
             raise BadMedia(f"{folder / name} cannot be read: {error}", "Copy the folder again") from error
     raise BadMedia(f"{folder} is no avatar folder of MuseTalk: it has no avator_info.json", "Check the path")
-
-
-def _read_image(path: Path, mode: int) -> Image:
-    image = cv2.imread(str(path), mode)
-    if image is None:
-        raise BadMedia(f"{path} is no picture", "Copy the folder again")
-    return np.asarray(image, np.uint8)
 
 
 def _write_image(path: Path, image: npt.NDArray[np.uint8]) -> None:

@@ -1,0 +1,97 @@
+"""Faces that are enlarged: sharper, and steadier than they came."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.footage import portrait
+from warmtalk.core.blend import Blending
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.faces import crop_face, face_place, ibug68
+from warmtalk.core.mouth import MouthShape, to_features
+from warmtalk.core.pipeline import WarmAvatar
+from warmtalk.core.sharpen import Sharpening, amount
+from warmtalk.core.types import FACE_SIZE, Image
+from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.mesh.renderer import MeshRenderer
+
+LARGE = 1.5
+LOWER = np.s_[FACE_SIZE // 2 :]
+
+
+@pytest.fixture(scope="module")
+def face() -> Image:
+    frame = portrait()
+    place = face_place(ibug68(FaceFinder().find(frame)[0].landmarks), frame.shape[0])
+    assert place is not None
+    return np.asarray(cv2.resize(crop_face(frame, place), (FACE_SIZE, FACE_SIZE)), np.uint8)
+
+
+def trembling(face: Image, frames: int, grain: float) -> list[Image]:
+    """The face as a renderer draws it that draws each frame anew: at rest, but for grain."""
+    random = np.random.default_rng(4)
+    return [np.clip(face + random.normal(0, grain, face.shape), 0, 255).astype(np.uint8) for _ in range(frames)]
+
+
+def flicker(faces: list[Image]) -> float:
+    """Levels of change from frame to frame."""
+    return float(np.mean([np.abs(a[LOWER].astype(int) - b[LOWER]).mean() for a, b in pairwise(faces)]))
+
+
+def detail(image: Image) -> float:
+    return float(cv2.Laplacian(cv2.cvtColor(image[LOWER], cv2.COLOR_BGR2GRAY), cv2.CV_32F).std())
+
+
+@pytest.mark.parametrize("enlarged", [1.2, LARGE, 3.0])
+@pytest.mark.parametrize("grain", [1.0, 3.0, 6.0])
+def test_a_face_at_rest_gets_sharper_and_trembles_less(face: Image, enlarged: float, grain: float) -> None:
+    faces = trembling(face, 30, grain)
+    sharpening = Sharpening()
+    sharp = [sharpening(one, enlarged) for one in faces]
+    assert flicker(sharp[5:]) < flicker(faces[5:])
+    mean, before = (np.mean(some[5:], axis=0).astype(np.uint8) for some in (sharp, faces))
+    assert detail(mean) > (1 + 0.2 * amount(enlarged)) * detail(before)
+
+
+def test_a_mouth_that_opens_is_its_own(face: Image) -> None:
+    """Nothing of the lips that were closed a frame ago shines through."""
+    sharpening = Sharpening()
+    for _ in range(5):
+        sharpening(face, LARGE)
+    opened = face.copy()
+    cv2.ellipse(opened, (128, 200), (30, 22), 0, 0, 360, (40, 30, 90), -1)
+    inside = np.s_[190:210, 108:148]
+    assert np.abs(sharpening(opened, LARGE)[inside].astype(int) - opened[inside]).max() <= 2
+
+
+def test_a_face_that_was_away_is_fresh(face: Image) -> None:
+    sharpening = Sharpening()
+    first = sharpening(face, LARGE)
+    sharpening(trembling(face, 1, 6.0)[0], LARGE)
+    sharpening.forget()
+    assert np.array_equal(sharpening(face, LARGE), first)
+
+
+def test_faces_that_are_not_enlarged_are_left_alone(face: Image) -> None:
+    assert Sharpening()(face, 1.0) is face
+    assert amount(1.0) == 0 < amount(1.1) < amount(2.0) == amount(4.0)
+
+
+def test_pieces_of_an_utterance_give_the_frames_of_the_whole(avatars: Path) -> None:
+    avatar = WarmAvatar(Bundle(avatars / "eileen"), MeshRenderer(), Blending(sharpen=True))
+    places = avatar.bundle.faces.places
+    assert places is not None
+    places += (-100, -100, 100, 100)  # larger than 256 pixels
+    features = to_features(*(MouthShape(opening=0.05 * (i % 5)) for i in range(12)))
+    whole = avatar.draw(0, 0, features)
+    sharpening, pieces = Sharpening(), []
+    for start, stop in ((0, 1), (1, 5), (5, 12)):
+        pieces += avatar.draw(start, 0, features[start:stop], sharpening)
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(whole, pieces, strict=True))
+    anew = avatar.draw(5, 0, features[5:6])
+    assert not np.array_equal(anew[0].pixels, whole[5].pixels)
