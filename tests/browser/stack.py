@@ -173,7 +173,7 @@ class Tab:
             lambda one: self.foreign.append(one.url) if not one.url.startswith((own, "blob:", "data:")) else None,
         )
 
-    async def until(self, script: str, seconds: float = 30) -> Any:
+    async def until(self, script: str, seconds: float = 60) -> Any:
         """Waits for an expression to be true; the page's security policy allows no polling inside it."""
         deadline = time.monotonic() + seconds
         while not (value := await self.page.evaluate(script)):
