@@ -112,7 +112,8 @@ class LiveRoutes:
             await _last_words(socket, error, _REFUSED)
             return
         try:
-            await self._serve(socket, viewer, media=query.get("media") != "0")
+            with suppress(WebSocketDisconnect):  # gone before it was told anything
+                await self._serve(socket, viewer, media=query.get("media") != "0")
         finally:
             self._hub.leave(viewer)
 
