@@ -181,7 +181,7 @@ class Tab:
             await asyncio.sleep(0.05)
         return value
 
-    async def shown(self, selector: str, seconds: float = 30) -> None:
+    async def shown(self, selector: str, seconds: float = 60) -> None:
         await self.page.wait_for_selector(f"{selector}:visible", timeout=seconds * 1000)
 
     async def live(self) -> None:

@@ -17,9 +17,9 @@ LOOKS = [("light", 1280, 800), ("dark", 390, 844)]
 @pytest.fixture
 def face(services: Services, portrait: Path) -> None:
     """At least one is ready."""
-    with httpx.Client(base_url=services.url, timeout=30) as http:
+    with httpx.Client(base_url=services.url, timeout=60) as http:
         if not http.get("/v1/avatars").json()["avatars"]:
-            job = http.post("/v1/avatars", files={"file": portrait.open("rb")}).json()["job_id"]
+            job = http.post("/v1/avatars", files={"file": (portrait.name, portrait.read_bytes())}).json()["job_id"]
             http.get(f"/v1/avatars/{job}/events")  # ends when it is made
 
 

@@ -68,6 +68,7 @@ async def states(one: Tab, line: Line) -> AsyncIterator[str]:
 async def _locked(one: Tab, url: str) -> AsyncIterator[str]:
     page = one.page
     await page.route("**/v1/config", lambda route: route.fulfill(json={"key": True, "max_upload_mb": 500}))
+    await page.goto(f"{url}page.css")  # away from a page that may be about to remember its session
     await page.evaluate("sessionStorage.clear()")
     await page.goto(url)
     await one.shown("#unlock")
