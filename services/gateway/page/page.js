@@ -29,9 +29,10 @@ const server = {
     try {
       answer = await fetch(path, { method, headers, body: raw, signal: AbortSignal.timeout(timeout) });
     } catch { throw unreachable(); }
-    const found = answer.status === 204 ? null : await answer.json().catch(() => ({}));
-    if (!answer.ok) throw new Problem(found);
-    return found;
+    if (!answer.ok) throw new Problem(await answer.json().catch(() => ({})));
+    try {
+      return answer.status === 204 ? null : await answer.json();
+    } catch { throw unreachable(); }
   },
   get(path) { return this.call("GET", path); },
   post(path, body = {}, more) { return this.call("POST", path, body, more); },
