@@ -1,15 +1,9 @@
-"""fMP4 for a plain <video> (ISO 14496-12): an edit list (8.6.6) says where it begins to show the stream, and free boxes
-(8.1.2) let it see each fragment as it comes.
-"""
+"""The head of an fMP4 stream with an edit list (ISO 14496-12, 8.6.6): where a plain player begins to show it."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-
-_BLOCK = 32 << 10
-"""Bytes."""
-_EMPTY_BOX = 8
 
 
 def starting_at(head: bytes, seconds: float) -> bytes:
@@ -20,16 +14,6 @@ def starting_at(head: bytes, seconds: float) -> bytes:
         _box(kind, b"".join(_moov(body, seconds))) if kind == b"moov" else _box(kind, body)
         for kind, body in _boxes(head)
     )
-
-
-def filled(fragment: bytes, sent: int) -> bytes:
-    """The fragment that follows `sent` bytes, with a free box after it up to the next whole block: Chromium looks at
-    what it loads for a plain <video> in whole blocks alone, of which a face that rests makes one in two seconds.
-    """
-    short = -(sent + len(fragment)) % _BLOCK
-    if 0 < short < _EMPTY_BOX:
-        short += _BLOCK
-    return fragment + _box(b"free", bytes(short - _EMPTY_BOX)) if short else fragment
 
 
 def _moov(body: bytes, seconds: float) -> Iterator[bytes]:

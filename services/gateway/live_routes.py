@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 from starlette.websockets import WebSocketDisconnect
 
-from services.gateway.edit import filled, starting_at
+from services.gateway.edit import starting_at
 from services.gateway.hub import Hub
 from services.gateway.live import Live, Viewer
 from services.gateway.partner import no_answer, refusal
@@ -135,13 +135,9 @@ class LiveRoutes:
 
     async def _video(self, viewer: Viewer) -> AsyncIterator[bytes]:
         try:
-            head = starting_at(viewer.live.head, viewer.begin_s)
-            yield head
-            sent = len(head)
+            yield starting_at(viewer.live.head, viewer.begin_s)
             async for piece in viewer.pieces():
-                data = filled(piece.data, sent)
-                yield data
-                sent += len(data)
+                yield piece.data
         finally:
             self._hub.leave(viewer)
 

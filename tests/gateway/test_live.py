@@ -6,7 +6,6 @@ import asyncio
 import base64
 import io
 import json
-import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest_asyncio
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from services.gateway.edit import filled, starting_at
+from services.gateway.edit import starting_at
 from tests.gateway.desk import Desk, running
 from tests.gateway.player import player, sequence
 from tests.sounds import syllables, wav
@@ -97,23 +96,12 @@ async def test_plain_video_is_live_too(desk: Desk) -> None:
         assert (answer.headers["x-stream"], float(answer.headers["x-position"])) == (stream, 0.25)
         async for piece in answer.aiter_raw():
             data += piece
-            if data.count(b"moof") > 2:
+            if len(data) > 6000:
                 break
     with av.open(io.BytesIO(data)) as file:
         times = [float(frame.time or 0) for frame in file.decode(video=0)]
     assert times[0] == pytest.approx(-0.25, abs=1e-4), "the pictures before it are there to be decoded, not shown"
     assert np.allclose(np.diff(times), 0.04, atol=0.002)
-
-
-def test_fragments_for_a_plain_player_end_with_its_blocks() -> None:
-    for sent, length in ((0, 100), (700, 40_000), (5, (32 << 10) - 5), (5, (32 << 10) - 6), (5, (32 << 10) - 13)):
-        fragment = bytes(length)
-        whole = filled(fragment, sent)
-        assert (sent + len(whole)) % (32 << 10) == 0
-        assert whole[:length] == fragment
-        assert len(whole) - length < (32 << 10) + 8
-        if rest := whole[length:]:
-            assert rest[:8] == struct.pack(">I4s", len(rest), b"free")
 
 
 def test_an_edit_list_is_added_to_every_track_and_nothing_else_changes() -> None:
