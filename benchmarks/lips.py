@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,26 +80,30 @@ def main() -> None:
 
 def follow(clip: Path, model: Model, config: Config, work: Path, out: Path | None) -> Track:
     """Draws the clip's stillest face with its own sound and tracks both."""
-    store = AvatarStore(work / "avatars")
-    source_file = _readable(clip, work)
-    digest = hashlib.sha256(source_file.read_bytes()).hexdigest()
-    order = Order("clip", source_file, clip.name, digest, BuildParams())
-    prep.builder(config, store).build(order, lambda progress: None)
-    source = store.open("clip")
+    source = built(_readable(clip, work), config, work)
     sound = _sound(clip)
     frames = min(len(source), FrameClock().frames_for(len(sound), SPEECH_RATE_HZ))
     sound = sound[: frames * SPEECH_RATE_HZ // FPS]
-    still = _still(source, store.path("still"))
-    drawn = list(_drawn(still, model, sound))
-    seen = enumerate(_seen(drawn[:frames]))
+    still = still_of(source, source.path.with_name("still"))
+    ours_drawn = list(drawn(still, model, sound))
+    seen = enumerate(_seen(ours_drawn[:frames]))
     tracked = {i: points for i, points in seen if points is not None and source.usable(i)}
     both = list(tracked)
     if out:
-        _side_by_side([source.frame(i) for i in range(frames)], drawn, sound, out / f"{clip.stem}.mp4")
+        _side_by_side([source.frame(i) for i in range(frames)], ours_drawn, sound, out / f"{clip.stem}.mp4")
     real = np.stack([source.landmarks(i) for i in both])
     ours = np.stack(list(tracked.values()))
     shut = alignment.closures(clip, frames, FPS)
     return Track(clip.stem, real, ours, _loud(sound, frames)[both], shut[both])
+
+
+def built(film: Path, config: Config, work: Path) -> Bundle:
+    """The avatar of a whole clip, under `work`."""
+    store = AvatarStore(work / "avatars")
+    digest = hashlib.sha256(film.read_bytes()).hexdigest()
+    order = Order("clip", film, film.name, digest, BuildParams())
+    prep.builder(config, store).build(order, lambda progress: None)
+    return store.open("clip")
 
 
 def _readable(clip: Path, work: Path) -> Path:
@@ -127,7 +132,7 @@ def _resampled(samples: Samples, rate_hz: int, to_hz: int) -> Samples:
     return np.concatenate([resampler.accept(samples), resampler.finish()])
 
 
-def _still(source: Bundle, path: Path) -> Bundle:
+def still_of(source: Bundle, path: Path) -> Bundle:
     """A bundle of the one frame in which the mouth is most closed."""
     rows = np.flatnonzero(source.faces.usable)
     row = int(rows[np.argmin(lip_gap(source.faces.landmarks[rows]))])
@@ -140,15 +145,17 @@ def _still(source: Bundle, path: Path) -> Bundle:
     shutil.copy(source.path / "masks" / f"{row:08d}.png", path / "masks" / "00000000.png")
     faces = read_faces(source.path)
     one = slice(row, row + 1)
-    write_faces(path, Faces(faces.boxes[one], faces.crop_boxes[one], faces.landmarks[one], faces.usable[one]))
+    places = None if faces.places is None else faces.places[one]
+    write_faces(path, Faces(faces.boxes[one], faces.crop_boxes[one], faces.landmarks[one], faces.usable[one], places))
     if (source.path / "latents.safetensors").exists():
         latents = read_latents(source.path)
         write_latents(path, Latents(latents.values[one], latents.vae, latents.version))
-    write_info(path, replace(read_info(source.path), avatar_id="still", frames=1, usable_frames=1))
+    alone: dict[str, Any] = {"frames": 1, "usable_frames": 1, "first_frame": 0, "stored_frames": 1}
+    write_info(path, replace(read_info(source.path), avatar_id="still", **alone))
     return Bundle(path)
 
 
-def _drawn(still: Bundle, model: Model, sound: Samples) -> Iterator[Image]:
+def drawn(still: Bundle, model: Model, sound: Samples) -> Iterator[Image]:
     for patch in render(WarmAvatar(still, model.renderer), model.encoder, [sound], FrameClock()):
         frame = still.frame(0).copy()
         frame[patch.box.y1 : patch.box.y2, patch.box.x1 : patch.box.x2] = patch.pixels

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Image, Samples
 from warmtalk.media.concat import ClipFile
-from warmtalk.media.encode import X264, ClipWriter
+from warmtalk.media.encode import ClipWriter
+from warmtalk.media.h264 import X264
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ from warmtalk.core.errors import Damaged, NotReady
 from warmtalk.core.types import FrameClock
 from warmtalk.media import concat
 from warmtalk.media.concat import ClipFile, Joined
-from warmtalk.media.encode import X264, ClipWriter
+from warmtalk.media.encode import ClipWriter
+from warmtalk.media.h264 import X264
 from warmtalk.media.process import remove, storage
 
 log = logging.getLogger(__name__)
@@ -81,9 +82,9 @@ class SessionFolder:
     def clip_path(self, conversation: ConversationRecord, clip: ClipRecord) -> Path:
         return self.path / conversation.folder / clip.file
 
-    def begin(self, text: str, width: int, height: int, x264: X264, *, background: bool = False) -> ClipWriter:
-        """Marks an utterance as under way and opens its clip (`background` as in ClipWriter). Ends with `commit` or
-        `give_up`.
+    def begin(self, text: str, width: int, height: int, x264: X264, *, live: bool = False) -> ClipWriter:
+        """Marks an utterance as under way and opens its clip (`live` as in ClipWriter). Ends with `commit` or
+        `give_up`. `x264` counts for a conversation's first clip; the others are coded as that one.
 
         Raises NotReady when the avatar has another size than in the clips before, StorageFull.
         """
@@ -102,7 +103,7 @@ class SessionFolder:
             (self.path / conversation.folder).mkdir(exist_ok=True)
         target = self.path / conversation.folder / f"clip-{len(conversation.clips) + 1:04d}.mp4"
         encoder = X264(conversation.preset, conversation.crf)
-        return ClipWriter(target, width, height, self.clock, conversation.frames, encoder, background=background)
+        return ClipWriter(target, width, height, self.clock, conversation.frames, encoder, live=live)
 
     def commit(
         self, clip: ClipFile, text: str | None = None, *, following: int | None = None, background: bool = False

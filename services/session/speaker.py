@@ -27,7 +27,8 @@ from services.session.utterance import unbroken
 from warmtalk.core.errors import InvalidInput, StorageFull, WarmtalkError
 from warmtalk.core.ports import Speech
 from warmtalk.core.types import CLIP_RATE_HZ, Patch, Samples
-from warmtalk.media.encode import X264, ClipWriter
+from warmtalk.media.encode import ClipWriter
+from warmtalk.media.h264 import X264
 from warmtalk.media.live import LiveSettings
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from services.session.speaker import LiveOptions, Studio
 from warmtalk.config import Config, SessionConfig
 from warmtalk.core.errors import InvalidInput, NotReady, Unreachable
 from warmtalk.core.ports import Voice
-from warmtalk.media.encode import X264
+from warmtalk.media.h264 import X264
 from warmtalk.media.live import LiveSettings
 from warmtalk.rpc.client import channel
 from warmtalk.rpc.server import Server, serve
@@ -87,7 +87,7 @@ def build(config: Config, voice: Voice | None = None) -> Parts:
         batch_frames=config.batch_size,
         max_clip_s=settings.max_clip_s,
         live=LiveOptions(
-            LiveSettings(settings.live_preset, settings.live_crf), settings.live_ahead_s, settings.pause_s
+            LiveSettings(X264(settings.live_preset, settings.live_crf)), settings.live_ahead_s, settings.pause_s
         ),
     )
     sessions = Sessions(SessionStore(config.sessions_dir), studio, voice, settings, config.avatar_id)

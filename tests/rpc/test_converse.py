@@ -13,10 +13,15 @@ import numpy as np
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from services.session.live.director import Shot
+from services.session.live.record import Recorder
+from services.session.live.stage import Stage
 from tests.media import Film, read
 from tests.rpc.test_session import Desk, film, refused
 from tests.sounds import syllables
 from warmtalk.core.types import Samples
+from warmtalk.media.h264 import PictureCoder
+from warmtalk.media.i420 import I420
 from warmtalk.v1 import session_pb2 as pb
 
 Code = grpc.StatusCode
@@ -165,6 +170,39 @@ async def test_clip_is_what_was_shown(desk: Desk) -> None:
     assert whole.times == [pytest.approx(k / 25) for k in range(conversation.frames)]
 
 
+@pytest.mark.parametrize("before", [False, True], ids=["live first", "after a clip"])
+async def test_a_picture_is_coded_once(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    """A clip has the stream's own pictures, also in a conversation that was not begun live."""
+    if before:
+        await desk.say(text="Hello there.")
+    again: list[I420] = []
+    encode = PictureCoder.encode
+    monkeypatch.setattr(PictureCoder, "encode", lambda *args, **more: again.append(args[1]) or encode(*args, **more))
+    async with Client(desk) as client:
+        await client.until("fragment", 3)
+        await client.say(syllables(1.0))
+        await client.until("finished")
+        await asyncio.sleep(1.0)
+        await client.say(syllables(0.6))
+        await client.until("finished", 2)
+        shown = client.file(tmp_path / "live.mp4")
+    lead_in = round(0.6 * 25)
+    assert len(again) <= (before + 1) * lead_in, "the idle pictures in front of the speech, no others"
+    await desk.say(text="Good bye.")
+    conversation = await desk.conversation()
+    for clip, fewer in zip(conversation.clips[before:-1], (lead_in if before else 0, lead_in), strict=True):
+        kept = film(clip.uri).pictures[fewer:]
+        begin = next(k for k, one in enumerate(shown.pictures) if np.array_equal(one, kept[0]))
+        for one, other in zip(kept, shown.pictures[begin:], strict=False):
+            assert np.array_equal(one, other)
+    whole = film(conversation.uri)
+    assert len(whole.pictures) == conversation.frames == sum(clip.frames for clip in conversation.clips)
+    parts = [one for clip in conversation.clips for one in film(clip.uri).pictures]
+    assert all(np.array_equal(one, other) for one, other in zip(whole.pictures, parts, strict=True))
+
+
 async def test_the_head_goes_on_in_the_next_clip(desk: Desk) -> None:
     """Also where idle time was left out, and when the next clip is no live one."""
     async with Client(desk) as client:
@@ -231,6 +269,31 @@ async def test_interrupt_keeps_what_was_played(desk: Desk) -> None:
     assert clip.frames == 8
     kept = film(clip.uri)
     assert (len(kept.pictures), len(kept.pcm)) == (8, 8 * 1920)
+
+
+async def test_a_mouth_that_was_cut_closes_in_the_next_clip(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recording has the cut, and then the idle pictures before the next utterance: no snap between them."""
+    leads: list[Shot | None] = []
+    lead = Recorder.lead
+    monkeypatch.setattr(Recorder, "lead", lambda *args: leads.append(args[4]) or lead(*args))
+    drawn: list[Shot] = []
+    picture = Stage.picture
+    monkeypatch.setattr(Stage, "picture", lambda stage, shot: drawn.append(shot) or picture(stage, shot))
+    async with Client(desk) as client:
+        await client.say(syllables(5.0))
+        start = seconds((await client.until("started")).started.stream_start)
+        await asyncio.sleep(0.6)
+        await client.send(interrupt=pb.InterruptNow(position=lasting(start + 0.4)))
+        await client.until("finished")
+        await asyncio.sleep(1.0)
+        await client.say(syllables(0.5))
+        await client.until("finished", 2)
+    cut = leads[0]
+    assert cut is not None
+    following = desk.fake.configs[0].start_index + 10
+    assert cut.index == following - 1, "the last picture that was kept"
+    shut = {shot.index: shot.mix for shot in drawn if shot.patch is cut.patch and shot.mix not in (0.0, 1.0)}
+    assert shut == {following: pytest.approx(2 / 3), following + 1: pytest.approx(1 / 3)}
 
 
 async def test_interrupt_of_what_was_not_heard_yet(desk: Desk) -> None:

@@ -16,7 +16,7 @@ from warmtalk.core.types import FrameClock
 from warmtalk.media import concat
 from warmtalk.media import ffmpeg as found
 from warmtalk.media.concat import ClipFile, Joined
-from warmtalk.media.encode import X264
+from warmtalk.media.h264 import X264
 
 CLOCK = FrameClock()
 

@@ -15,7 +15,8 @@ from services.session import record as records
 from services.session.conversation import CRASHED, SessionFolder
 from tests.media import picture, read, tone
 from warmtalk.core.errors import Damaged, NotReady, StorageFull
-from warmtalk.media.encode import X264, ClipWriter
+from warmtalk.media.encode import ClipWriter
+from warmtalk.media.h264 import X264
 
 ENCODER = X264("ultrafast", 23)
 

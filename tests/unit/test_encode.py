@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 import time
 from fractions import Fraction
@@ -15,9 +16,12 @@ from warmtalk.core.errors import NotReady, StorageFull, WarmtalkError
 from warmtalk.core.types import FrameClock
 from warmtalk.media import ffmpeg as found
 from warmtalk.media.encode import ClipWriter
+from warmtalk.media.h264 import X264
 from warmtalk.media.i420 import to_i420
+from warmtalk.media.live import LiveEncoder, LiveSettings
 
 CLOCK = FrameClock()
+NOISE = np.random.default_rng(0).integers(0, 255, (480, 640, 3)).astype(np.uint8)
 
 
 def program(path: Path, text: str) -> Path:
@@ -113,50 +117,76 @@ def test_abort_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_abort_frees_a_blocked_writer(tmp_path: Path, use_ffmpeg) -> None:  # type: ignore[no-untyped-def]
+def test_abort_ends_a_muxer_that_hangs(tmp_path: Path, use_ffmpeg) -> None:  # type: ignore[no-untyped-def]
     use_ffmpeg("exec sleep 60")
-    writer = ClipWriter(tmp_path / "clip.mp4", 640, 480, CLOCK)
+    writer = ClipWriter(tmp_path / "clip.mp4", 64, 48, CLOCK)
+    writer.write_bgr(picture(0))
     caught: list[BaseException] = []
 
-    def write() -> None:
+    def finish() -> None:
         try:
-            for number in range(10):
-                writer.write_bgr(picture(number, 640, 480))
+            writer.finish()
         except WarmtalkError as error:
             caught.append(error)
 
-    thread = threading.Thread(target=write)
+    thread = threading.Thread(target=finish)
     thread.start()
     time.sleep(0.2)
     writer.abort()
     thread.join(5)
     assert not thread.is_alive()
     assert str(caught[0]) == "the clip was given up"
+    assert [path.name for path in tmp_path.iterdir()] == ["other-ffmpeg"]
+
+
+def test_nothing_is_written_after_abort(tmp_path: Path) -> None:
+    writer = ClipWriter(tmp_path / "clip.mp4", 64, 48, CLOCK)
+    writer.abort()
+    with pytest.raises(WarmtalkError, match="given up"):
+        writer.write_bgr(picture(0))
+    with pytest.raises(WarmtalkError, match="given up"):
+        writer.write_sound(tone(1920))
+    with pytest.raises(WarmtalkError, match="given up"):
+        writer.finish()
 
 
 def test_dying_ffmpeg_says_why(tmp_path: Path, use_ffmpeg) -> None:  # type: ignore[no-untyped-def]
     use_ffmpeg("echo 'something odd' >&2; exit 3")
-    writer = ClipWriter(tmp_path / "clip.mp4", 640, 480, CLOCK)
-    with pytest.raises(WarmtalkError, match=r"ffmpeg ended with status 3 while encoding pictures: something odd"):
-        for number in range(10):
-            writer.write_bgr(picture(number, 640, 480))
+    writer = ClipWriter(tmp_path / "clip.mp4", 64, 48, CLOCK)
+    writer.write_bgr(picture(0))
+    with pytest.raises(WarmtalkError, match=r"ended with status 3 while joining picture and sound: something odd"):
+        writer.finish()
     writer.abort()
     assert [path.name for path in tmp_path.iterdir()] == ["other-ffmpeg"]
 
 
 @pytest.mark.parametrize("trap", ["", "trap '' XFSZ; "])
-def test_full_disk(tmp_path: Path, use_ffmpeg, trap: str) -> None:  # type: ignore[no-untyped-def]
+def test_full_disk_at_the_end(tmp_path: Path, use_ffmpeg, trap: str) -> None:  # type: ignore[no-untyped-def]
     use_ffmpeg(f'{trap}ulimit -f 4; exec $FFMPEG "$@"')
     target = tmp_path / "clips" / "clip.mp4"
     target.parent.mkdir()
     writer = ClipWriter(target, 640, 480, CLOCK)
-    noise = np.random.default_rng(0).integers(0, 255, (480, 640, 3)).astype(np.uint8)
-    with pytest.raises(StorageFull, match=r"the volume is full \(while encoding pictures\)\. Make room"):
-        for _ in range(80):
-            writer.write_bgr(noise)
+    for _ in range(10):
+        writer.write_bgr(NOISE)
+    with pytest.raises(StorageFull, match=r"the volume is full \(while joining picture and sound\)\. Make room"):
         writer.finish()
     writer.abort()
     assert list(target.parent.iterdir()) == []
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    writer = ClipWriter(tmp_path / "clip.mp4", 640, 480, CLOCK)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
+    try:
+        with pytest.raises(StorageFull, match=r"the volume is full \(while writing a clip\)\. Make room"):
+            for _ in range(10):
+                writer.write_bgr(NOISE)
+            writer.finish()
+        writer.abort()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,17 +220,38 @@ def test_sound_before_and_between_pictures(tmp_path: Path) -> None:
     ("script", "kind", "message"),
     [
         ("echo 'Error writing trailer: No space left on device' >&2", StorageFull, "the volume is full"),
-        ('for last; do :; done; printf half > "${last#file:}"', WarmtalkError, "left half a file while encoding"),
+        ('for last; do :; done; printf half > "${last#file:}"', WarmtalkError, "left half a file while joining"),
     ],
 )
 def test_ffmpeg_fails_and_ends_with_0(tmp_path: Path, use_ffmpeg, script, kind, message) -> None:  # type: ignore[no-untyped-def]
-    use_ffmpeg(f"cat > /dev/null; {script}; exit 0")
+    use_ffmpeg(f"{script}; exit 0")
     writer = ClipWriter(tmp_path / "clip.mp4", 64, 48, CLOCK)
     writer.write_bgr(picture(0))
     with pytest.raises(kind, match=message):
         writer.finish()
     writer.abort()
     assert [path.name for path in tmp_path.iterdir()] == ["other-ffmpeg"]
+
+
+@pytest.mark.parametrize("x264", [X264("ultrafast", 21), X264("veryfast", 18)])
+def test_what_a_live_stream_has_coded_is_taken_as_it_is(tmp_path: Path, x264: X264) -> None:
+    """Live pictures from a key picture on, then a gap that is coded here, then live ones again."""
+    stream = LiveEncoder(64, 48, LiveSettings(x264))
+    writer = ClipWriter(tmp_path / "clip.mp4", 64, 48, CLOCK, x264=x264, live=True)
+    assert writer.parameters == stream.parameters
+    for number in range(40):
+        shown = to_i420(picture(number))
+        stream.write(shown, tone(1920), key=number in (3, 20))
+        if number in (0, 1, 2, 18, 19):
+            writer.write_i420(shown)
+        else:
+            writer.write_coded(stream.coded)
+    stream.close()
+    film = read(writer.finish(38).path)
+    assert film.times == [Fraction(number, 25) for number in range(38)]
+    assert film.keys == [0, 3, 18, 20], "at 18 the coder begins anew, at 20 the stream goes on"
+    for number, shown in enumerate(film.pictures):
+        assert np.abs(shown.astype(int) - picture(number)).mean() < 4
 
 
 @pytest.mark.parametrize("most", [1, 7, 30, 99])

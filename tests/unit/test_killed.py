@@ -13,7 +13,7 @@ from services.session.conversation import SessionFolder
 from tests.media import read, write_clip
 from warmtalk.core.types import FrameClock
 from warmtalk.media.concat import ClipFile
-from warmtalk.media.encode import X264
+from warmtalk.media.h264 import X264
 
 _KILLS = 200
 _FRAMES = 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,6 @@ from warmtalk.models.faces.mesh import FaceFinder
 from warmtalk.models.mesh import renderer
 from warmtalk.models.mesh.donor import Teeth
 from warmtalk.models.mesh.habit import MOST_BY_LIPS, habit_of
-from warmtalk.models.mesh.lips import ACROSS, correct_lips
 from warmtalk.models.mesh.renderer import MeshAvatar, MeshRenderer, steady
 from warmtalk.models.mesh.shape import cut_face, eye_distance, face_pixels, lip_gap, mouth_width, prepare_shape
 from warmtalk.models.mesh.warp import warp
@@ -226,18 +226,6 @@ def test_no_pose_is_too_odd(portrait: Image, avatar: MeshAvatar, turn: float, ro
         assert np.isfinite(moved.map_x).all() and np.isfinite(moved.map_y).all()
 
 
-@pytest.mark.parametrize("off", [-0.04, 0.0, 0.04])
-def test_the_line_between_closed_lips_is_found_in_the_picture(off: float) -> None:
-    """Mouth units of 100 pixels around (128, 128); the dark line is `off` below where the mesh says."""
-    picture = np.full((256, 256, 3), (110, 120, 190), np.uint8)
-    cv2.line(picture, (80, round(128 + 100 * off)), (176, round(128 + 100 * off)), (50, 40, 80), 3)
-    line = np.stack([np.linspace(-0.4, 0.4, ACROSS), np.zeros(ACROSS)], 1).astype(np.float32)
-    frame = (np.eye(2, dtype=np.float32) * 100, np.array([128, 128], np.float32))
-    upper, lower = correct_lips(cv2.GaussianBlur(picture, (0, 0), 2), line, line + np.float32([[0, 0.02]]), frame)
-    assert np.array_equal(upper, lower)
-    assert np.abs(upper[8:25] - off).max() < 0.015
-
-
 @pytest.fixture(scope="module")
 def talker(
     tmp_path_factory: pytest.TempPathFactory, avatar: MeshAvatar, finder: FaceFinder
@@ -313,3 +301,12 @@ def test_a_smile_is_let_go_while_it_speaks(avatar: MeshAvatar) -> None:
     shapes = renderer.as_habit(to_features(MouthShape(0), MouthShape(0.06), MouthShape(0.2)), avatar.habit, 1.0)
     assert shapes[0, WIDTH] == 0 > shapes[1, WIDTH] > shapes[2, WIDTH] == pytest.approx(-avatar.habit.narrows)
     assert avatar.habit.narrows > 0.05
+
+
+def test_a_smile_is_let_go_all_the_more_by_a_rounded_mouth(avatar: MeshAvatar) -> None:
+    wide, rounded, limit = (MouthShape(0.2, -0.1), MouthShape(0.2, -0.1, 1), MouthShape(0.2, LEAST[WIDTH], 1))
+    shapes = renderer.as_habit(to_features(wide, rounded, limit), avatar.habit, 1.0)
+    assert shapes[1, WIDTH] == pytest.approx(shapes[0, WIDTH] - avatar.habit.narrows)
+    assert shapes[2, WIDTH] == renderer.NARROWEST
+    relaxed = replace(avatar.habit, narrows=0.0)
+    assert renderer.as_habit(to_features(limit), relaxed, 1.0)[0, WIDTH] == LEAST[WIDTH]

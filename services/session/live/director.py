@@ -18,7 +18,7 @@ _ENTER = (1 / 5, 2 / 5, 3 / 5, 4 / 5)
 """Share of the drawn mouth in the first pictures of a take; its lips are closed there."""
 _LEAVE = (4 / 5, 3 / 5, 2 / 5, 1 / 5)
 """Share of the last drawn mouth in the pictures after a take; its lips are closed."""
-_SHUT = (2 / 3, 1 / 3)
+SHUT = (2 / 3, 1 / 3)
 """The same after a take that was cut."""
 _FADE = 144
 """Samples, 3 ms: sound that stops or starts anywhere does not click."""
@@ -93,7 +93,7 @@ class Director:
 
     def cut(self) -> None:
         """The take is not wanted any more: the mouth closes from the next frame on."""
-        self._leave(_SHUT)
+        self._leave(SHUT)
 
     def _leave(self, shares: tuple[float, ...]) -> None:
         if self._entered:

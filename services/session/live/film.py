@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import Any, TypeVar
@@ -19,14 +20,15 @@ from services.session.events import Body, Media, Opened, RateChanged
 from services.session.live.director import Director, Shot
 from services.session.live.pace import Outbox, Pace
 from services.session.live.record import Recorder
-from services.session.live.stage import Stage
+from services.session.live.stage import Stage, Taken
 from services.session.live.take import Take
 from services.session.live.utterance import LiveUtterance
 from services.session.render import RenderSettings
 from services.session.speaker import LiveOptions, Studio
 from services.session.utterance import unbroken
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock
-from warmtalk.media.i420 import I420
+from warmtalk.media.h264 import X264
+from warmtalk.media.live import LiveSettings
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -68,19 +70,28 @@ class Film:
         self._delay_s = 0.1
         """How long infer takes to the first picture, as far as was seen."""
         self._idle_frames = 0
+        self._cut: Shot | None = None
+        """What the last clip ends with."""
         self._speech = False
         self._said_all = False
 
     async def open(self) -> None:
         """The head of the video. Raises what opening the avatar raises."""
         self._footage = await self._on_worker(self._studio.avatars.get, self._folder.record.avatar_id)
-        self._stage = await unbroken(self._on_worker(Stage, self._footage, self._options.encoder))
+        self._stage = await unbroken(self._on_worker(Stage, self._footage, self._settings(), self._folder.clock))
         encoder, info = self._stage.encoder, self._footage.info
         self.emit(
             Opened(encoder.mime_type, info.width + info.width % 2, info.height + info.height % 2, self._clock.fps)
         )
         self.emit(Media(encoder.head, speech=False))
         self._pacer.stood_still(0)
+
+    def _settings(self) -> LiveSettings:
+        """As the clips are coded that are there: then new ones take the stream's own pictures."""
+        conversation = self._folder.record.conversation
+        if not conversation.clips:
+            return self._options.encoder
+        return replace(self._options.encoder, x264=X264(conversation.preset, conversation.crf))
 
     async def run(self) -> None:
         """Until all was said and shown."""
@@ -148,14 +159,23 @@ class Film:
     async def open_recorder(self) -> Recorder:
         info, first = self._footage.info, self._folder.record.conversation.frames
         assert self._stage is not None
-        begin = partial(self._folder.begin, "", info.width, info.height, self._studio.x264, background=True)
-        writer = await unbroken(asyncio.to_thread(begin))
-        return Recorder(writer, self._stage.picture, self._folder.clock, first, self._options.most_idle_s)
+        x264 = self._stage.encoder.settings.x264
+        writer = await unbroken(
+            asyncio.to_thread(partial(self._folder.begin, "", info.width, info.height, x264, live=True))
+        )
+        copies = writer.parameters == self._stage.encoder.parameters
+        return Recorder(
+            writer, self._stage.picture, self._folder.clock, first, self._options.most_idle_s, copies=copies
+        )
 
     def lead_in(self, recorder: Recorder, index: int) -> None:
         if self._folder.record.conversation.clips:
             frames = min(self._idle_frames, round(self._options.most_idle_s * self._folder.clock.fps))
-            recorder.lead(self._folder.record.conversation.next_index, index, frames)
+            recorder.lead(self._folder.record.conversation.next_index, index, frames, self._cut)
+        self._cut = None
+
+    def ended(self, cut: Shot | None) -> None:
+        self._cut = cut
 
     def emit(self, body: Body) -> None:
         recorder = self.utterance.recorder if self.utterance else None
@@ -166,17 +186,17 @@ class Film:
 
     async def _shoot(self, shot: Shot) -> None:
         assert self._stage is not None
-        start, utterance = self._samples, self.utterance
+        utterance = self.utterance
         flush = shot.first or (self._director.free and not self._idle)
         self._speech = self._speech or shot.speech
-        picture, fragment = await self._on_worker(self._stage.shoot, shot, flush)
+        taken, fragment = await self._on_worker(self._stage.shoot, shot, flush)
         if fragment is not None:
             self.emit(Media(fragment, self._speech))
             self._speech = False
         if utterance is not None and shot.first:
             self._learn_delay()
-            utterance.first_shown(start / CLIP_RATE_HZ)
-        await self._record(utterance, shot, picture, start)
+            utterance.first_shown(taken.start / CLIP_RATE_HZ)
+        await self._record(utterance, taken)
         self._idle_frames = 0 if shot.speech else self._idle_frames + 1
 
     def _learn_delay(self) -> None:
@@ -184,12 +204,13 @@ class Film:
         took = self._take.delay_s if self._take else self._delay_s
         self._delay_s = min(took, self._delay_s + 0.25 * (took - self._delay_s))
 
-    async def _record(self, utterance: LiveUtterance | None, shot: Shot, picture: I420, start: int) -> None:
+    async def _record(self, utterance: LiveUtterance | None, taken: Taken) -> None:
         if utterance is None:
             return
+        shot = taken.shot
         recorder = await utterance.recording(shot.index) if shot.speech else utterance.recorder
         if recorder is not None and (shot.speech or recorder.frames > recorder.lead_in):
-            await recorder.add(shot, picture, start)
+            await recorder.add(taken)
 
     async def _pace(self) -> None:
         """Waits until the next frame is due, and for a client that is behind."""

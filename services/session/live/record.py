@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from services.session.live.bridge import bridge
-from services.session.live.director import Shot
+from services.session.live.director import SHUT, Shot
+from services.session.live.stage import Taken
 from services.session.utterance import unbroken
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Samples
 from warmtalk.media.concat import ClipFile
 from warmtalk.media.encode import ClipWriter
+from warmtalk.media.h264 import Coded
 from warmtalk.media.i420 import I420
 
 T = TypeVar("T")
@@ -23,6 +27,8 @@ _MOST_PICTURES = 16
 """Finished pictures that wait for the clip's encoder; those behind them are drawn again when it is their turn."""
 _MOST_WAITING = 128
 """Pictures that wait in all; then the stream waits too."""
+_MOST_CUT = 128
+"""Last pictures whose mouth is remembered: a player is not further behind than that when it interrupts."""
 _NO_SOUND: Samples = np.zeros(0, np.float32)
 
 
@@ -30,13 +36,25 @@ class Recorder:
     """One utterance. For one event loop; the encoder is fed by a thread of its own. Ends with `finish` or `abort`."""
 
     def __init__(
-        self, writer: ClipWriter, draw: Callable[[Shot], I420], clock: FrameClock, first_frame: int, most_idle_s: float
+        self,
+        writer: ClipWriter,
+        draw: Callable[[Shot], I420],
+        clock: FrameClock,
+        first_frame: int,
+        most_idle_s: float,
+        *,
+        copies: bool,
     ) -> None:
-        """`draw` makes a shot's picture, in any thread; `clock` and `first_frame` are those of the conversation."""
+        """`draw` makes a shot's picture, in any thread; `clock` and `first_frame` are those of the conversation.
+        `copies`: the clip takes pictures as the stream has coded them.
+        """
         self._writer = writer
         self._draw = draw
         self._clock = clock
         self._first = first_frame
+        self._copies = copies
+        self._copied_to = -1
+        """Where in the stream the copied pictures end, while the last one of the clip is copied."""
         self._most_idle = round(most_idle_s * CLIP_RATE_HZ)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="record")
         self._slots = asyncio.Semaphore(_MOST_WAITING)
@@ -48,6 +66,8 @@ class Recorder:
         self._closed = False
         self._shown: list[tuple[int, int, int]] = []
         """(start within the stream, frames of the clip before it, source index) of each picture."""
+        self._mouths: deque[tuple[int, Shot]] = deque(maxlen=_MOST_CUT)
+        """(frames of the clip before it, what it shows) of the last pictures."""
         self.lead_in = 0
         """Frames before the speech."""
 
@@ -56,23 +76,28 @@ class Recorder:
         """Frames of the clip so far."""
         return self._frames
 
-    def lead(self, after: int, before: int, frames: int) -> None:
+    def lead(self, after: int, before: int, frames: int, cut: Shot | None = None) -> None:
         """Idle pictures in front of the speech, as people pause: from source index `after`, where the last clip would
-        go on, to `before`, where the speech begins. Before the first `add`.
+        go on, to `before`, where the speech begins. `cut` is what that clip ends with: its mouth closes in the first
+        of them. Before the first `add`.
         """
         edges = [self._clock.samples_at(self._first + k, CLIP_RATE_HZ) for k in (0, frames)]
         self._samples = edges[1] - edges[0]
         self._frames = self.lead_in = frames
-        self._submit(self._write_lead, after, before, frames, self._samples)
+        shut = [] if cut is None else [replace(cut, mix=cut.mix * share, sound=_NO_SOUND) for share in SHUT]
+        closing = {after + k: replace(shot, index=after + k) for k, shot in enumerate(shut)}
+        self._submit(self._write_lead, after, before, frames, self._samples, closing)
 
-    async def add(self, shot: Shot, picture: I420, start: int) -> None:
-        """A frame as it was shown at `start`; idle ones in a row are kept up to the limit. Waits when the encoder is
-        far behind. Raises what it raises.
+    async def add(self, taken: Taken) -> None:
+        """A frame as it was shown; idle ones in a row are kept up to the limit. Waits when the encoder is far behind.
+        Raises what it raises.
         """
+        shot = taken.shot
         self._idle = 0 if shot.speech else self._idle + len(shot.sound)
         if self._idle <= self._most_idle and not self._closed:
-            self._shown.append((start, self._frames, shot.index))
-            await self._add(shot, picture)
+            self._shown.append((taken.start, self._frames, shot.index))
+            self._mouths.append((self._frames, shot))
+            await self._add(taken)
 
     def frames_before(self, position: int) -> int:
         """Frames of the clip that are shown before this place of the stream; those in front of the speech count."""
@@ -82,6 +107,11 @@ class Recorder:
     def following(self, frames: int) -> int:
         """Source index after the last picture of the clip, cut to so many frames, more than those before the speech."""
         return next(index for _, before, index in reversed(self._shown) if before < frames) + 1
+
+    def last(self, frames: int) -> Shot | None:
+        """What the clip shows at its end, cut to so many frames, if it speaks there and that is not long ago."""
+        shot = next((shot for before, shot in reversed(self._mouths) if before < frames), None)
+        return shot if shot is not None and shot.patch is not None else None
 
     async def finish(self, most_frames: int) -> ClipFile:
         """The clip, cut to `most_frames`, at least 1. Raises what ClipWriter.finish raises."""
@@ -99,9 +129,10 @@ class Recorder:
         await asyncio.to_thread(self._writer.abort)
         self._worker.shutdown(wait=False)
 
-    async def _add(self, shot: Shot, picture: I420) -> None:
+    async def _add(self, taken: Taken) -> None:
         if self._error is not None:
             raise self._error
+        shot = taken.shot
         self._samples += len(shot.sound)
         base = self._clock.samples_at(self._first, CLIP_RATE_HZ)
         whole = round((base + self._samples) * self._clock.fps / CLIP_RATE_HZ) - self._first
@@ -110,8 +141,18 @@ class Recorder:
         if self._closed:
             self._slots.release()
             return
-        work = self._submit(self._write, shot, picture if len(self._works) < _MOST_PICTURES else None, times)
+        if self._fits(taken) and times == 1:
+            self._copied_to = taken.start + len(shot.sound)
+            work = self._submit(self._copy, taken.coded, shot.sound)
+        else:
+            self._copied_to = -1
+            picture = taken.picture if len(self._works) < _MOST_PICTURES else None
+            work = self._submit(self._write, shot, picture, times)
         work.add_done_callback(lambda _: self._slots.release())
+
+    def _fits(self, taken: Taken) -> bool:
+        """Its coded form can follow what the clip has."""
+        return self._copies and (taken.coded.key or taken.start == self._copied_to)
 
     def _submit(self, work: Callable[..., None], *args: Any) -> asyncio.Future[None]:
         future = asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
@@ -119,10 +160,17 @@ class Recorder:
         future.add_done_callback(self._written)
         return future
 
-    def _write_lead(self, after: int, before: int, frames: int, samples: int) -> None:
-        for picture in bridge(lambda index: self._draw(Shot(index, _NO_SOUND)), after, before, frames):
+    def _write_lead(self, after: int, before: int, frames: int, samples: int, closing: dict[int, Shot]) -> None:
+        def draw(index: int) -> I420:
+            return self._draw(closing.get(index) or Shot(index, _NO_SOUND))
+
+        for picture in bridge(draw, after, before, frames):
             self._writer.write_i420(picture)
         self._writer.write_sound(np.zeros(samples, np.float32))
+
+    def _copy(self, picture: Coded, sound: Samples) -> None:
+        self._writer.write_coded(picture)
+        self._writer.write_sound(sound)
 
     def _write(self, shot: Shot, picture: I420 | None, times: int) -> None:
         """A slower stream's pictures are repeated: the clip has its conversation's rate."""

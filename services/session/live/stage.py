@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from services.session.frames import Footage
 from services.session.live.director import Shot
-from warmtalk.core.types import Box, Patch, cycle_row
+from warmtalk.core.types import Box, FrameClock, Patch, cycle_row
+from warmtalk.media.h264 import Coded
 from warmtalk.media.i420 import I420, lay
 from warmtalk.media.live import Fragment, LiveEncoder, LiveSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A frame as the stream shows it."""
+
+    shot: Shot
+    picture: I420
+    coded: Coded
+    start: int
+    """Samples of the stream before it."""
 
 
 class Stage:
     """One stream. One thread at a time, but for `picture`."""
 
-    def __init__(self, footage: Footage, settings: LiveSettings) -> None:
+    def __init__(self, footage: Footage, settings: LiveSettings, clock: FrameClock) -> None:
+        """`clock` is the conversation's."""
         self._footage = footage
         width, height = footage.info.width, footage.info.height
-        self.encoder = LiveEncoder(width + width % 2, height + height % 2, settings)
+        self.encoder = LiveEncoder(width + width % 2, height + height % 2, settings, clock)
 
-    def shoot(self, shot: Shot, flush: bool) -> tuple[I420, Fragment | None]:
-        """The picture, and the fragment that is full with it."""
-        picture = self.picture(shot)
-        return picture, self.encoder.write(picture, shot.sound, flush=flush)
+    def shoot(self, shot: Shot, flush: bool) -> tuple[Taken, Fragment | None]:
+        """The picture, and the fragment that is full with it. The first of a take is a key picture."""
+        picture, start = self.picture(shot), self.encoder.samples
+        fragment = self.encoder.write(picture, shot.sound, flush=flush, key=shot.first)
+        return Taken(shot, picture, self.encoder.coded, start), fragment
 
     def picture(self, shot: Shot) -> I420:
         """Any thread. Not to be written into: an idle picture is the source itself."""

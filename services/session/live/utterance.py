@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from services.session.conversation import SessionFolder
 from services.session.events import Accepted, Body, ClipReady, ConversationUpdated, Cut, Finished, Started
+from services.session.live.director import Shot
 from services.session.live.input import LiveInput
 from services.session.live.record import Recorder
 from services.session.live.take import Take
@@ -35,6 +36,10 @@ class Screen(Protocol):
 
     async def open_recorder(self) -> Recorder: ...
     def lead_in(self, recorder: Recorder, index: int) -> None: ...
+    def ended(self, cut: Shot | None) -> None:
+        """What the clip shows at its end, if its mouth may be open there."""
+        ...
+
     def emit(self, body: Body) -> None: ...
 
 
@@ -180,6 +185,7 @@ class LiveUtterance(Ticket):
         if recorder is not None and spoken:
             clip = await recorder.finish(frames)
             following = recorder.following(frames)
+            self._screen.ended(recorder.last(frames))
             commit = partial(self._folder.commit, clip, self._source.text, following=following, background=True)
             made = await unbroken(asyncio.to_thread(commit))
             self._screen.emit(ClipReady(self._folder.record.conversation, made))

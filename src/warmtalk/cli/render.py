@@ -19,7 +19,8 @@ from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import InvalidInput, NotReady
 from warmtalk.core.pipeline import Model, WarmAvatar, render
 from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Samples
-from warmtalk.media.encode import X264, ClipWriter
+from warmtalk.media.encode import ClipWriter
+from warmtalk.media.h264 import X264
 from warmtalk.media.sound import Resampler, SoundReader
 from warmtalk.store import AvatarStore
 

@@ -1,15 +1,18 @@
 """Frames and sound to one clip: H.264 and FLAC in MP4.
 
-Two ffmpeg children, one after the other, so that nothing can wait for itself: the first is fed pictures as they come
-and writes a video file, sound is spooled beside it as 16-bit PCM, the second muxes both at the end.
+Pictures are coded in this process and spooled as fragments, sound beside it as 16-bit PCM; an ffmpeg child muxes both
+at the end. What a live stream has coded already is taken as it is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import uuid
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -17,6 +20,9 @@ from warmtalk.core.errors import WarmtalkError
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Image, Samples
 from warmtalk.media import boxes
 from warmtalk.media.concat import ClipFile, publish
+from warmtalk.media.ffmpeg import ffmpeg
+from warmtalk.media.fragments import Packet, Run, fragment
+from warmtalk.media.h264 import X264, Coded, PictureCoder
 from warmtalk.media.i420 import I420, to_i420
 from warmtalk.media.process import Child, remove, storage
 
@@ -25,14 +31,7 @@ _FADE = 144
 """Samples, 3 ms, that fade before a cut."""
 _DOING = "writing a clip"
 _MUXING = "joining picture and sound"
-
-
-@dataclass(frozen=True, slots=True)
-class X264:
-    """How pictures are encoded. All clips of a conversation need the same."""
-
-    preset: str = "veryfast"
-    crf: int = 18
+_GIVEN_UP = "the clip was given up"
 
 
 class ClipWriter:
@@ -51,32 +50,41 @@ class ClipWriter:
         first_frame: int = 0,
         x264: X264 | None = None,
         *,
-        background: bool = False,
+        live: bool = False,
     ) -> None:
-        """`width` and `height` are those of the frames; `background` is for a clip that nobody waits for while it is
-        written: one thread, after all who want the processor. Raises NotReady without ffmpeg, StorageFull.
+        """`width` and `height` are those of the frames. `live`: most pictures come coded, and nobody waits for the
+        clip, so those who want the processor come first. Raises NotReady without ffmpeg, StorageFull.
         """
+        ffmpeg()
         self._target = target
         self._clock = clock
         self._first = first_frame
         self._shape = (height + height % 2, width + width % 2)
-        self._background = background
+        self._live = live
+        self._lock = threading.Lock()
         self._aborted = False
-        # A name of their own: a child that outlived a killed service must not write into this clip.
+        self._muxer: Child | None = None
+        # A name of their own: a muxer that outlived a killed service must not read or write this clip's.
         own = uuid.uuid4().hex[:8]
         self._video = target.with_name(f"{target.name}.{own}.video.tmp")
         self._sound = target.with_name(f"{target.name}.{own}.sound.tmp")
-        self._cut = target.with_name(f"{target.name}.{own}.cut.tmp")
         self._muxed = target.with_name(f"{target.name}.{own}.tmp")
         self.frames = 0
-        with storage(_DOING):
-            self._spool = open(self._sound, "wb")  # noqa: SIM115 - closed by finish or abort
+        self._ends: list[int] = []
+        """Bytes of the video spool with each picture that is in it."""
+        self._own = True
+        """The last picture was coded here."""
+        self._coder = PictureCoder(*self._shape[::-1], x264 or X264(), clock, timescale(clock), live=live)
+        self.parameters = self._coder.parameters
+        """As in PictureCoder. Coded pictures must come from a stream that has the same."""
         try:
-            args = _video_args(self._video, self._shape, clock, x264 or X264(), threads=1 if background else 0)
-            self._child = Child(args, stdin=True, background=background)
+            with storage(_DOING):
+                self._pictures = open(self._video, "wb")  # noqa: SIM115 - closed by finish or abort
+                self._samples = open(self._sound, "wb")  # noqa: SIM115
+                self._pictures.write(self._coder.head)
         except BaseException:
-            self._spool.close()
-            remove(self._sound)
+            self._coder.close()
+            remove(self._video, self._sound)
             raise
 
     def write_bgr(self, image: Image) -> None:
@@ -84,21 +92,29 @@ class ClipWriter:
         self.write_i420(to_i420(image))
 
     def write_i420(self, image: I420) -> None:
-        """Raises StorageFull, or WarmtalkError with ffmpeg's own words when it is gone."""
+        """Raises StorageFull, or WarmtalkError once it is given up."""
         height, width = self._shape
         if image.shape != (height * 3 // 2, width):
             raise ValueError(f"an I420 picture of {width} x {height} is not {image.shape}")
-        try:
-            self._child.stdin.write(np.ascontiguousarray(image).data)
-        except (OSError, ValueError) as error:
-            raise self._gone() from error
-        self.frames += 1
+        with self._wanted():
+            self.frames += 1
+            self._spool(self._coder.encode(image, key=not self._own))
+            self._own = True
+
+    def write_coded(self, picture: Coded) -> None:
+        """The next picture as a live stream has coded it: a key picture, or the one that follows there on the one that
+        was written last. Only into a `live` clip. Raises as write_i420.
+        """
+        with self._wanted():
+            self.frames += 1
+            self._spool([picture])
+            self._own = False
 
     def write_sound(self, samples: Samples) -> None:
         """48 kHz mono in [-1, 1]; what is beyond is clipped. Any number of samples, before or after its frames."""
         pcm = np.rint(np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2")
-        with storage(_DOING):
-            self._spool.write(pcm.tobytes())
+        with self._wanted():
+            self._samples.write(pcm.tobytes())
 
     def finish(self, most_frames: int | None = None) -> ClipFile:
         """The clip, on disk under its name. Sound is padded with silence, or cut, to the frames' length.
@@ -110,45 +126,67 @@ class ClipWriter:
         self.frames = min(self.frames, most_frames or self.frames)
         last = self._first + self.frames
         samples = self._clock.samples_at(last, CLIP_RATE_HZ) - self._clock.samples_at(self._first, CLIP_RATE_HZ)
-        with storage(_DOING):
-            self._spool.flush()
-            self._spool.truncate(samples * _SAMPLE_BYTES)
+        with self._wanted():
+            self._spool(self._coder.flush())
+            self._coder.close()
+            _end(self._pictures, self._ends[self.frames - 1])
+            _end(self._samples, samples * _SAMPLE_BYTES)
             if cut:
                 _fade_out(self._sound)
-            self._spool.close()
-        self._child.close_stdin()
-        self._check("encoding pictures", self._video)
-        if cut:
-            self._run(_cut_args(self._video, self._cut, self.frames), "cutting pictures", self._cut)
-        self._run(_mux_args(self._cut if cut else self._video, self._sound, self._muxed), _MUXING, self._muxed)
+        self._mux()
         publish(self._muxed, self._target, _DOING)
-        remove(self._video, self._sound, self._cut)
+        remove(self._video, self._sound)
         return ClipFile(self._target, self.frames, samples)
 
     def abort(self) -> None:
-        """Ends the child and leaves nothing on disk. Idempotent; does nothing to a finished clip."""
+        """Ends the muxer and leaves nothing on disk. Idempotent; does nothing to a finished clip."""
         self._aborted = True
-        self._child.kill()
-        if not self._spool.closed:
-            os.ftruncate(self._spool.fileno(), 0)
-            self._spool.close()
-        remove(self._video, self._sound, self._cut, self._muxed)
+        if self._muxer is not None:
+            self._muxer.kill()
+        with self._lock:
+            self._coder.close()
+            for spool in (self._pictures, self._samples):
+                if not spool.closed:
+                    os.ftruncate(spool.fileno(), 0)
+                    with contextlib.suppress(OSError):  # what it still holds may not find room
+                        spool.close()
+        remove(self._video, self._sound, self._muxed)
 
-    def _run(self, args: list[str], doing: str, made: Path) -> None:
-        self._child = Child(args, background=self._background)
+    @contextlib.contextmanager
+    def _wanted(self) -> Iterator[None]:
+        """Keeps `abort` out meanwhile, and nothing happens after it."""
+        with self._lock, storage(_DOING):
+            if self._aborted:
+                raise WarmtalkError(_GIVEN_UP)
+            yield
+
+    def _spool(self, pictures: list[Coded]) -> None:
+        """There are no B-frames, so a prefix of the spool is a prefix of the pictures."""
+        ticks = int(timescale(self._clock) / self._clock.fps)
+        for picture in pictures:
+            number = len(self._ends)
+            packet = Packet(picture.data, ticks, picture.key)
+            self._pictures.write(fragment(number + 1, [Run(1, number * ticks, [packet])]))
+            self._ends.append(self._pictures.tell())
+
+    def _mux(self) -> None:
+        args = _mux_args(self._video, self._sound, self._muxed, timescale(self._clock))
+        self._muxer = Child(args, background=self._live)
         if self._aborted:
-            raise self._gone()
-        self._check(doing, made)
+            self._muxer.kill()
+        try:
+            self._muxer.check(_MUXING)
+        except WarmtalkError as error:
+            raise WarmtalkError(_GIVEN_UP) if self._aborted else error from None
+        if not boxes.is_whole(self._muxed):
+            raise WarmtalkError(f"ffmpeg left half a file while {_MUXING}: {self._muxer.complaint}")
 
-    def _check(self, doing: str, made: Path) -> None:
-        self._child.check(doing)
-        if not boxes.is_whole(made):
-            raise WarmtalkError(f"ffmpeg left half a file while {doing}: {self._child.complaint}")
 
-    def _gone(self) -> WarmtalkError:
-        if self._aborted:
-            return WarmtalkError("the clip was given up")
-        return self._child.failure("encoding pictures", self._child.wait())
+def _end(spool: IO[bytes], size: int) -> None:
+    """Cuts or pads it with zeros, and closes it."""
+    spool.flush()
+    spool.truncate(size)
+    spool.close()
 
 
 def _fade_out(spool: Path) -> None:
@@ -161,32 +199,11 @@ def _fade_out(spool: Path) -> None:
         file.write((tail * np.linspace(1, 0, len(tail))).astype("<i2").tobytes())
 
 
-def _video_args(target: Path, shape: tuple[int, int], clock: FrameClock, x264: X264, threads: int) -> list[str]:
-    """`threads`: 0 takes as many as there are cores."""
-    height, width = shape
-    fps = clock.fps
-    source = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-video_size", f"{width}x{height}", "-framerate", str(fps)]
-    key_frames = ["-g", str(max(1, round(fps))), "-keyint_min", "1", "-sc_threshold", "0", "-bf", "0"]
-    codec = ["-c:v", "libx264", "-preset", x264.preset, "-crf", str(x264.crf), *key_frames, "-flags", "+cgop"]
-    codec += ["-threads", str(threads)]
-    tags = "range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
-    colour = ["-vf", f"setparams={tags}", "-color_range", "tv"]
-    colour += ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"]
-    scale = ["-video_track_timescale", str(timescale(clock))]
-    return [*source, "-i", "pipe:0", *colour, *codec, *scale, "-f", "mp4", "-y", f"file:{target.absolute()}"]
-
-
-def _cut_args(video: Path, target: Path, frames: int) -> list[str]:
-    """There are no B-frames, so a prefix of the packets is a prefix of the pictures."""
-    copy = ["-map", "0:v", "-c", "copy", "-frames:v", str(frames)]
-    return ["-f", "mov", "-i", f"file:{video.absolute()}", *copy, "-f", "mp4", "-y", f"file:{target.absolute()}"]
-
-
-def _mux_args(video: Path, sound: Path, target: Path) -> list[str]:
+def _mux_args(video: Path, sound: Path, target: Path, ticks_hz: int) -> list[str]:
     pictures = ["-f", "mov", "-i", f"file:{video.absolute()}"]
     pcm = ["-f", "s16le", "-ar", str(CLIP_RATE_HZ), "-ac", "1", "-i", f"file:{sound.absolute()}"]
     codecs = ["-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", "flac", "-sample_fmt", "s16", "-strict", "-2"]
-    bits = ["-fflags", "+bitexact", "-movflags", "+faststart"]
+    bits = ["-video_track_timescale", str(ticks_hz), "-fflags", "+bitexact", "-movflags", "+faststart"]
     return [*pictures, *pcm, *codecs, *bits, "-f", "mp4", "-y", f"file:{target.absolute()}"]
 
 

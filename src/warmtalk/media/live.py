@@ -8,17 +8,16 @@ the fragments are ours, so that one can be cut after any picture without waiting
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import av
 import numpy as np
 from av.audio.stream import AudioStream
-from av.video.frame import PictureType
-from av.video.stream import VideoStream
 
-from warmtalk.core.types import CLIP_RATE_HZ, Samples
-from warmtalk.media.fragments import Packet, Run, fragment, length_prefixed
+from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Samples
+from warmtalk.media.fragments import Packet, Run, fragment
+from warmtalk.media.h264 import FRAGMENTED, X264, Coded, add_video, encode
 from warmtalk.media.i420 import I420
 
 _TICK = Fraction(1, CLIP_RATE_HZ)
@@ -35,10 +34,7 @@ _ROUNDING = 2
 class LiveSettings:
     """How a live stream is coded."""
 
-    preset: str = "ultrafast"
-    """x264's: ultrafast to medium."""
-    crf: int = 21
-    """x264's quality, 0 to 51."""
+    x264: X264 = field(default_factory=lambda: X264("ultrafast", 21))
     fragment_s: float = 0.1
 
 
@@ -61,18 +57,21 @@ class Fragment:
 class LiveEncoder:
     """One stream. One thread at a time; `write` takes 2 to 10 ms at 720p. Holds no more than one fragment."""
 
-    def __init__(self, width: int, height: int, settings: LiveSettings) -> None:
-        """`width` and `height` of the I420 pictures, even."""
-        self._settings = settings
+    def __init__(self, width: int, height: int, settings: LiveSettings, clock: FrameClock | None = None) -> None:
+        """`width` and `height` of the I420 pictures, even; `clock` is that of the clips which take the same packets."""
+        self.settings = settings
         self._closed = False
         self._shape = (height * 3 // 2, width)
         self._file = io.BytesIO()
-        self._container = av.open(
-            self._file, "w", format="mp4", options={"movflags": "empty_moov+default_base_moof+frag_keyframe"}
-        )
-        self._video = self._add_video(width, height)
+        ticks = {"movflags": FRAGMENTED, "video_track_timescale": str(CLIP_RATE_HZ)}
+        self._container = av.open(self._file, "w", format="mp4", options=ticks)
+        self._video = add_video(self._container, width, height, settings.x264, clock or FrameClock(), live=True)
         self._sound = self._add_sound()
         self._container.start_encoding()
+        self.coded = Coded(b"", key=False)
+        """The last picture."""
+        self.parameters = bytes(self._video.codec_context.extradata or b"")
+        """As in PictureCoder."""
         self._pictures: list[Packet] = []
         self._blocks: list[Packet] = []
         self._frames = 0
@@ -84,7 +83,7 @@ class LiveEncoder:
         self._number = 0
         self.head = Fragment(self._file.getvalue(), 0, 0, 0, 0, 0, False)
         """ftyp and moov."""
-        profile = (self._video.codec_context.extradata or b"")[5:8].hex()
+        profile = self.parameters[5:8].hex()
         self.mime_type = f'video/mp4; codecs="avc1.{profile}, mp4a.40.2"'
         """What MediaSource.isTypeSupported asks for."""
 
@@ -93,17 +92,17 @@ class LiveEncoder:
         """Length of what was written."""
         return self._ticks
 
-    def write(self, picture: I420, sound: Samples, *, flush: bool = False) -> Fragment | None:
+    def write(self, picture: I420, sound: Samples, *, flush: bool = False, key: bool = False) -> Fragment | None:
         """A picture that is shown as long as its `sound` (48 kHz mono in [-1, 1]) lasts; the fragment that is full
-        now. `flush` ends the fragment with this picture.
+        now. `flush` ends the fragment with this picture; `key` makes it one that needs none before it.
         """
         if picture.shape != self._shape:
             raise ValueError(f"an I420 picture of this stream is {self._shape}, not {picture.shape}")
-        self._write_picture(picture, len(sound))
+        self._write_picture(picture, len(sound), key)
         self._write_sound(sound)
         self._ticks += len(sound)
         self._frames += 1
-        full = self._ticks - self._sent_ticks + len(sound) // 2 >= self._settings.fragment_s * CLIP_RATE_HZ - _ROUNDING
+        full = self._ticks - self._sent_ticks + len(sound) // 2 >= self.settings.fragment_s * CLIP_RATE_HZ - _ROUNDING
         return self._cut() if full or flush else None
 
     def close(self) -> None:
@@ -114,36 +113,18 @@ class LiveEncoder:
             del self._container, self._video, self._sound
             self._pictures, self._blocks = [], []
 
-    def _add_video(self, width: int, height: int) -> VideoStream:
-        stream = self._container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.time_base = stream.codec_context.time_base = _TICK
-        stream.codec_context.max_b_frames = 0
-        # One thread: streams share the cores, slices cost size.
-        more = "keyint=infinite:scenecut=0:threads=1:ipratio=1.1:colorprim=bt709:transfer=bt709:colormatrix=bt709"
-        stream.options = {
-            "preset": self._settings.preset,
-            "tune": "zerolatency",
-            "crf": str(self._settings.crf),
-            "x264-params": more,
-        }
-        return stream
-
     def _add_sound(self) -> AudioStream:
         stream = self._container.add_stream("aac", rate=CLIP_RATE_HZ, layout="mono")
         stream.bit_rate = _SOUND_BITS
         return stream
 
-    def _write_picture(self, picture: I420, ticks: int) -> None:
-        frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
-        frame.pts, frame.time_base = self._ticks, _TICK
+    def _write_picture(self, picture: I420, ticks: int, key: bool) -> None:
         # a player can begin at a fragment alone: the key picture is its first, at the last one within the second
-        due = self._ticks - self._key_at > _KEY_TICKS - self._settings.fragment_s * CLIP_RATE_HZ
-        if not self._pictures and (due or not self._frames):
-            frame.pict_type = PictureType.I
-            self._key_at = self._ticks
-        for packet in self._video.encode(frame):
-            self._pictures.append(Packet(length_prefixed(bytes(packet)), ticks, packet.is_keyframe))
+        due = self._ticks - self._key_at > _KEY_TICKS - self.settings.fragment_s * CLIP_RATE_HZ
+        if not self._pictures and (due or key or not self._frames):
+            self._key_at, key = self._ticks, True
+        (self.coded,) = encode(self._video, picture, self._frames, key=key)
+        self._pictures.append(Packet(self.coded.data, ticks, self.coded.key))
 
     def _write_sound(self, sound: Samples) -> None:
         frame = av.AudioFrame.from_ndarray(

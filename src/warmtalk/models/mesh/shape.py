@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from warmtalk.core.faces import sampled
 from warmtalk.core.types import FACE_SIZE, Box, Image, Place, Points
+from warmtalk.models.mesh.between import opening_seen
 from warmtalk.models.mesh.lips import ACROSS, correct_lips
 
 Field = npt.NDArray[np.float32]
@@ -43,6 +44,11 @@ LEAST_EYES = 0.35
 """Least distance of the eyes against the height from eyes to chin; about 0.56 on a face from the front."""
 UPPER_SHARE = 0.35
 """Of a gap the source shows, the part that the upper lip closes; the lower lip does the rest."""
+MISSED = (0.03, 0.05)
+"""Gap in mouth units that the edges of the lips leave out of what is seen between them: up to the first they are the
+more exact, from the second on they are somewhere else."""
+AGREE, OUTVOTED = (0.6, 0.8), (1.4, 1.5)
+"""Shares of the mesh's gap: edges that find the first, against an area of the second, which then is a shadow."""
 ROLL_IN = 0.012
 """Width of the lip edge that is not used where the source shows teeth: edges are not exact, teeth would stick to it.
 Three times as much at the corners, where the dark beside the teeth would."""
@@ -231,8 +237,15 @@ def _inner_lips(face: Image, mouth: Field, frame: MouthFrame) -> Field:
     """[3, ACROSS] x, y of the upper edge, y of the lower edge, from corner to corner."""
     left, right = ((mouth[inner, 0] + mouth[outer, 0]) / 2 for inner, outer in ((78, 61), (308, 291)))
     x = np.linspace(left, max(right, left + 0.1), ACROSS, dtype=np.float32)
-    edges = [np.stack([x, _curve(mouth[list(points)], x)], 1) for points in (INNER_UPPER, INNER_LOWER)]
-    return np.stack([x, *correct_lips(face, edges[0], edges[1], (frame.axes, frame.origin))])
+    to_pixels = frame.axes, frame.origin
+    rings = OUTER_UPPER, INNER_UPPER, INNER_LOWER, OUTER_LOWER
+    outer_up, up, low, outer_low = (_curve(mouth[list(points)], x) for points in rings)
+    upper, lower = correct_lips(face, np.stack([x, up], 1), np.stack([x, low], 1), to_pixels)
+    top, bottom, certain = opening_seen(face, x, (outer_up, up, low, outer_low), to_pixels)
+    meshed, found, seen = (float((b - a).max()) for a, b in ((up, low), (upper, lower), (top, bottom)))
+    agreed = smooth(*AGREE, found / max(meshed, 1e-3)) * smooth(*OUTVOTED, seen / max(meshed, 1e-3))
+    share = certain * smooth(*MISSED, seen - found) * (1 - agreed)
+    return np.stack([x, upper + share * np.minimum(top - upper, 0), lower + share * np.maximum(bottom - lower, 0)])
 
 
 def _coarse_points(frame: MouthFrame, top: int) -> tuple[Field, Field]:
