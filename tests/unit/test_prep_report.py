@@ -245,6 +245,7 @@ def test_poor_footage_says_why() -> None:
         "only 67% of the frames have a face to draw on",
         "the face is 50 px wide; from 128 it looks good",
         "the face is out of focus",
+        "the face is cut by the edge of the picture",
         "the face is dark",
         "it lasts 0.1 s: the loop will be noticed",
     ]
