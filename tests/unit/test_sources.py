@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from services.prep.builder import Builder
+from services.prep.bundle.builder import Builder
 from services.prep.order import BuildParams, Order
 from tests.footage import HEIGHT, WIDTH, film, grey, panned, photo, portrait, run
 from warmtalk.core.bundle import Bundle

@@ -13,11 +13,12 @@ import cv2
 import numpy as np
 
 from services.infer import wiring as infer
-from services.prep import messages, preview
+from services.prep import messages
 from services.prep import wiring as prep
-from services.prep.choose import Choice
-from services.prep.shift import Shift
+from services.prep.bundle import preview
+from services.prep.footage.choose import Choice
 from services.prep.tools import Tools
+from services.prep.track.shift import Shift
 from warmtalk.cli.avatar_choice import add_choice_arguments
 from warmtalk.config import Config
 from warmtalk.core.bundle import Bundle, write_latents

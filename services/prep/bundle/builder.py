@@ -16,16 +16,16 @@ import cv2
 import numpy as np
 
 import warmtalk
-from services.prep import report
-from services.prep.choose import one_of
+from services.prep.bundle.workplace import make_room, publish
+from services.prep.footage import report
+from services.prep.footage.choose import one_of
+from services.prep.footage.scan import Scan, Source, Video, scan
+from services.prep.footage.sheet import contact_sheet
+from services.prep.footage.verdict import LOOP, NO_FACE, SMALLEST_FACE
 from services.prep.order import Order
-from services.prep.rows import Rows, rows
-from services.prep.scan import Scan, Source, Video, scan
-from services.prep.sheet import contact_sheet
-from services.prep.still import StillMotion
+from services.prep.photo.still import StillMotion
 from services.prep.tools import Tools
-from services.prep.verdict import LOOP, NO_FACE, SMALLEST_FACE
-from services.prep.workplace import make_room, publish
+from services.prep.track.rows import Rows, rows
 from warmtalk.core.bundle import (
     AvatarInfo,
     Bundle,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from services.prep.choose import Choice, one_of
-from services.prep.pose import pose_of
-from services.prep.shift import Shift, choose_margin, choose_shift
-from services.prep.spot import Sighting, Spotter, box_points
-from services.prep.verdict import NO_FACE, judge
+from services.prep.footage.choose import Choice, one_of
+from services.prep.footage.pose import pose_of
+from services.prep.footage.spot import Sighting, Spotter, box_points
+from services.prep.footage.verdict import NO_FACE, judge
+from services.prep.track.shift import Shift, choose_margin, choose_shift
 from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, Bundle, Faces, write_faces, write_info, write_mask
 from warmtalk.core.errors import BadMedia, InvalidInput
 from warmtalk.core.faces import crop_box, face_box, face_place

@@ -11,8 +11,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from services.prep.rows import Rows
-from services.prep.verdict import INTERPOLATED, LEFT_OUT, PASSED, USED, FrameReport
+from services.prep.footage.verdict import INTERPOLATED, LEFT_OUT, PASSED, USED, FrameReport
+from services.prep.track.rows import Rows
 from warmtalk.core.bundle import SEGMENT_FRAMES
 from warmtalk.core.types import Box, Image
 

@@ -22,8 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from services.prep.rows import Rows
-from services.prep.verdict import (
+from services.prep.footage.verdict import (
     COVERED,
     DOWN,
     LEFT_OUT,
@@ -37,6 +36,7 @@ from services.prep.verdict import (
     UP,
     FrameReport,
 )
+from services.prep.track.rows import Rows
 
 VERSION = 1
 REPORT, SHEET = "report.json", "contact_sheet.png"
