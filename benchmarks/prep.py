@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from benchmarks import card, material
-from services.prep.builder import Builder
+from services.prep.bundle.builder import Builder
 from services.prep.order import BuildParams, Order
 from warmtalk.media.decode import Limits
 from warmtalk.store import AvatarStore

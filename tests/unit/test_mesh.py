@@ -304,7 +304,7 @@ def test_a_smile_is_let_go_while_it_speaks(avatar: MeshAvatar) -> None:
 
 
 def test_a_smile_is_let_go_all_the_more_by_a_rounded_mouth(avatar: MeshAvatar) -> None:
-    wide, rounded, limit = (MouthShape(0.2, -0.1), MouthShape(0.2, -0.1, 1), MouthShape(0.2, LEAST[WIDTH], 1))
+    wide, rounded, limit = MouthShape(0.2), MouthShape(0.2, 0, 1), MouthShape(0.2, LEAST[WIDTH], 1)
     shapes = renderer.as_habit(to_features(wide, rounded, limit), avatar.habit, 1.0)
     assert shapes[1, WIDTH] == pytest.approx(shapes[0, WIDTH] - avatar.habit.narrows)
     assert shapes[2, WIDTH] == renderer.NARROWEST

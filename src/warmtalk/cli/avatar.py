@@ -20,6 +20,12 @@ from warmtalk.v1 import prep_pb2
 if TYPE_CHECKING:  # these classes exist for the type checker alone
     from warmtalk.v1.prep_pb2_grpc import PrepServiceAsyncStub
 
+_EXAMPLES = """\
+examples:
+  warmtalk avatar create anna anna.mp4                    10 to 60 s of one person who looks at the camera
+  warmtalk avatar create anna group.mp4 --face 2          of several people the second from the left
+  warmtalk avatar create anna better.mp4 --replace        the same id from another source
+"""
 _CHUNK = 1 << 20
 
 
@@ -28,7 +34,10 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         required=True, metavar="ACTION"
     )
     create = avatar.add_parser(
-        "create", help="make an avatar of a video (mp4, mov, webm, mkv, avi, mpg) or a photo (jpg, png, webp)"
+        "create",
+        help="make an avatar of a video (mp4, mov, webm, mkv, avi, mpg) or a photo (jpg, png, webp)",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     create.add_argument("id", help="1 to 63 of a-z, 0-9, '_' and '-'")
     create.add_argument("source", type=Path, help="the video or photo: one person, facing the camera")

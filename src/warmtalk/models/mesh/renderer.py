@@ -39,8 +39,8 @@ TREMBLE = (0.012, 0.03)
 """Eye distances. Up to the first a move is trembling of the mesh, from the second on it is real."""
 SPEAKING = 0.12
 """Opening at which a smile is let go."""
-NARROWEST = -0.33
-"""Width, against a smile, of the roundest mouth; further, the cheeks beside it fold."""
+NARROWEST = -0.28
+"""Width, against a smile, of the roundest mouth; further, the cheeks beside it are drawn out and smear."""
 JUMP = 0.25
 """Eye distances. A face that moves further between two rows is another shot, not a motion."""
 
