@@ -99,8 +99,8 @@ def test_two_sentences_join_and_a_reset_starts_anew(here: Machine) -> None:
     said = here.run("speak", "--session", "talk", "--avatar", "eileen", "--text", "Hello there. How are you?")
     (here.folder / "sound.wav").write_bytes(wav(syllables(1.1)))
     again = here.run("speak", "--session", "talk", "--audio", "sound.wav", "--out", "clip.mp4")
-    assert "1 clips" in said
-    assert "2 clips" in again
+    assert "(1 clip, " in said
+    assert "(2 clips, " in again
     assert (here.folder / "clip.mp4").stat().st_size > 1000
     shown = here.run("sessions", "talk")
     assert "Hello there. How are you?" in shown
@@ -117,7 +117,7 @@ def test_two_sentences_join_and_a_reset_starts_anew(here: Machine) -> None:
     with av.open(str(here.folder / "talk.mp4")) as file:
         assert file.streams.audio[0].codec_context.name == "aac"
     closed = here.run("reset", "--session", "talk")
-    assert "(2 clips)" in closed
+    assert "(2 clips, " in closed
     assert "starts conversation 2" in closed
     assert "starts conversation 2" in here.run("reset", "--session", "talk")
     assert "talk" in here.run("sessions")
@@ -128,7 +128,7 @@ def test_two_sentences_join_and_a_reset_starts_anew(here: Machine) -> None:
 
 def test_text_comes_from_standard_input_too(here: Machine) -> None:
     said = here.run("speak", "--session", "piped", "--avatar", "eileen", "--text", "-", stdin="Good morning.")
-    assert "1 clips" in said
+    assert "(1 clip, " in said
 
 
 def test_the_offline_render_is_a_video_with_sound(here: Machine) -> None:

@@ -167,6 +167,19 @@ async def _stop(child: Process) -> None:
         await child.wait()
 
 
+def found(config: Config) -> dict[str, str]:
+    """Variables that lead the services to each other: who looks at a default address, where nobody listens any more,
+    is shown the configured one. An address that was set by itself, as of an infer on another machine, stays.
+    """
+    plain = Config()
+    environ = {}
+    for seeker, section in (("session", "infer"), ("gateway", "prep"), ("gateway", "infer"), ("gateway", "session")):
+        listen, default = (getattr(one, section).listen for one in (config, plain))
+        if getattr(getattr(config, seeker), section) == default != listen:
+            environ[f"WARMTALK_{seeker}_{section}".upper()] = listen
+    return environ
+
+
 def own_place(config: Config, data_dir: Path) -> tuple[Config, dict[str, str]]:
     """The same with free ports and this folder, and the variables that tell the children so."""
     prep, infer, session, gateway = (f"127.0.0.1:{port}" for port in _free_ports(4))
