@@ -154,7 +154,6 @@ async def _show(args: argparse.Namespace, config: Config) -> int:
         "source": f"{avatar.source_name} ({avatar.source_sha256[:12]})",
         "params": _params(avatar.params),
         "size": f"{avatar.size_bytes / 1e6:.1f} MB" if avatar.size_bytes else "",
-        "error": avatar.error,
     }
     for name, value in rows.items():
         if value:
@@ -174,7 +173,7 @@ async def _delete(args: argparse.Namespace, config: Config) -> int:
 def _line(avatar: prep_pb2.Avatar) -> str:
     state = prep_pb2.Avatar.State.Name(avatar.state).removeprefix("STATE_").lower()
     if avatar.state != prep_pb2.Avatar.STATE_READY:
-        return f"{avatar.avatar_id:24} {state}"
+        return f"{avatar.avatar_id:24} {state:9} {avatar.error}".rstrip()
     shape = f"{avatar.width}x{avatar.height}, {avatar.frames} frames, {avatar.usable_frames} usable"
     return f"{avatar.avatar_id:24} {state:9} {shape}, for {', '.join(avatar.renderers)}"
 
