@@ -3,7 +3,8 @@
 Each clip is reduced to the frame in which its mouth is most closed, which is then driven by the clip's own sound. The
 same face mesh tracks the mouth in the clip and in what we draw. With --out, videos: real left, ours right. An
 alignment beside a clip (CLIP.align or CLIP.TextGrid, see benchmarks/alignment.py) tells where lips should shut.
-Any renderer of this machine: --renderer musetalk wants torch and its weights, as `warmtalk doctor` says.
+Any renderer of this machine: --renderer musetalk wants torch and its weights, as `warmtalk doctor` says, and the face
+finder as well: the full environment (make venv-full) has all of them.
 """
 
 from __future__ import annotations

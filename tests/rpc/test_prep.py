@@ -22,7 +22,8 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from services.prep import builder, uploads
+from services.prep import uploads
+from services.prep.bundle import builder
 from services.prep.jobs import Jobs
 from services.prep.wiring import SERVICE, build, prepare
 from tests.footage import film, grey, panned, photo, portrait, run

@@ -6,11 +6,16 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import engine
+from benchmarks import engine, lips
 from benchmarks.roofline import Ceilings, Cost, cost_of
+from services.infer import wiring
+from warmtalk.config import load
+from warmtalk.core.types import Samples
+from warmtalk.store import AvatarStore
 
 
 def test_the_last_line_is_json(
@@ -27,6 +32,16 @@ def test_the_last_line_is_json(
     assert {"streams_25fps", "p99_gap_ms", "peak_mem_gb", "ceiling_tflops", "ceiling_gbps"} <= set(result)
     assert set(result["roofline_by_batch"]) == {"1", "2"}
     assert list(result["gaps_by_streams"])
+
+
+def test_lips_are_drawn_by_musetalk_too(
+    models: Path, avatars: Path, speech: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One frame of an avatar, latents included, speaks half a second. Nobody looks for the lips of random weights."""
+    still = lips.still_of(AvatarStore(avatars).open("synth"), tmp_path / "still")
+    monkeypatch.setenv("WARMTALK_MODELS_DIR", str(models))
+    drawn = list(lips.drawn(still, wiring.model("musetalk", load(None)), speech[:8000]))
+    assert len(drawn) == 13 and not np.array_equal(drawn[0], drawn[6])
 
 
 def test_cost_of_a_product_a_convolution_and_attention() -> None:

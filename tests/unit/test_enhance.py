@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,12 +17,13 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.footage import HEIGHT, WIDTH, film, panned, portrait, run
+from tests.footage import HEIGHT, WIDTH, film, grey, panned, portrait, run
 from tests.sounds import syllables, wav
+from warmtalk.cli import main
 from warmtalk.cli.enhance import Order, enhance
 from warmtalk.core.errors import BadMedia, InvalidInput
 from warmtalk.core.restore import KEEP, SIDE, TEMPLATE, FaceRestoration, five_points, similarity
-from warmtalk.core.types import Image, Points
+from warmtalk.core.types import SPEECH_RATE_HZ, Image, Points
 from warmtalk.models.faces.mesh import FaceFinder
 
 
@@ -172,6 +178,139 @@ async def test_a_stopped_one_goes_on_and_gives_the_same(talk: Path, tmp_path: Pa
     assert not (tmp_path / "twice.mp4.parts").exists()
     pairs = zip(pictures_of(tmp_path / "whole.mp4"), pictures_of(order.out), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+STAND_IN = """
+import importlib.util, sys, time, types
+import cv2
+
+def sharper(face):
+    time.sleep(float(sys.argv[1]))
+    print("a face", flush=True)
+    return cv2.addWeighted(face, 1.6, cv2.GaussianBlur(face, (0, 0), 4), -0.6, 0)
+
+from warmtalk.cli import enhance, main
+sys.modules["warmtalk.models.faces.gfpgan"] = types.SimpleNamespace(Gfpgan=lambda path, device: sharper)
+enhance.find_spec = lambda name: True
+enhance.extras.find = lambda models_dir, extra: None
+sys.exit(main(["enhance", *sys.argv[2:]]))
+"""
+
+
+def command(talk: Path, out: Path, pause_s: float) -> subprocess.Popen[str]:
+    """warmtalk enhance as a program of its own, with a stand-in for the network alone; Ctrl-C reaches all it starts."""
+    words = [sys.executable, "-c", STAND_IN, str(pause_s), str(talk), str(out)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def left_of(session: int) -> list[str]:
+    """Processes of this session that live."""
+    states = [path.read_text().rpartition(")")[2].split() for path in Path("/proc").glob("[0-9]*/stat")]
+    return [state[0] for state in states if int(state[3]) == session and state[0] not in "ZX"]
+
+
+def test_ctrl_c_stops_it_and_the_same_command_goes_on(talk: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sharp.mp4"
+    child = command(talk, out, 0.01)
+    assert child.stdout is not None
+    for _ in range(70):
+        assert child.stdout.readline() == "a face\n"
+    os.killpg(child.pid, signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert (child.returncode, said) == (
+        130,
+        f"stopped; the same command goes on from there ({out}.parts holds what is done)\n",
+    )
+    assert left_of(child.pid) == []
+    assert names_in(tmp_path) == ["sharp.mp4.parts"]
+    assert names_in(tmp_path / "sharp.mp4.parts") == ["00000.mp4", "order.json", "state.safetensors"]
+    again = command(talk, out, 0)
+    told, said = again.communicate(timeout=120)
+    assert (again.returncode, said) == (0, "")
+    assert told.count("a face\n") == 70 and told.endswith(f"{out}  (120 frames, a face in 120 of them)\n")
+    assert names_in(tmp_path) == ["sharp.mp4"] and sound_of(out) == sound_of(talk)
+    assert left_of(again.pid) == []
+
+
+def test_ctrl_c_while_it_looks_for_where_it_was(talk: Path, tmp_path: Path) -> None:
+    """The frames that are done are read again, which takes moments."""
+    out = tmp_path / "sharp.mp4"
+    child = command(talk, out, 0.01)
+    assert child.stdout is not None
+    for _ in range(105):
+        child.stdout.readline()
+    for _ in range(3):
+        os.killpg(child.pid, signal.SIGINT)
+        _, said = child.communicate(timeout=60)
+        assert child.returncode == 130 and "cannot" not in said, said
+        assert names_in(tmp_path) == ["sharp.mp4.parts"]
+        child = command(talk, out, 0.01)
+        time.sleep(0.8)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.communicate(timeout=60)
+
+
+@pytest.mark.parametrize(("picture", "sound"), [("0.3", "0"), ("0", "0.3")])
+@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".ts"])
+async def test_picture_and_sound_keep_their_distance(tmp_path: Path, ending: str, picture: str, sound: str) -> None:
+    """A flash and a click, one of them later because its stream begins later."""
+    images = panned(50)
+    bright = [np.clip(image.astype(int) + 60 * (i >= 25), 0, 255).astype(np.uint8) for i, image in enumerate(images)]
+    samples = np.zeros(2 * SPEECH_RATE_HZ, np.float32)
+    samples[SPEECH_RATE_HZ:] = 0.3
+    (tmp_path / "a.wav").write_bytes(wav(samples))
+    streams = ["-itsoffset", picture, "-i", str(film(tmp_path / "v.mp4", bright))]
+    streams += ["-itsoffset", sound, "-i", str(tmp_path / "a.wav")]
+    source, out = tmp_path / f"in{ending}", tmp_path / "out.mkv"
+    run([*streams, "-c:v", "libx264", "-c:a", "aac", str(source)])
+    await enhance(Order(source, out), lambda face: face)
+    assert abs(click_after_flash(out) - click_after_flash(source)) <= 0.021  # half a frame
+
+
+def click_after_flash(path: Path) -> float:
+    """Seconds."""
+    with av.open(str(path)) as file:
+        seen = [(frame.time, float(frame.to_ndarray(format="gray").mean())) for frame in file.decode(video=0)]
+    with av.open(str(path)) as file:
+        heard = [(frame.time, frame.to_ndarray()[0], frame.sample_rate) for frame in file.decode(audio=0)]
+    flash = next(b[0] for a, b in pairwise(seen) if b[1] - a[1] > 25)
+    loud = [(time, np.flatnonzero(np.abs(values) > 0.05), rate) for time, values, rate in heard]
+    return float(next(time + at[0] / rate - flash for time, at, rate in loud if at.size))
+
+
+async def test_of_two_faces_both_get_sharper(tmp_path: Path) -> None:
+    images = panned(60)
+    away = [np.concatenate([image, image if i not in (30, 31) else grey(1)[0]], 1) for i, image in enumerate(images)]
+    source = film(tmp_path / "two.mp4", away)
+    out = tmp_path / "out.mp4"
+    assert await enhance(Order(source, out), Trembling(0)) == (60, 60)
+    before, after = pictures_of(source), pictures_of(out)
+    for side in (np.s_[:, :WIDTH], np.s_[:, WIDTH:]):
+        sharp, soft = (cv2.Laplacian(some[50][side], cv2.CV_32F).var() for some in (after, before))
+        assert sharp > 1.1 * soft
+
+
+@pytest.mark.parametrize(
+    ("installed", "words"),
+    [
+        (None, "this needs torch and the library spandrel, which this environment does not have. Run: make venv-full"),
+        (True, "GFPGANv1.4.pth"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(
+    talk: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    installed: object,
+    words: str,
+) -> None:
+    monkeypatch.setattr("warmtalk.cli.enhance.find_spec", lambda name: installed)
+    monkeypatch.setenv("WARMTALK_MODELS_DIR", str(tmp_path / "models"))
+    assert main(["enhance", str(talk), str(tmp_path / "a.mp4")]) == 1
+    said = capsys.readouterr().err
+    assert words in said and "Run: " in said and said.count("\n") == 1
+    assert names_in(tmp_path) == []
 
 
 async def test_another_order_starts_anew(talk: Path, tmp_path: Path) -> None:

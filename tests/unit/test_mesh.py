@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -300,3 +301,12 @@ def test_a_smile_is_let_go_while_it_speaks(avatar: MeshAvatar) -> None:
     shapes = renderer.as_habit(to_features(MouthShape(0), MouthShape(0.06), MouthShape(0.2)), avatar.habit, 1.0)
     assert shapes[0, WIDTH] == 0 > shapes[1, WIDTH] > shapes[2, WIDTH] == pytest.approx(-avatar.habit.narrows)
     assert avatar.habit.narrows > 0.05
+
+
+def test_a_smile_is_let_go_all_the_more_by_a_rounded_mouth(avatar: MeshAvatar) -> None:
+    wide, rounded, limit = MouthShape(0.2), MouthShape(0.2, 0, 1), MouthShape(0.2, LEAST[WIDTH], 1)
+    shapes = renderer.as_habit(to_features(wide, rounded, limit), avatar.habit, 1.0)
+    assert shapes[1, WIDTH] == pytest.approx(shapes[0, WIDTH] - avatar.habit.narrows)
+    assert shapes[2, WIDTH] == renderer.NARROWEST
+    relaxed = replace(avatar.habit, narrows=0.0)
+    assert renderer.as_habit(to_features(limit), relaxed, 1.0)[0, WIDTH] == LEAST[WIDTH]

@@ -1,4 +1,4 @@
-"""warmtalk enhance: a film with its face made sharper, its sound untouched."""
+"""warmtalk enhance: a film with its faces made sharper, its sound untouched."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fractions import Fraction
 from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from safetensors import SafetensorError
@@ -23,8 +23,8 @@ from tqdm import tqdm
 from warmtalk.config import Config
 from warmtalk.core.bundle import SEGMENT_FRAMES, write_json
 from warmtalk.core.errors import BadMedia, InvalidInput, NotReady
-from warmtalk.core.restore import AREAS, FaceRestoration, Memory, Restorer
-from warmtalk.core.types import Box
+from warmtalk.core.restore import AREAS, FilmRestoration, Memory, Restorer
+from warmtalk.core.types import Box, Image
 from warmtalk.media import remux
 from warmtalk.media.decode import Limits, VideoFrames, video_kind
 from warmtalk.media.ffmpeg import sniff_file
@@ -32,10 +32,13 @@ from warmtalk.media.probe import frame_rate
 from warmtalk.media.segments import SegmentWriter
 from warmtalk.media.still import STILL_KINDS
 from warmtalk.models.checkpoints import extras
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.mesh import FaceFinder, FoundFace
 
 _LONGEST_S = 4 * 3600.0
-_RECIPE = 1
+_MOST_FACES = 4
+_LEAST_SIZE = 1 / 3
+"""Of the largest face's width: who stands far behind is not worth a second a frame."""
+_RECIPE = 2
 """Raised when the same order gives another film than before."""
 _EXAMPLES = """\
 examples:
@@ -60,7 +63,7 @@ class Order:
 def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     enhance = verbs.add_parser(
         "enhance",
-        help="a film with its face made sharper (GFPGAN), the sound untouched",
+        help="a film with its faces made sharper (GFPGAN), the sound untouched",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -95,8 +98,8 @@ async def enhance(order: Order, restorer: Restorer) -> tuple[int, int]:
     remux.check_sound(order.source, kind, order.out)
     rate = frame_rate(order.source, kind)
     done = _Done(order)
-    restoration = FaceRestoration(restorer, area=order.area, strength=order.strength)
-    film = VideoFrames(order.source, rate, Limits(seconds=_LONGEST_S))
+    restoration = FilmRestoration(restorer, area=order.area, strength=order.strength)
+    film = VideoFrames(order.source, rate, Limits(seconds=_LONGEST_S), from_sound=True)
     with closing(film), tqdm(unit="frame", desc="enhancing", leave=False, disable=None) as bar:
         try:
             frames = await _fill(film, rate, done, restoration, bar)
@@ -105,17 +108,17 @@ async def enhance(order: Order, restorer: Restorer) -> tuple[int, int]:
             print(f"stopped; the same command goes on from there ({done.folder} holds what is done)", file=sys.stderr)
             raise
     segments = [done.segment(number) for number in range(done.segments)]
-    await asyncio.to_thread(remux.replace_picture, order.source, kind, segments, order.out)
+    remux.replace_picture(order.source, kind, segments, order.out)  # moments: Ctrl-C waits for it
     shutil.rmtree(done.folder)
     return frames, done.faces
 
 
 async def _fill(
-    film: VideoFrames, rate: Fraction, done: _Done, restoration: FaceRestoration, bar: tqdm[NoReturn]
+    film: VideoFrames, rate: Fraction, done: _Done, restoration: FilmRestoration, bar: tqdm[NoReturn]
 ) -> int:
     """Frames of all segments."""
     finder = FaceFinder()
-    restoration.memory, near = done.memory, done.near
+    restoration.memories, near = done.memories, done.near
     images, frames, number = iter(film), 0, 0
     while (first := next(images, None)) is not None:
         bar.total = film.expected or None
@@ -128,15 +131,21 @@ async def _fill(
         faces = 0
         with SegmentWriter(done.segment(number), first.shape[1], first.shape[0], rate) as writer:
             for image in segment:
-                found = finder.find(image, near=near)
+                found = _largest(finder, image, near)
                 near, faces = (found[0].box, faces + 1) if found else (near, faces)
-                writer.write(restoration.frame(image, found[0].landmarks if found else None))
+                writer.write(restoration.frame(image, [face.landmarks for face in found]))
                 frames += 1
                 bar.update()
                 await asyncio.sleep(0)  # where Ctrl-C is heard
-        done.add(faces, near, restoration.memory)
+        done.add(faces, near, restoration.memories)
         number += 1
     return frames
+
+
+def _largest(finder: FaceFinder, image: Image, near: Box | None) -> list[FoundFace]:
+    """The faces to restore, the largest first."""
+    found = sorted(finder.find(image, near=near), key=lambda face: -face.box.width)
+    return [face for face in found[:_MOST_FACES] if face.box.width >= _LEAST_SIZE * found[0].box.width]
 
 
 class _Done:
@@ -146,7 +155,7 @@ class _Done:
         """Finds what an earlier try of the same order left; what another order left there is removed."""
         self.folder = order.out.with_name(f"{order.out.name}.parts")
         self.segments = self.faces = 0
-        self.memory: Memory | None = None
+        self.memories: list[Memory] = []
         self.near: Box | None = None
         about = order.source.stat()
         note = [str(order.source.resolve()), about.st_size, about.st_mtime_ns, order.area, order.strength, _RECIPE]
@@ -163,27 +172,28 @@ class _Done:
     def segment(self, number: int) -> Path:
         return self.folder / f"{number:05d}.mp4"
 
-    def add(self, faces: int, near: Box | None, memory: Memory | None) -> None:
+    def add(self, faces: int, near: Box | None, memories: list[Memory]) -> None:
         """The next segment is finished."""
         self.segments += 1
         self.faces += faces
-        self.near, self.memory = near, memory
-        held = {"counts": np.array([self.segments, self.faces], np.int64)}
+        self.near, self.memories = near, memories
+        held = {"counts": np.array([self.segments, self.faces, len(memories)], np.int64)}
         if near is not None:
             held["near"] = np.array(near.as_tuple(), np.int64)
-        if memory is not None:
-            held |= {one.name: getattr(memory, one.name) for one in fields(Memory)}
+        for number, memory in enumerate(memories):
+            held |= {f"{number}.{one.name}": getattr(memory, one.name) for one in fields(Memory)}
         temporary = self.folder / "state.tmp"
         save_file(held, temporary)
         temporary.replace(self.folder / "state.safetensors")
 
     def _read(self) -> None:
         path = self.folder / "state.safetensors"
-        held = load_file(path) if path.is_file() else {"counts": np.zeros(2, np.int64)}
-        self.segments, self.faces = held.pop("counts").tolist()
+        held: dict[str, Any] = load_file(path) if path.is_file() else {"counts": np.zeros(3, np.int64)}
+        self.segments, self.faces, count = held.pop("counts").tolist()
         near = held.pop("near", None)
         self.near = None if near is None else Box(*near.tolist())
-        self.memory = Memory(**held) if held else None
+        names = [one.name for one in fields(Memory)]
+        self.memories = [Memory(**{name: held[f"{number}.{name}"] for name in names}) for number in range(count)]
 
 
 def _check(order: Order) -> None:

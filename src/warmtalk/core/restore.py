@@ -7,7 +7,7 @@ trembles; it is blended over time where the face itself stands still, and taken 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -92,6 +92,35 @@ class FaceRestoration:
         keep = (self._keep * np.exp(-(motion**2))).astype(np.float32)[:, :, None]
         old = [keep * (then - now) for then, now in ((before.aligned, aligned), (before.difference, fresh))]
         return Memory(points, aligned + old[0], fresh + old[1])
+
+
+class FilmRestoration:
+    """All faces of one film, frame after frame, each with its own memory. Not thread-safe."""
+
+    def __init__(self, restorer: Restorer, *, area: str = "face", strength: float = 1.0) -> None:
+        """As FaceRestoration."""
+        self._one = FaceRestoration(restorer, area=area, strength=strength)
+        self.memories: list[Memory] = []
+        """Of the faces of the last frame. To be kept with what was written so far."""
+
+    def frame(self, image: Image, meshes: Sequence[Points]) -> Image:
+        """The frame with these faces restored, [468, 2] frame pixels each."""
+        before, self.memories = self.memories, []
+        for mesh in meshes:
+            self._one.memory = _known(before, five_points(mesh))
+            before = [memory for memory in before if memory is not self._one.memory]
+            image = self._one.frame(image, mesh)
+            assert self._one.memory is not None
+            self.memories.append(self._one.memory)
+        return image
+
+
+def _known(memories: Sequence[Memory], points: Points) -> Memory | None:
+    """That of the face that was here a frame ago: nearer than its eyes are apart."""
+    eyes = float(np.linalg.norm(points[0] - points[1]))
+    far = {id(one): float(np.linalg.norm(one.points - points, axis=1).mean()) for one in memories}
+    nearest = min(memories, key=lambda one: far[id(one)], default=None)
+    return nearest if nearest is not None and far[id(nearest)] < eyes else None
 
 
 def similarity(points: Points, target: Points) -> npt.NDArray[np.float64]:

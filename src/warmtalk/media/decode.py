@@ -24,7 +24,7 @@ from warmtalk.core.errors import BadMedia
 from warmtalk.core.types import Image
 from warmtalk.media.ffmpeg import VIDEO_DEMUXERS, ffmpeg, refusal, safe_input, sniff_file
 from warmtalk.media.guard import FILM, environment, guarded
-from warmtalk.media.probe import Repairs, repairs
+from warmtalk.media.probe import Repairs, file_start, repairs
 
 log = logging.getLogger(__name__)
 
@@ -57,15 +57,19 @@ class VideoFrames:
     when there is no ffmpeg; both at the earliest on opening, at the latest at the end of the frames.
     """
 
-    def __init__(self, path: Path, rate: Fraction, limits: Limits = Limits(), *, name: str = "") -> None:
-        """`name` stands for the file in messages; default its own."""
+    def __init__(
+        self, path: Path, rate: Fraction, limits: Limits = Limits(), *, name: str = "", from_sound: bool = False
+    ) -> None:
+        """`name` stands for the file in messages; default its own. With `from_sound` the first picture stands until the
+        second where the sound begins before it, so that frames and sound start together.
+        """
         self.name = name or path.name
         self._rate = rate
         self._limits = limits
         self._patience_s = STALL_S
         kind = video_kind(path, self.name)
         self._needs = repairs(path, kind, limits.pixels)
-        self._child = _start(path, kind, self._needs, rate, limits)
+        self._child = _start(path, kind, self._needs, rate, limits, file_start(path, kind) if from_sound else None)
         assert self._child.stdout is not None and self._child.stderr is not None
         self._pipe = self._child.stdout
         self._words = _Words(self._child.stderr)
@@ -185,17 +189,21 @@ def video_kind(path: Path, name: str) -> str:
     return kind
 
 
-def _start(path: Path, kind: str, needs: Repairs, rate: Fraction, limits: Limits) -> subprocess.Popen[bytes]:
+def _start(
+    path: Path, kind: str, needs: Repairs, rate: Fraction, limits: Limits, begin_s: float | None
+) -> subprocess.Popen[bytes]:
     # Pixels not square are made square and odd sides even; the colour matrix of the file is honoured here, so that
     # all that follows may assume plain BT.601.
+    clock, rebased = ("", "") if begin_s is None else (":start_time=0", f"setpts=PTS-{begin_s}/TB,")
     filters = (
-        f"{needs.before}fps={rate},{needs.after}"
+        f"{needs.before}{rebased}fps={rate}{clock},{needs.after}"
         "scale='max(2,trunc(iw*if(between(sar,.98,1.02),1,sar)/2)*2)':'max(2,trunc(ih/2)*2)'"
         ":flags=bicubic+accurate_rnd+full_chroma_int,setsar=1,format=rgb24"
     )
     command = [
         *(ffmpeg(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "info"),
-        *("-max_pixels", str(limits.pixels), *safe_input(str(path.resolve()), kind)),
+        *("-max_pixels", str(limits.pixels), *(() if begin_s is None else ("-copyts",))),
+        *safe_input(str(path.resolve()), kind),
         *("-map", "0:V:0", "-an", "-sn", "-dn", "-vf", filters, "-t", f"{limits.seconds + 1:.3f}"),
         *("-c:v", "ppm", "-f", "image2pipe", "pipe:1"),
     ]
@@ -206,6 +214,7 @@ def _start(path: Path, kind: str, needs: Repairs, rate: Fraction, limits: Limits
         stderr=subprocess.PIPE,
         env=environment(),
         bufsize=0,
+        process_group=0,  # Ctrl-C is for the program, which ends its children itself
     )
 
 

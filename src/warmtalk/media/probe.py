@@ -18,6 +18,7 @@ _INTERLACED = re.compile(rb"Video: [^\n]*\b(top|bottom)( coded)? first\b")
 _DEINTERLACE = "bwdif=mode=send_frame:deint=interlaced,"
 _FLAT = "it is an HDR film, which this ffmpeg cannot convert, so its colours look flat: use one with the filter zscale"
 _RATE = re.compile(rb"Video: [^\n]*?, ([\d.]+) fps")
+_START = re.compile(rb"Duration: [^\n]*, start: (-?[\d.]+)")
 _TELEVISION = tuple(Fraction(rate, 1001) for rate in (24_000, 30_000, 60_000, 120_000))
 _TONE_MAP = (
     "zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=bt709,tonemap=mobius:desat=0,"
@@ -77,18 +78,21 @@ def frame_rate(path: Path, kind: str) -> Fraction:
 
     Blocks for about 50 ms. Raises NotReady.
     """
-    command = [
-        ffmpeg(),
-        "-hide_banner",
-        "-nostdin",
-        *safe_input(str(path.resolve()), kind),
-        "-t",
-        "0",
-        "-f",
-        "null",
-        "-",
-    ]
-    found = _RATE.search(_said(command))
+    found = _RATE.search(_header(path, kind))
     said = float(found[1]) if found else 25.0
     near = [rate for rate in _TELEVISION if abs(float(rate) - said) < 0.006]
     return near[0] if near else Fraction(min(max(round(said, 2), 1.0), 120.0)).limit_denominator(1001)
+
+
+def file_start(path: Path, kind: str) -> float:
+    """Seconds at which the first of its pictures and sounds stands, by the file's own clock; 0 where it does not say.
+
+    Blocks for about 50 ms. Raises NotReady.
+    """
+    found = _START.search(_header(path, kind))
+    return float(found[1]) if found else 0.0
+
+
+def _header(path: Path, kind: str) -> bytes:
+    nothing = ("-t", "0", "-f", "null", "-")
+    return _said([ffmpeg(), "-hide_banner", "-nostdin", *safe_input(str(path.resolve()), kind), *nothing])

@@ -59,6 +59,7 @@ class Child:
                 stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if stdout else subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
+                process_group=0,  # Ctrl-C is for the program, which ends its children itself
             )
         except (FileNotFoundError, PermissionError) as error:
             raise NotReady(

@@ -10,6 +10,9 @@ from warmtalk.core.errors import InvalidInput, NotReady, WarmtalkError
 from warmtalk.media.ffmpeg import VIDEO_DEMUXERS
 from warmtalk.media.process import remove, run
 
+_ALL_STREAMS = ("-map", "1:V:0", "-map", "1:a?", "-c", "copy", "-f", "null", "-")
+"""An output that is thrown away. In some formats a file begins for ffmpeg with the first packet of the streams that are
+used: with this one, the sound keeps its distance from the picture that is left out."""
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 
@@ -33,7 +36,8 @@ def check_sound(source: Path, kind: str, out: Path) -> None:
 
 
 def replace_picture(source: Path, kind: str, segments: Sequence[Path], out: Path) -> None:
-    """Writes `out`: the pictures of `segments` one after the other, and the sound of `source` bit for bit.
+    """Writes `out`: the pictures of `segments` one after the other, and the sound of `source` bit for bit, as far from
+    the first picture as it was (see VideoFrames, from_sound).
 
     `kind` is what sniff calls the source. `out` appears when it is whole. Raises StorageFull, WarmtalkError.
     """
@@ -47,6 +51,7 @@ def replace_picture(source: Path, kind: str, segments: Sequence[Path], out: Path
                 *_opened(source, kind),
                 *("-map", "0:v:0", "-map", "1:a?", "-c", "copy", "-strict", "-2", "-map_metadata", "1"),
                 *("-f", checked_format(out), str(partial)),
+                *_ALL_STREAMS,
             ],
             f"writing {out.name}",
         )

@@ -20,7 +20,7 @@ of the mouth says nothing: 0.1 and -0.5 in two corpora."""
 WIDEST_RELAXED = 0.85
 """Width in eye distances that a mouth which does not smile hardly exceeds: mean 0.79, standard deviation 0.04."""
 SMILE_LOST = 0.5
-"""Of the width beyond, what an open mouth gives up."""
+"""Of the width beyond, what an open mouth gives up, and again as much a rounded one."""
 MOST_BY_LIPS, MOST_BY_SPEECH = 0.12, 0.25
 """How far from 1 the reach may be."""
 
@@ -36,7 +36,8 @@ class Habit:
     reach: float
     """How far this mouth opens against a typical one, 0.75 to 1.25."""
     narrows: float
-    """How much narrower than at rest the mouth gets as it opens: a smile is not held while it speaks. 0..0.1."""
+    """How much narrower than at rest the mouth gets as it opens, and again as it rounds: a smile is not held while it
+    speaks. 0..0.1."""
     own_teeth: float
     """0..1: whether the source always shows its teeth, so that they can be kept."""
 

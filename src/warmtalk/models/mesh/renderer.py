@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import NotReady
-from warmtalk.core.mouth import LEAST, MOST, OPENING, WIDTH
+from warmtalk.core.mouth import LEAST, MOST, OPENING, PROTRUSION, WIDTH
 from warmtalk.core.types import Features, Image
 from warmtalk.models.mesh.donor import Teeth, find_teeth
 from warmtalk.models.mesh.habit import Habit, habit_of
@@ -39,6 +39,8 @@ TREMBLE = (0.012, 0.03)
 """Eye distances. Up to the first a move is trembling of the mesh, from the second on it is real."""
 SPEAKING = 0.12
 """Opening at which a smile is let go."""
+NARROWEST = -0.28
+"""Width, against a smile, of the roundest mouth; further, the cheeks beside it are drawn out and smear."""
 JUMP = 0.25
 """Eye distances. A face that moves further between two rows is another shot, not a motion."""
 
@@ -99,11 +101,14 @@ class MeshRenderer:
 
 
 def as_habit(features: Features, habit: Habit, strength: float) -> Features:
-    """[n, 4] features as this mouth would do them, in range. What is closed stays closed."""
+    """[n, 4] features as this mouth would do them, in range, but for the width of a smile that is let go. What is
+    closed stays closed."""
     scale = np.array([habit.reach * strength, strength, strength, 1], np.float32)
     shapes: Features = features * scale
-    shapes[:, WIDTH] -= habit.narrows * smooth(0.0, SPEAKING, shapes[:, OPENING])
-    return np.clip(shapes, LEAST, MOST)
+    let_go = smooth(0.0, SPEAKING, shapes[:, OPENING]) + np.clip(shapes[:, PROTRUSION], 0, 1)
+    shapes = np.clip(shapes, LEAST, MOST)
+    shapes[:, WIDTH] = np.maximum(shapes[:, WIDTH] - habit.narrows * let_go, NARROWEST)
+    return shapes
 
 
 def steady(landmarks: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:

@@ -25,8 +25,9 @@ DILATIONS = (1, 1, 2, 4, 4)
 TAPS = 3
 _SCALE = np.array([0.085, 0.06, 0.3], np.float32)
 """Units of the first three outputs."""
-_LIVELY = 1.5
-"""A least-squares answer shrinks what it is unsure of; this gives the motion its real size back."""
+_LIVELY, _LIVELY_WIDTH = 1.5, 1.9
+"""A least-squares answer shrinks what it is unsure of; this gives the motion its real size back. It is less sure of the
+width than of the rest."""
 _SHUT = 0.004
 """Opening that is taken for none, so that doubt does not leave the lips ajar."""
 _PRESSED = (0.42, 0.77)
@@ -129,4 +130,4 @@ def shape_of(outputs: Floats, gate: float) -> Floats:
     press = gate / (1.0 + exp(-float(outputs[3])))
     closure = min(1.0, max(0.0, (press - _PRESSED[0]) / (_PRESSED[1] - _PRESSED[0])))
     open_by = (opening * _LIVELY - _SHUT) * (1.0 - closure)
-    return np.clip(np.array([open_by, width * _LIVELY, protrusion * _LIVELY, press], np.float32), LEAST, MOST)
+    return np.clip(np.array([open_by, width * _LIVELY_WIDTH, protrusion * _LIVELY, press], np.float32), LEAST, MOST)
