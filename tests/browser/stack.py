@@ -229,5 +229,5 @@ async def tab(url: str, *args: str, script: str = SEEN, **context: Any) -> Async
         await one.page.goto(url)
         yield one
         assert await one.page.evaluate("sessionStorage['test.faults'] || ''") == ""
-        assert one.complaints == []
-        assert one.foreign == []
+        assert one.complaints == [], one.complaints
+        assert one.foreign == [], one.foreign
