@@ -29,6 +29,7 @@ SEEN = """(() => {
   const seen = window.seen = [];
   addEventListener('DOMContentLoaded', () => {
     const video = document.querySelector('#live');
+    if (!video) return;
     const base = () => Number(new URL(video.currentSrc).searchParams.get('position') || 0);
     const look = (_, frame) => {
       if (getComputedStyle(video).visibility === 'visible') seen.push(Math.round(1000 * (base() + frame.mediaTime)));
@@ -49,7 +50,7 @@ SEEN = """(() => {
   const fault = (what) => { sessionStorage['test.faults'] = (sessionStorage['test.faults'] || '') + what + '; '; };
   addEventListener('pagehide', () => {
     sessionStorage['test.seen'] = JSON.stringify([...before, seen]);
-    sessionStorage['test.left'] = 1000 * document.querySelector('#live').currentTime;
+    sessionStorage['test.left'] = 1000 * document.querySelector('#live')?.currentTime;
   });
   window.loads = () => [...before, seen];
 })()"""
