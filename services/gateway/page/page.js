@@ -297,7 +297,7 @@ const talk = {
       case "clip_ready": this.pending = ""; break;
       case "conversation_updated": this.refresh(); break;
       case "interrupted": this.pending = ""; this.draw(); break;
-      case "frame_rate_changed": $("badge").hidden = false; $("badge").textContent = `${Math.round(event.fps)} fps: the server is busy`; break;
+      case "frame_rate_changed": $("badge").hidden = false; $("badge").textContent = `${Math.round(event.fps)} fps`; $("badge").title = "The server is busy"; break;
       case "error": this.failed(new Problem(event)); break;
     }
   },
