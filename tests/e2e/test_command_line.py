@@ -31,7 +31,7 @@ class Machine:
     def run(self, *args: str, stdin: str = "", status: int = 0) -> str:
         """Output of `warmtalk ARGS`; its error output when another status than 0 is expected."""
         done = subprocess.run(
-            [sys.executable, "-m", "warmtalk.cli", *args],
+            [sys.executable, "-P", "-m", "warmtalk.cli", *args],
             cwd=self.folder, env=self.environ, input=stdin, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == status, done.stdout + done.stderr
@@ -40,12 +40,14 @@ class Machine:
 
     def up(self, **environ: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "warmtalk.cli", "up"],
+            [sys.executable, "-P", "-m", "warmtalk.cli", "up"],
             cwd=self.folder, env={**self.environ, **environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
 
 def machine(folder: Path) -> Machine:
+    (folder / "services").mkdir()
+    (folder / "services" / "__init__.py").write_text("raise ImportError('the services of another project')")
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
     prep, infer, session, gateway = (f"127.0.0.1:{one.getsockname()[1]}" for one in sockets)
     for one in sockets:

@@ -94,7 +94,13 @@ class Stack:
     async def _spawn(self, program: Program) -> Process:
         with open(self._logs / f"{program.name}.log", "wb") if self._logs else contextlib.nullcontext() as log:
             return await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", f"services.{program.name}", *self._args),
+                *(
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    f"services.{program.name}",
+                    *self._args,
+                ),  # -P: whatever `services` lies here is not ours
                 env=self._environ,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
