@@ -19,7 +19,7 @@ from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Patch,
 _TAIL_S = 0.24
 """Silence after the sound in which the renderer shuts the lips: its gate hangs on for 120 ms, then closes in 80 ms."""
 _AHEAD_S = 10.0
-_RATE_FRAMES = 12
+_RATE_FRAMES = 25
 """Arrivals over which the rate of infer is measured."""
 _SOUND_ENOUGH_S = 0.6
 """Sound ahead of the pictures from which on infer alone decides how fast they come."""
