@@ -42,8 +42,8 @@ _MOST_UNSENT = 8
 """Fragments that the client has not read; then the stream stands still."""
 _MOST_UNPLAYED_S = 10.0
 """How far the stream runs ahead of a player that tells where it is."""
-_AHEAD_FRAMES = 16
-"""Drawn before they are shown. Streams that begin at once share infer; more would only take it from the others."""
+_AHEAD_FRAMES = 9
+"""Drawn before the first is shown."""
 _LEAD = (1, 8)
 """Frames between the one that plays when speech is asked for and the one that it is drawn from."""
 
