@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import skimage
 
-from services.prep.builder import Builder
+from services.prep.bundle.builder import Builder
 from services.prep.order import BuildParams, Order
 from warmtalk.core.bundle import Bundle
 from warmtalk.media.decode import Limits

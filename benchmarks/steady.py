@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import card, material
-from services.prep.choose import Choice
-from services.prep.rows import Wanted, rows
-from services.prep.scan import Scan, Video, scan
-from services.prep.spot import Spotter
-from services.prep.steady import Steadiness
+from services.prep.footage.choose import Choice
+from services.prep.footage.scan import Scan, Video, scan
+from services.prep.footage.spot import Spotter
+from services.prep.track.rows import Wanted, rows
+from services.prep.track.steady import Steadiness
 from warmtalk.core.blend import BlendRegion
 from warmtalk.core.bundle import Faces
 from warmtalk.core.faces import crop_face

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import skimage
 
-from services.prep.builder import Builder
+from services.prep.bundle.builder import Builder
 from services.prep.order import BuildParams, Order
 from tests.sounds import SPEECH
 from warmtalk.core.types import Samples

@@ -12,7 +12,6 @@ from services.infer.engine import Engine
 from services.infer.servicer import InferServicer
 from warmtalk.config import Config
 from warmtalk.core.blend import Blending
-from warmtalk.core.errors import InvalidInput
 from warmtalk.core.pipeline import Model
 from warmtalk.models.checkpoints import weights
 from warmtalk.models.mesh.renderer import MeshRenderer
@@ -22,7 +21,6 @@ from warmtalk.store import AvatarStore
 from warmtalk.v1 import infer_pb2_grpc
 
 SERVICE = "warmtalk.v1.InferService"
-_COLOUR_MATCH = ("auto", "on", "off")
 
 
 def renderers(config: Config) -> list[str]:
@@ -43,16 +41,11 @@ def model(name: str, config: Config) -> Model:
 
 
 def blending(name: str, config: Config) -> Blending:
-    """For the faces of a renderer. Raises InvalidInput for what is not possible."""
+    """For the faces of a renderer."""
     wanted = config.infer.colour_match
-    if wanted not in _COLOUR_MATCH:
-        raise InvalidInput(f"infer.colour_match is {wanted!r}, not one of {', '.join(_COLOUR_MATCH)}", "Correct it")
     # The embedded renderer moves the source's own pixels: there is nothing to match, and no edge to hide.
     match = wanted == "on" or (wanted == "auto" and name != "mesh")
-    try:
-        return Blending(config.infer.blend, match, name != "mesh", config.infer.sharpen)
-    except ValueError as error:
-        raise InvalidInput(str(error), "Correct the configuration") from error
+    return Blending(config.infer.blend, match, name != "mesh", config.infer.sharpen)
 
 
 def models(config: Config | None = None) -> dict[str, Model]:

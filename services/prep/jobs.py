@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from services.prep.builder import Builder, Progress
+from services.prep.bundle.builder import Builder, Progress
+from services.prep.bundle.workplace import ORDER_NOTE, trash
 from services.prep.order import BuildParams, Order, note_of
 from services.prep.same import answers, as_good, unlike
 from services.prep.uploads import UploadStore
-from services.prep.workplace import ORDER_NOTE, trash
 from warmtalk.core.bundle import AvatarInfo, read_info, write_json
 from warmtalk.core.errors import AlreadyExists, Busy, Damaged, WarmtalkError
 from warmtalk.media.ffmpeg import ffmpeg
@@ -289,4 +289,4 @@ def _how(finished: AvatarInfo | None, order: Order) -> str:
 
 
 def _taken(avatar_id: str, why: str) -> AlreadyExists:
-    return AlreadyExists(f"avatar {avatar_id!r} {why}", "Use another id, or ask for it with replace")
+    return AlreadyExists(f"avatar {avatar_id!r} {why}", "Use another id, or replace it (--replace)")

@@ -12,11 +12,11 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.prep.footage.report import REPORT
 from services.prep.jobs import Build, State
 from services.prep.order import BuildParams, Order
-from services.prep.report import REPORT
 from services.prep.same import gains
-from services.prep.steady import Steadiness
+from services.prep.track.steady import Steadiness
 from warmtalk.config import Config
 from warmtalk.core.bundle import AvatarInfo
 from warmtalk.core.errors import InvalidInput

@@ -8,9 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from services.prep.choose import Choice
-from services.prep.rows import Wanted
-from services.prep.steady import Steadiness
+from services.prep.footage.choose import Choice
+from services.prep.track.rows import Wanted
+from services.prep.track.steady import Steadiness
 from warmtalk.models.faces.parsers import ParserOptions
 
 RECIPE = 4

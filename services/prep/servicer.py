@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 
 from services.prep import messages
+from services.prep.footage.report import REPORT, SHEET
 from services.prep.jobs import Build, Jobs, State
-from services.prep.report import REPORT, SHEET
 from services.prep.uploads import Incoming, UploadStore
 from warmtalk.config import Config
 from warmtalk.core.bundle import AvatarInfo

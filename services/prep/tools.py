@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from services.prep.spot import Spotter
+from services.prep.footage.spot import Spotter
 from warmtalk.core.ports import FaceParser
 from warmtalk.models.faces.detectors import open_detector
 from warmtalk.models.faces.mesh import FaceFinder

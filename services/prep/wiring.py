@@ -7,7 +7,7 @@ import hashlib
 import logging
 from pathlib import Path
 
-from services.prep.builder import Builder, LatentMaker
+from services.prep.bundle.builder import Builder, LatentMaker
 from services.prep.jobs import Jobs
 from services.prep.messages import configured, order, renderers
 from services.prep.servicer import PrepServicer
@@ -46,7 +46,7 @@ def latent_maker(config: Config) -> LatentMaker | None:
     """MuseTalk's, where torch and its weights are; None: avatars are for the embedded renderer alone."""
     if "musetalk" not in renderers(config):
         return None
-    from services.prep.musetalk import MuseTalkLatents
+    from services.prep.bundle.musetalk import MuseTalkLatents
 
     return MuseTalkLatents(config.models_dir, config.musetalk)
 

@@ -107,7 +107,10 @@ class Sessions:
     async def create(self, session_id: str, avatar_id: str, fps: Fraction | None) -> SessionFolder:
         """Raises InvalidInput, NotFound, NotReady, Damaged (the avatar), AlreadyExists, StorageFull."""
         session_id = checked_id(session_id, "session_id") if session_id else f"s-{uuid.uuid4().hex[:12]}"
-        avatar_id = checked_id(avatar_id or self._default_avatar, "avatar_id")
+        avatar_id = avatar_id or self._default_avatar
+        if not avatar_id:
+            hint = "Name one that `warmtalk avatar list` shows, or set avatar_id in the configuration"
+            raise InvalidInput("avatar_id is missing: a new session needs one", hint, field="avatar_id")
         async with self._creating:
             if session_id in self._damaged:
                 raise self._damaged[session_id]
@@ -268,7 +271,8 @@ class Sessions:
             raise self._damaged[session_id]
         live = self._live.get(session_id)
         if live is None or live.gone:
-            raise NotFound(f"there is no session {session_id!r}", "Make it first with CreateSession")
+            hint = f"Make it: warmtalk speak --session {session_id} --avatar ID --text TEXT, or CreateSession"
+            raise NotFound(f"there is no session {session_id!r}", hint)
         return live
 
     @staticmethod

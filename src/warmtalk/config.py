@@ -6,9 +6,12 @@ file, the file over the defaults. The first six keys are those of the warm serve
 
 from __future__ import annotations
 
+import difflib
+import logging
 import os
+import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +22,19 @@ import yaml
 from warmtalk.core.errors import InvalidInput
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium")
+
+
+_KINDS: dict[Any, str] = {
+    int: "a whole number",
+    int | None: "a whole number or auto",
+    float: "a number",
+    bool: "true or false",
+    Fraction: "a number, as 25 or 30000/1001",
+}
 
 
 def _key(default: Any, text: str) -> Any:
@@ -72,6 +88,11 @@ class InferConfig:
     sharpen: bool = _key(True, "Faces enlarged over 256 pixels are sharpened by what that took from them.")
     mouth_strength: float = _key(1.0, "How much the embedded renderer's mouth moves: 0.3 (mumbles) to 2.")
 
+    def __post_init__(self) -> None:
+        _one_of("infer.renderer", self.renderer, ("mesh", "musetalk"))
+        _one_of("infer.blend", self.blend, ("feather", "poisson"))
+        _one_of("infer.colour_match", self.colour_match, ("on", "off", "auto"))
+
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
@@ -92,6 +113,11 @@ class SessionConfig:
     live_crf: int = _key(21, "x264 quality of live streams and what they record.")
     live_ahead_s: float = _key(0.1, "How far a live stream is ahead of its player, in seconds.")
     pause_s: float = _key(0.6, "Most idle time kept between live utterances in the conversation, in seconds.")
+
+    def __post_init__(self) -> None:
+        _one_of("session.voice", self.voice, ("piper", "openai"))
+        for name in ("x264_preset", "live_preset"):
+            _one_of(f"session.{name}", getattr(self, name), _PRESETS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +185,9 @@ class Config:
         if not 0.3 <= self.infer.mouth_strength <= 2:
             strength = self.infer.mouth_strength
             raise InvalidInput(f"infer.mouth_strength is {strength}", "Use 0.3 to 2", field="infer.mouth_strength")
+        _one_of("log_level", self.log_level.lower(), ("debug", "info", "warning", "error"))
+        for name in ("prep", "infer", "session", "gateway"):
+            _address(f"{name}.listen", getattr(self, name).listen)
         if not all("!" <= one <= "~" for one in self.api_key):
             raise InvalidInput(
                 "api_key has a blank or a letter that no header can carry",
@@ -179,13 +208,38 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> C
     """Raises InvalidInput that names the file or variable, the key and what it should be."""
     raw: Any = {}
     if path is not None:
+        if not path.is_file():
+            raise InvalidInput(f"there is no configuration {path}", "Check --config and WARMTALK_CONFIG")
         try:
             raw = yaml.safe_load(path.read_text("utf-8")) or {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InvalidInput(f"the configuration {path} cannot be read: {error}", "Correct the file") from error
+            raise InvalidInput(f"the configuration {path} cannot be read: {_why(error)}", "Correct the file") from error
         if not isinstance(raw, dict):
             raise InvalidInput(f"the configuration {path} is not a mapping of keys", "See docs/configuration.md")
+    _warn_of_unknown(environ)
     return _build(Config, raw, environ, "")
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _near(name: object, known: Iterable[str]) -> str:
+    """ "Did you mean voice?", or nothing."""
+    found = difflib.get_close_matches(str(name), known, 1)
+    return f"Did you mean {found[0]}?" if found else ""
+
+
+def _warn_of_unknown(environ: Mapping[str, str]) -> None:
+    """A misspelt variable is told of, not refused: other programs may set some of this name, as Kubernetes does."""
+    known = {_variable(key) for key, *_ in describe()} | {"WARMTALK_CONFIG"}
+    for name in environ:
+        near = difflib.get_close_matches(name, known, 1, cutoff=0.9)
+        if name.startswith("WARMTALK_") and name not in known and near:
+            log.warning("the variable %s sets nothing. Did you mean %s?", name, near[0])
 
 
 def describe(kind: type = Config, prefix: str = "") -> list[tuple[str, str, str, str]]:
@@ -212,7 +266,7 @@ def _build(kind: type[T], raw: Mapping[str, Any], environ: Mapping[str, str], pr
         if name not in known:
             raise InvalidInput(
                 f"the configuration has an unknown key {prefix}{name}",
-                f"Known here: {', '.join(known)}",
+                _near(name, known) or f"Known here: {', '.join(known)}",
                 field=str(name),
             )
     hints = typing.get_type_hints(kind)
@@ -243,13 +297,17 @@ def _parsed(value: Any, hint: Any, key: str) -> Any:
             return None if str(value).lower() == "auto" else int(str(value))
         return hint(str(value))
     except (ValueError, KeyError, ZeroDivisionError) as error:
-        kind = "number or auto" if hint == int | None else getattr(hint, "__name__", hint)
-        raise InvalidInput(f"{key} is {value!r}, which is not a {kind}", "Correct it", field=key) from error
+        raise InvalidInput(f"{key} is {value!r}", f"Write {_KINDS.get(hint, 'something else')}", field=key) from error
 
 
 def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise InvalidInput(f"{key} is {value!r}", f"Use {', '.join(known)}", field=key)
+
+
+def _address(key: str, value: str) -> None:
+    if not value.startswith("unix:") and not re.fullmatch(r".+:\d{1,5}", value):
+        raise InvalidInput(f"{key} is {value!r}", "Write host:port, as 127.0.0.1:50051, or unix:PATH", field=key)
 
 
 def _page() -> str:

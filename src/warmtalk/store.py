@@ -14,9 +14,10 @@ _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 def checked_id(value: str, field: str) -> str:
     """The id itself. Raises InvalidInput unless it is 1 to 63 of a-z, 0-9, _ and -, not starting with _ or -."""
     if not _ID.fullmatch(value):
-        shown = repr(value[:80]) if value else "nothing"
         raise InvalidInput(
-            f"{field} is {shown}", "Use 1 to 63 of a-z, 0-9, '_' and '-', starting with a letter or digit", field=field
+            f"{field} is {repr(value[:80]) if value else 'missing'}",
+            "Use 1 to 63 of a-z, 0-9, '_' and '-', starting with a letter or digit",
+            field=field,
         )
     return value
 

@@ -353,7 +353,7 @@ async def test_interrupt_of_a_speak_before_anything_was_played(desk: Desk) -> No
     ("messages", "parts"),
     [
         ([{"pcm_s16le": b"\0\0"}], ["the first message of Converse is not a config. Send ConverseConfig first"]),
-        ([{"config": {}}], ["session_id is nothing"]),
+        ([{"config": {}}], ["session_id is missing"]),
         ([{"config": {"session_id": "s1", "sample_rate_hz": 7999}}], ["sample_rate_hz is 7999. Use 8000 to 48000"]),
         ([{"config": {"session_id": "s1", "channels": 3}}], ["channels is 3. Use 1 or 2"]),
         (

@@ -316,7 +316,7 @@ async def test_warm_avatars_are_bounded_by_bytes(avatars: Path, tmp_path: Path) 
         ([start(avatar_id="../etc")], "INVALID_ARGUMENT", "avatar_id is '../etc'"),
         ([start(avatar_id="a\0b")], "INVALID_ARGUMENT", "avatar_id is"),
         ([start(avatar_id="a" * 300)], "INVALID_ARGUMENT", "avatar_id is"),
-        ([start(avatar_id="")], "INVALID_ARGUMENT", "avatar_id is nothing"),
+        ([start(avatar_id="")], "INVALID_ARGUMENT", "avatar_id is missing"),
         ([start(renderer="unreal")], "INVALID_ARGUMENT", "no renderer 'unreal'"),
         ([start(batch_frames=9)], "INVALID_ARGUMENT", "batch_frames is 9"),
         ([start(start_index=-1)], "INVALID_ARGUMENT", "start_index is -1"),

@@ -22,7 +22,8 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from services.prep import builder, uploads
+from services.prep import uploads
+from services.prep.bundle import builder
 from services.prep.jobs import Jobs
 from services.prep.wiring import SERVICE, build, prepare
 from tests.footage import film, grey, panned, photo, portrait, run
@@ -471,7 +472,7 @@ async def test_a_cancelled_upload_leaves_nothing(prep: Prep, still: bytes) -> No
     await until(lambda: not any(folder.iterdir()))
 
 
-async def until(done: object, timeout_s: float = 10.0) -> None:
+async def until(done: object, timeout_s: float = 60.0) -> None:
     assert callable(done)
     deadline = time.monotonic() + timeout_s
     while not done():

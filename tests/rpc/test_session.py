@@ -340,7 +340,7 @@ async def test_unknown_session(desk: Desk) -> None:
 
 
 async def test_avatars_that_cannot_speak(desk: Desk) -> None:
-    async with refused(Code.INVALID_ARGUMENT, "avatar_id is nothing"):
+    async with refused(Code.INVALID_ARGUMENT, "avatar_id is missing"):
         await desk.create("s1", "")
     async with refused(Code.NOT_FOUND, "there is no avatar 'bob' (there are: ann)"):
         await desk.create("s1", "bob")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from services.prep.adopt import adopt
+from services.prep.bundle.adopt import adopt
 from tests.golden.tiny_checkpoint import build
 from warmtalk.core.types import Samples
 from warmtalk.models.checkpoints import load

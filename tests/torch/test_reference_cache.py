@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from services.prep.adopt import adopt
+from services.prep.bundle.adopt import adopt
 from tests.torch.conftest import GOLDEN
 from warmtalk.core.bundle import Bundle, read_latents
 from warmtalk.core.errors import AlreadyExists, BadMedia, NotReady

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from services.prep.choose import Choice, Sightings, by_frame, people, pick
-from services.prep.look import PLACES
+from services.prep.footage.choose import Choice, Sightings, by_frame, people, pick
+from services.prep.footage.look import PLACES
 from warmtalk.core.errors import InvalidInput
 
 RANDOM = np.random.default_rng(3)

@@ -47,16 +47,21 @@ def test_an_empty_variable_is_as_good_as_unset() -> None:
     ("text", "words"),
     [
         ("framerate: 25", r"unknown key framerate.*fps"),
-        ("session: {voise: piper}", r"unknown key session\.voise"),
+        ("session: {voise: piper}", r"unknown key session\.voise.*Did you mean voice\?"),
+        ("session: {voice: bark}", "session.voice is 'bark'. Use piper, openai"),
+        ("session: {x264_preset: fastest}", "session.x264_preset is 'fastest'. Use ultrafast"),
+        ("infer: {renderer: muse}", "infer.renderer is 'muse'. Use mesh, musetalk"),
+        ("prep: {listen: 50051}", "prep.listen is '50051'. Write host:port"),
+        ("log_level: loud", "log_level is 'loud'. Use debug, info"),
         ("session: piper", "session is not a section"),
-        ("batch_size: many", "batch_size is 'many'"),
+        ("batch_size: many", "batch_size is 'many'. Write a whole number"),
         ("batch_size: 9", "batch_size is 9"),
         ("preparation: perhaps", "preparation is 'perhaps'"),
         ("fps: 0", "fps is 0"),
         ("infer: {mouth_strength: 3}", "infer.mouth_strength is 3.*Use 0.3 to 2"),
         ("fps: 1/0", "fps is '1/0'"),
         ("- a\n- b", "not a mapping"),
-        ("a: [", "cannot be read"),
+        ("a: [", r"cannot be read: line 1, column \d+"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
@@ -67,6 +72,11 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"nowhere\.yaml"):
         config.load(tmp_path / "nowhere.yaml", {})
+
+
+def test_a_misspelt_variable_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    config.load(None, {"WARMTALK_SESSION_VOISE": "piper", "WARMTALK_SERVICE_HOST": "10.0.0.1", "WARMTALK_CONFIG": "a"})
+    assert caplog.messages == ["the variable WARMTALK_SESSION_VOISE sets nothing. Did you mean WARMTALK_SESSION_VOICE?"]
 
 
 def test_every_key_is_described() -> None:

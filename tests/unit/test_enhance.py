@@ -19,6 +19,7 @@ import pytest
 
 from tests.footage import HEIGHT, WIDTH, film, grey, panned, portrait, run
 from tests.sounds import syllables, wav
+from warmtalk.cli import main
 from warmtalk.cli.enhance import Order, enhance
 from warmtalk.core.errors import BadMedia, InvalidInput
 from warmtalk.core.restore import KEEP, SIDE, TEMPLATE, FaceRestoration, five_points, similarity
@@ -287,6 +288,29 @@ async def test_of_two_faces_both_get_sharper(tmp_path: Path) -> None:
     for side in (np.s_[:, :WIDTH], np.s_[:, WIDTH:]):
         sharp, soft = (cv2.Laplacian(some[50][side], cv2.CV_32F).var() for some in (after, before))
         assert sharp > 1.1 * soft
+
+
+@pytest.mark.parametrize(
+    ("installed", "words"),
+    [
+        (None, "this needs torch and the library spandrel, which this environment does not have. Run: make venv-full"),
+        (True, "GFPGANv1.4.pth"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(
+    talk: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    installed: object,
+    words: str,
+) -> None:
+    monkeypatch.setattr("warmtalk.cli.enhance.find_spec", lambda name: installed)
+    monkeypatch.setenv("WARMTALK_MODELS_DIR", str(tmp_path / "models"))
+    assert main(["enhance", str(talk), str(tmp_path / "a.mp4")]) == 1
+    said = capsys.readouterr().err
+    assert words in said and "Run: " in said and said.count("\n") == 1
+    assert names_in(tmp_path) == []
 
 
 async def test_another_order_starts_anew(talk: Path, tmp_path: Path) -> None:

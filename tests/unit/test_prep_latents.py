@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from services.infer.wiring import renderers
-from services.prep.builder import Builder, LatentMaker
+from services.prep.bundle.builder import Builder, LatentMaker
 from services.prep.order import BuildParams, Order
 from services.prep.wiring import latent_maker
 from warmtalk.config import Config, InferConfig

@@ -11,14 +11,14 @@ import numpy.typing as npt
 import pytest
 from skimage import data
 
-from services.prep.choose import Person
-from services.prep.cycle import quiet_range
-from services.prep.look import MOUTH_PLACES, PLACES, difference, hidden, look_of
-from services.prep.pose import _MODEL, _POINTS, Pose, pose_of
-from services.prep.report import About, report, summary
-from services.prep.rows import Rows
-from services.prep.shift import Shift, choose_margin, choose_shift
-from services.prep.verdict import COVERED, LEFT_OUT, NO_FACE, PASSED, TURNED, USED, FrameReport, judge
+from services.prep.footage.choose import Person
+from services.prep.footage.look import MOUTH_PLACES, PLACES, difference, hidden, look_of
+from services.prep.footage.pose import _MODEL, _POINTS, Pose, pose_of
+from services.prep.footage.report import About, report, summary
+from services.prep.footage.verdict import COVERED, LEFT_OUT, NO_FACE, PASSED, TURNED, USED, FrameReport, judge
+from services.prep.track.cycle import quiet_range
+from services.prep.track.rows import Rows
+from services.prep.track.shift import Shift, choose_margin, choose_shift
 from warmtalk.core.bundle import Faces
 from warmtalk.core.types import Box, Image, Points
 from warmtalk.models.faces.mesh import FaceFinder
@@ -245,6 +245,7 @@ def test_poor_footage_says_why() -> None:
         "only 67% of the frames have a face to draw on",
         "the face is 50 px wide; from 128 it looks good",
         "the face is out of focus",
+        "the face is cut by the edge of the picture",
         "the face is dark",
         "it lasts 0.1 s: the loop will be noticed",
     ]

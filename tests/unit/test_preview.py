@@ -54,7 +54,29 @@ def test_what_cannot_be_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert not (tmp_path / "b.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--at", "5"], "'5' is no place; write two whole numbers, as 320,180"),
+        (["--shifts=a,b"], "'a,b' are no shifts; write whole numbers, as -9,-3,0"),
+    ],
+)
+def test_numbers_that_are_none(capsys: pytest.CaptureFixture[str], args: list[str], words: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["avatar", "preview", "a.png", *args])
+    assert words in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = photo(tmp_path / "a.png", portrait())
+    out = tmp_path / "none" / "b.png"
+    assert main(["avatar", "preview", str(source), "--shifts=0", "--out", str(out)]) == 1
+    assert f"{out} cannot be written (No such file or directory). Check its folder" in capsys.readouterr().err
+    assert main(["avatar", "preview", str(source), "--shifts=0", "--out", str(tmp_path / "b.txt")]) == 0
+    assert (tmp_path / "b.txt").read_bytes().startswith(b"\x89PNG")
+
+
 def test_nobody_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = film(tmp_path / "a.mp4", grey(5))
     assert main(["avatar", "preview", str(source), "--out", str(tmp_path / "b.png")]) == 1
-    assert "no usable face in the first 250 frames of a.mp4" in capsys.readouterr().err
+    assert "no usable face in a.mp4: no face is seen. Use a source" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from services.prep.builder import Builder
+from services.prep.bundle.builder import Builder
 from services.prep.order import BuildParams, Order
 from tests.footage import HEIGHT, WIDTH, film, grey, panned, photo, portrait, run
 from warmtalk.core.bundle import Bundle
@@ -171,7 +171,7 @@ def test_damage_in_the_middle_is_lived_with_and_said(make: Any, tmp_path: Path) 
     ("images", "words"),
     [
         (grey(5), "no usable face in a.mp4"),
-        ([np.full((16, 16, 3), 99, np.uint8)] * 3, "no usable face in a.mp4"),
+        ([np.full((16, 16, 3), 99, np.uint8)] * 3, "no face can be seen in a.mp4: it is 16 x 16 pixels"),
         ([turned(80)] * 3, "no usable face in a.mp4: the head is tilted too far"),
     ],
 )

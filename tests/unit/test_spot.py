@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from services.prep.choose import Choice, Sightings
-from services.prep.look import PLACES
-from services.prep.rows import Wanted, rows
-from services.prep.scan import Scan
-from services.prep.spot import Spotter, box_points
+from services.prep.footage.choose import Choice, Sightings
+from services.prep.footage.look import PLACES
+from services.prep.footage.scan import Scan
+from services.prep.footage.spot import Spotter, box_points
+from services.prep.track.rows import Wanted, rows
 from tests.footage import portrait
 from warmtalk.core.faces import IBUG_68, face_place, ibug68
 from warmtalk.core.ports import DetectedFace

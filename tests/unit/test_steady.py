@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from services.prep.motion import UNKNOWN, head_motion
-from services.prep.steady import Steadiness, steady, steady_places
+from services.prep.footage.motion import UNKNOWN, head_motion
+from services.prep.track.steady import Steadiness, steady, steady_places
 from tests.footage import portrait
 from warmtalk.models.faces.mesh import FaceFinder
 

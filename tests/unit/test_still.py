@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from services.prep.blink import Blinker
-from services.prep.spot import Sighting
-from services.prep.still import StillMotion
+from services.prep.footage.spot import Sighting
+from services.prep.photo.blink import Blinker
+from services.prep.photo.still import StillMotion
 from tests.footage import portrait
 from warmtalk.core.types import Image, Points
 from warmtalk.models.faces.mesh import FaceFinder

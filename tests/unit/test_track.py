@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from services.prep.steady import steady
+from services.prep.track.steady import steady
 
 RANDOM = np.random.default_rng(3)
 SHAPE = RANDOM.uniform(0, 1, (468, 2)).astype(np.float32)

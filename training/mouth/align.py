@@ -24,7 +24,7 @@ ROUNDS = 4
 LEAST_R = 0.25
 """Clips that correlate less at their best place show somebody else's mouth, or none."""
 _WEIGHT = {"grid_s1": 0.15, "grid_multi": 3.0}
-_PER_FRAME = 0.02
+PER_FRAME = 0.02
 """Correlation that a move by one frame must gain."""
 
 
@@ -56,7 +56,7 @@ def best_move(said: Floats, real: Floats, most: int = MOST) -> tuple[int, float]
         count = min(len(said) - early, len(real) - late)
         a, b = said[early : early + count], real[late : late + count]
         r = float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else -1.0
-        found.append((r - _PER_FRAME * abs(move), move, r))
+        found.append((r - PER_FRAME * abs(move), move, r))
     _, move, r = max(found)
     return move, r
 

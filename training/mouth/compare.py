@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import skimage
 
-from services.prep.builder import Builder
+from services.prep.bundle.builder import Builder
 from services.prep.order import BuildParams, Order
 from training.mouth.align import LOOSE, best_move
 from training.mouth.corpus import Clip, Floats, by_speaker, fold_of, load_corpus, moved

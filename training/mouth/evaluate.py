@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.mouth.align import best_move
+from training.mouth.align import MOST, PER_FRAME, best_move
 from training.mouth.corpus import FPS, Clip, Floats, by_speaker
 from warmtalk.core.mouth import OPENING, WIDTH
 
@@ -16,6 +16,8 @@ SHUT = 0.02
 OPEN = 0.06
 NEAR = 2
 """Video frames by which a closure may be early or late: 80 ms."""
+PART, APART = 5, 3
+"""Frames of a stretch that is placed by the rest of its clip, and frames beside it that are no part of that rest."""
 BILABIAL = frozenset({"bin", "blue", "by", "place", "please", "b", "p"})
 """Words that begin with shut lips."""
 
@@ -37,6 +39,9 @@ class Figures:
     """What that freedom alone gives: each clip's prediction placed against the next clip's mouth."""
     placed_by_width: float
     """Correlation of the openings when each clip is placed where the widths agree best: no such freedom."""
+    placed_by_rest: float
+    """Correlation of the openings when every fifth of a second is placed where the rest of its clip, openings and
+    widths, agrees best: what a place that is the clip's own is worth, without the gain of choosing it to please."""
     opening_r_speech: float
     """Correlation from the first to the last opening of each clip: the silence around it, easy to get, left out."""
     opening_r_speakers: float
@@ -75,6 +80,7 @@ def figures(clips: list[Clip], track: Track) -> Figures:
         placed_by_width=_r(
             [_moved_by(*pair, best_move(*other)[0]) for pair, other in zip(opening, width, strict=True)]
         ),
+        placed_by_rest=_r([pair for both in zip(opening, width, strict=True) for pair in _placed_by_rest(*both)]),
         opening_r_speech=_r([_speaking(*pair) for pair in opening]),
         opening_r_speakers=float(np.nanmean([_r(pairs) for pairs in speakers])),
         width_r=_r(width),
@@ -109,6 +115,32 @@ def _moved_by(said: Floats, real: Floats, move: int) -> tuple[Floats, Floats]:
     late, early = max(move, 0), max(-move, 0)
     count = min(len(said) - early, len(real) - late)
     return said[early : early + count], real[late : late + count]
+
+
+def _placed_by_rest(opening: tuple[Floats, Floats], width: tuple[Floats, Floats]) -> list[tuple[Floats, Floats]]:
+    """Stretches of the clip, each at the place that the frames beyond PART + APART say."""
+    frames = len(opening[1])
+    inside = np.clip(np.arange(frames) - np.arange(-MOST, MOST + 1)[:, None], 0, len(opening[0]) - 1)
+    said = np.stack([opening[0][inside], width[0][inside]])
+    real = np.stack([opening[1], width[1]])
+    stretches = []
+    for start in range(0, frames, PART):
+        rest = np.ones(frames, bool)
+        rest[max(0, start - APART) : start + PART + APART] = False
+        if rest.any():
+            best = int(np.argmax(_agreement(said[..., rest], real[:, rest])))
+            part = slice(start, start + PART)
+            stretches.append((said[0, best, part], real[0, part]))
+    return stretches
+
+
+def _agreement(said: Floats, real: Floats) -> Floats:
+    """[places] correlation, opening and width together; nearer places win a tie."""
+    said, real = said - said.mean(-1, keepdims=True), real - real.mean(-1, keepdims=True)
+    size = np.linalg.norm(said, axis=-1) * np.linalg.norm(real, axis=-1)[:, None]
+    r = (said * real[:, None]).sum(-1) / np.maximum(size, 1e-9)
+    agreement: Floats = r.sum(0) - 2 * PER_FRAME * np.abs(np.arange(-MOST, MOST + 1))
+    return agreement
 
 
 def _next(pairs: list[tuple[Floats, Floats]]) -> list[tuple[Floats, Floats]]:

@@ -20,6 +20,12 @@ from warmtalk.v1 import prep_pb2
 if TYPE_CHECKING:  # these classes exist for the type checker alone
     from warmtalk.v1.prep_pb2_grpc import PrepServiceAsyncStub
 
+_EXAMPLES = """\
+examples:
+  warmtalk avatar create anna anna.mp4                    10 to 60 s of one person who looks at the camera
+  warmtalk avatar create anna group.mp4 --face 2          of several people the second from the left
+  warmtalk avatar create anna better.mp4 --replace        the same id from another source
+"""
 _CHUNK = 1 << 20
 
 
@@ -28,12 +34,17 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         required=True, metavar="ACTION"
     )
     create = avatar.add_parser(
-        "create", help="make an avatar of a video (mp4, mov, webm, mkv, avi, mpg) or a photo (jpg, png, webp)"
+        "create",
+        help="make an avatar of a video (mp4, mov, webm, mkv, avi, mpg) or a photo (jpg, png, webp)",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     create.add_argument("id", help="1 to 63 of a-z, 0-9, '_' and '-'")
     create.add_argument("source", type=Path, help="the video or photo: one person, facing the camera")
     add_build_arguments(create)
-    create.add_argument("--replace", action="store_true", help="replace an avatar of this id")
+    create.add_argument(
+        "--replace", action="store_true", help="replace an avatar of this id, with what is ready here now"
+    )
     create.set_defaults(run=_create)
     avatar.add_parser("list", help="all avatars").set_defaults(run=_list)
     show = avatar.add_parser("show", help="one avatar")
@@ -145,7 +156,6 @@ async def _show(args: argparse.Namespace, config: Config) -> int:
         "source": f"{avatar.source_name} ({avatar.source_sha256[:12]})",
         "params": _params(avatar.params),
         "size": f"{avatar.size_bytes / 1e6:.1f} MB" if avatar.size_bytes else "",
-        "error": avatar.error,
     }
     for name, value in rows.items():
         if value:
@@ -165,7 +175,7 @@ async def _delete(args: argparse.Namespace, config: Config) -> int:
 def _line(avatar: prep_pb2.Avatar) -> str:
     state = prep_pb2.Avatar.State.Name(avatar.state).removeprefix("STATE_").lower()
     if avatar.state != prep_pb2.Avatar.STATE_READY:
-        return f"{avatar.avatar_id:24} {state}"
+        return f"{avatar.avatar_id:24} {state:9} {avatar.error}".rstrip()
     shape = f"{avatar.width}x{avatar.height}, {avatar.frames} frames, {avatar.usable_frames} usable"
     return f"{avatar.avatar_id:24} {state:9} {shape}, for {', '.join(avatar.renderers)}"
 

@@ -13,5 +13,8 @@ def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _point(text: str) -> tuple[int, int]:
-    x, y = text.split(",")
-    return int(x), int(y)
+    try:
+        x, y = text.split(",")
+        return int(x), int(y)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no place; write two whole numbers, as 320,180") from None

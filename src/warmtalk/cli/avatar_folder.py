@@ -26,7 +26,7 @@ def add_arguments(avatar: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 @needs_torch
 async def _import(args: argparse.Namespace, config: Config) -> int:
-    from services.prep.adopt import adopt
+    from services.prep.bundle.adopt import adopt
 
     store = AvatarStore(config.avatars_dir)
     info = await asyncio.to_thread(adopt, args.folder, args.id, store, fps=config.fps, replace=args.replace)

@@ -13,11 +13,12 @@ import cv2
 import numpy as np
 
 from services.infer import wiring as infer
-from services.prep import messages, preview
+from services.prep import messages
 from services.prep import wiring as prep
-from services.prep.choose import Choice
-from services.prep.shift import Shift
+from services.prep.bundle import preview
+from services.prep.footage.choose import Choice
 from services.prep.tools import Tools
+from services.prep.track.shift import Shift
 from warmtalk.cli.avatar_choice import add_choice_arguments
 from warmtalk.config import Config
 from warmtalk.core.bundle import Bundle, write_latents
@@ -58,7 +59,10 @@ def add_arguments(actions: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(one) for one in text.split(",")]
+    try:
+        return [int(one) for one in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} are no shifts; write whole numbers, as -9,-3,0") from None
 
 
 async def _preview(args: argparse.Namespace, config: Config) -> int:
@@ -88,8 +92,13 @@ def _write(args: argparse.Namespace, config: Config) -> Shift:
         if maker is not None:
             write_latents(path, maker(bundle, lambda done, total: None))
         rows = [_row(bundle, name, shifts, advised.used, config) for name in infer.renderers(config)]
-    if not cv2.imwrite(str(args.out), np.concatenate(rows)):
-        raise StorageFull(f"{args.out} cannot be written", "Check its folder and the space there")
+    _, picture = cv2.imencode(".png", np.concatenate(rows))
+    try:
+        args.out.write_bytes(picture.tobytes())
+    except OSError as error:
+        raise StorageFull(
+            f"{args.out} cannot be written ({error.strerror})", "Check its folder and the space there"
+        ) from error
     return advised
 
 

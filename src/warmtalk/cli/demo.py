@@ -16,7 +16,7 @@ from warmtalk.cli import avatar, calls
 from warmtalk.cli.session import ensure_session, speak, to_path
 from warmtalk.cli.stack import Stack, own_place
 from warmtalk.config import Config
-from warmtalk.core.errors import NotReady
+from warmtalk.core.errors import InvalidInput, NotReady
 from warmtalk.v1 import prep_pb2, session_pb2
 
 if TYPE_CHECKING:  # these classes exist for the type checker alone
@@ -28,29 +28,56 @@ _SENTENCES = (
     "This is the next conversation.",
 )
 _SESSION, _AVATAR = "demo", "eileen"
+_OURS = {
+    *("logs", "eileen.png", "data", "data/avatars", "data/sessions"),
+    *(f"data/avatars/{_AVATAR}", f"data/sessions/{_SESSION}"),
+}
+"""What a demo leaves in its folder, two levels deep in data."""
+_EXAMPLES = """\
+examples:
+  warmtalk demo                                    the videos come to demo/
+  warmtalk demo --photo me.jpg --out me            with your own portrait
+"""
 
 
 def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    demo = verbs.add_parser("demo", help="see it work: a photograph speaks (starts and stops its own services)")
-    demo.add_argument("--out", type=Path, default=Path("demo"), help="folder for the videos (default: %(default)s)")
-    demo.add_argument("--photo", type=Path, help="another portrait, jpg or png")
+    demo = verbs.add_parser(
+        "demo", help="see it work: a photograph speaks (starts and stops its own services)", epilog=_EXAMPLES
+    )
+    demo.add_argument(
+        "--out", type=Path, metavar="DIR", default=Path("demo"), help="folder for the videos (default: %(default)s)"
+    )
+    demo.add_argument("--photo", type=Path, metavar="FILE", help="another portrait, jpg or png")
     demo.set_defaults(run=_demo)
 
 
 async def _demo(args: argparse.Namespace, config: Config) -> int:
     out: Path = args.out.resolve()
-    shutil.rmtree(out, ignore_errors=True)
-    (out / "logs").mkdir(parents=True)
+    if args.photo and not args.photo.is_file():
+        raise InvalidInput(f"there is no photo {args.photo}", "Check the path")
+    _empty(out)
     photo = args.photo or _portrait(out)
     config, environ = own_place(config, out / "data")
-    print("starting the services ...", flush=True)
+    print("starting the services, a few seconds ...", flush=True)
     begin = time.perf_counter()
     async with Stack(config, environ=environ, logs=out / "logs"):
         figures = {"start_s": _seconds(begin)}
         figures |= await _build(config, photo)
         figures |= await _talk(config)
+    print("talk to it yourself: warmtalk up, then http://127.0.0.1:8000/\n")
     print(json.dumps(figures))
     return 0
+
+
+def _empty(out: Path) -> None:
+    """Removes what an earlier demo left. Raises InvalidInput rather than remove anything else."""
+    found = {path.relative_to(out).as_posix() for depth in ("*", "data/*", "data/*/*") for path in out.glob(depth)}
+    other = sorted(name for name in found - _OURS if not name.startswith("data/avatars/."))
+    if other or out.is_file():
+        what = f"holds {other[0]}, which is not of a demo" if other else "is a file"
+        raise InvalidInput(f"{out} {what}", "Give a new or an empty folder: warmtalk demo --out DIR")
+    shutil.rmtree(out, ignore_errors=True)
+    (out / "logs").mkdir(parents=True)
 
 
 def _portrait(out: Path) -> Path:
@@ -69,7 +96,7 @@ async def _build(config: Config, photo: Path) -> dict[str, float]:
     begin = time.perf_counter()
     params = prep_pb2.AvatarParams(extra_margin=config.prep.extra_margin, still_seconds=config.prep.still_seconds)
     made = await avatar.create(config, _AVATAR, photo, params)
-    print(f"avatar of {photo.name}: {made.frames} frames, {made.summary}", flush=True)
+    print(f"avatar of {photo.name}: {made.summary}", flush=True)
     return {"avatar_s": _seconds(begin), "avatar_frames": made.frames}
 
 

@@ -6,16 +6,25 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from warmtalk.cli import calls
+from warmtalk.cli import calls, words
 from warmtalk.cli.session import to_path
 from warmtalk.config import Config
 from warmtalk.core.errors import NotFound
 from warmtalk.media import concat
 from warmtalk.v1 import session_pb2
 
+_EXAMPLES = """\
+examples:
+  warmtalk export --session s1 --out talk.mp4                      the running conversation, as it is now
+  warmtalk export --session s1 --conversation 1 --out first.mp4    an earlier one
+  warmtalk export --session s1 --flac --out talk.mp4               the sound as it was made, nothing coded again
+"""
+
 
 def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    export = verbs.add_parser("export", help="the conversation as an indexed MP4 with AAC; the picture is copied")
+    export = verbs.add_parser(
+        "export", help="the conversation as an indexed MP4 with AAC; the picture is copied", epilog=_EXAMPLES
+    )
     export.add_argument("--session", required=True, metavar="ID")
     export.add_argument(
         "--conversation", type=int, metavar="N", help="an earlier one, from 1 (default: the running one)"
@@ -26,11 +35,12 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 async def _export(args: argparse.Namespace, config: Config) -> int:
+    words.writable(args.out)
     async with calls.session(config) as stub:
         session = (await stub.GetSession(session_pb2.GetSessionRequest(session_id=args.session))).session
     talk = _chosen(session, args.conversation)
     await asyncio.to_thread(concat.export, to_path(talk.uri), args.out, indexed=args.flac)
-    print(f"{args.out}  ({len(talk.clips)} clips, {talk.duration.ToTimedelta()})")
+    print(f"{args.out}  ({words.clips(talk)})")
     return 0
 
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from services.infer import wiring
 from services.session.frames import Footage
+from warmtalk.cli import words
 from warmtalk.config import Config
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import InvalidInput, NotReady
@@ -24,10 +25,15 @@ from warmtalk.media.sound import Resampler, SoundReader
 from warmtalk.store import AvatarStore
 
 _LONGEST_S = 4 * 3600.0
+_EXAMPLES = """\
+examples:
+  warmtalk render --avatar anna --audio long.wav --out long.mp4
+  warmtalk render --avatar anna --audio long.wav --out long.mp4 --renderer musetalk
+"""
 
 
 def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    offline = verbs.add_parser("render", help="a video of a sound, without the services")
+    offline = verbs.add_parser("render", help="a video of a sound, without the services", epilog=_EXAMPLES)
     offline.add_argument("--avatar", required=True, metavar="ID", help="in the avatars folder of data_dir")
     offline.add_argument("--audio", type=Path, required=True, metavar="FILE", help="wav, mp3, flac or ogg")
     offline.add_argument("--out", type=Path, required=True, metavar="FILE", help="MP4 with H.264 and FLAC")
@@ -38,6 +44,7 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 async def _render(args: argparse.Namespace, config: Config) -> int:
+    words.writable(args.out)
     bundle = AvatarStore(config.avatars_dir).open(args.avatar)
     model = _model(bundle, args.renderer, config)
     await asyncio.to_thread(_write, bundle, model, _read(args.audio), args.out, config)

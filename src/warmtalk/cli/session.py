@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlparse
 
 from tqdm import tqdm
 
-from warmtalk.cli import calls
+from warmtalk.cli import calls, words
 from warmtalk.config import Config
 from warmtalk.core.errors import InvalidInput, NotFound, WarmtalkError
 from warmtalk.v1 import session_pb2
@@ -19,10 +19,27 @@ if TYPE_CHECKING:  # these classes exist for the type checker alone
     from warmtalk.v1.session_pb2_grpc import SessionServiceAsyncStub
 
 _AUDIO_BYTES = 30 << 20
+_SPEAK = """\
+examples:
+  warmtalk speak --session s1 --avatar anna --text "Hello. How are you?"   the first clip of a new session
+  warmtalk speak --session s1 --audio answer.mp3 --out answer.mp4          the next one, and a copy of it
+  echo "Good morning." | warmtalk speak --session s1 --text -
+"""
+_RESET = """\
+examples:
+  warmtalk reset --session s1            the conversation stays on disk; the next one begins
+  warmtalk reset --session s1 --delete   it goes
+"""
+_SESSIONS = """\
+examples:
+  warmtalk sessions                all of them
+  warmtalk sessions s1             its conversations, its clips and what they say
+  warmtalk sessions s1 --delete    with all its videos
+"""
 
 
 def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    speak = verbs.add_parser("speak", help="say a text or a sound; the clip joins the conversation")
+    speak = verbs.add_parser("speak", help="say a text or a sound; the clip joins the conversation", epilog=_SPEAK)
     speak.add_argument("--session", required=True, metavar="ID", help="made when it is new")
     speak.add_argument("--avatar", default="", metavar="ID", help="for a new session (default: the configured one)")
     what = speak.add_mutually_exclusive_group(required=True)
@@ -30,18 +47,22 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     what.add_argument("--audio", type=Path, metavar="FILE", help="wav, mp3, flac or ogg")
     speak.add_argument("--out", type=Path, metavar="FILE", help="copy of the clip")
     speak.set_defaults(run=_speak)
-    reset = verbs.add_parser("reset", help="close the conversation and start the next")
+    reset = verbs.add_parser("reset", help="close the conversation and start the next", epilog=_RESET)
     reset.add_argument("--session", required=True, metavar="ID")
     reset.add_argument("--delete", action="store_true", help="delete the conversation instead of keeping it")
     reset.set_defaults(run=_reset)
-    sessions = verbs.add_parser("sessions", help="all sessions, or one with its clips; --delete removes it")
-    sessions.add_argument("id", nargs="?", default="")
+    sessions = verbs.add_parser(
+        "sessions", help="all sessions, or one with its clips; --delete removes it", epilog=_SESSIONS
+    )
+    sessions.add_argument("id", nargs="?", default="", help="of one session (default: all)")
     sessions.add_argument("--delete", action="store_true", help="remove the session and its videos")
     sessions.set_defaults(run=_sessions)
 
 
 async def _speak(args: argparse.Namespace, config: Config) -> int:
     request = session_pb2.SpeakRequest(session_id=args.session)
+    if args.out:
+        words.writable(args.out)
     if args.audio:
         request.audio = _audio(args.audio)
     else:
@@ -51,8 +72,9 @@ async def _speak(args: argparse.Namespace, config: Config) -> int:
         events = await speak(stub, request)
     clip = events["clip_ready"].clip_ready.clip
     updated = events["conversation_updated"].conversation_updated
+    length = words.clips_of(updated.clip_count, updated.duration.ToTimedelta().total_seconds())
     print(f"clip          {to_path(clip.uri)}")
-    print(f"conversation  {to_path(updated.uri)}  ({updated.clip_count} clips, {updated.duration.ToTimedelta()})")
+    print(f"conversation  {to_path(updated.uri)}  ({length})")
     if args.out:
         shutil.copyfile(to_path(clip.uri), args.out)
         print(f"copy          {args.out}")
@@ -95,12 +117,14 @@ async def _reset(args: argparse.Namespace, config: Config) -> int:
     async with calls.session(config) as stub:
         answer = await stub.Reset(session_pb2.ResetRequest(session_id=args.session, delete_conversation=args.delete))
     if answer.HasField("closed"):
-        print(f"closed  {to_path(answer.closed.uri)}  ({len(answer.closed.clips)} clips)")
+        print(f"closed  {to_path(answer.closed.uri)}  ({words.clips(answer.closed)})")
     print(f"session {args.session} starts conversation {answer.session.conversation.number}")
     return 0
 
 
 async def _sessions(args: argparse.Namespace, config: Config) -> int:
+    if args.delete and not args.id:
+        raise InvalidInput("--delete names no session", "Name it: warmtalk sessions ID --delete")
     async with calls.session(config) as stub:
         if args.delete:
             await stub.DeleteSession(session_pb2.DeleteSessionRequest(session_id=args.id))
@@ -121,8 +145,7 @@ async def _list(stub: SessionServiceAsyncStub) -> None:
         for session in page.sessions:
             talk = session.conversation
             state = session_pb2.Session.State.Name(session.state).removeprefix("STATE_").lower()
-            length = talk.duration.ToTimedelta()
-            print(f"{session.session_id:24} {session.avatar_id:16} {state:9} {len(talk.clips)} clips, {length}")
+            print(f"{session.session_id:24} {session.avatar_id:16} {state:9} {words.clips(talk)}")
         found += len(page.sessions)
         if not page.next_page_token:
             break

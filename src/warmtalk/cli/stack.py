@@ -94,7 +94,13 @@ class Stack:
     async def _spawn(self, program: Program) -> Process:
         with open(self._logs / f"{program.name}.log", "wb") if self._logs else contextlib.nullcontext() as log:
             return await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", f"services.{program.name}", *self._args),
+                *(
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    f"services.{program.name}",
+                    *self._args,
+                ),  # -P: whatever `services` lies here is not ours
                 env=self._environ,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -165,6 +171,19 @@ async def _stop(child: Process) -> None:
     except TimeoutError:
         child.kill()
         await child.wait()
+
+
+def found(config: Config) -> dict[str, str]:
+    """Variables that lead the services to each other: who looks at a default address, where nobody listens any more,
+    is shown the configured one. An address that was set by itself, as of an infer on another machine, stays.
+    """
+    plain = Config()
+    environ = {}
+    for seeker, section in (("session", "infer"), ("gateway", "prep"), ("gateway", "infer"), ("gateway", "session")):
+        listen, default = (getattr(one, section).listen for one in (config, plain))
+        if getattr(getattr(config, seeker), section) == default != listen:
+            environ[f"WARMTALK_{seeker}_{section}".upper()] = listen
+    return environ
 
 
 def own_place(config: Config, data_dir: Path) -> tuple[Config, dict[str, str]]:

@@ -7,12 +7,19 @@ import asyncio
 import signal
 import sys
 
-from warmtalk.cli.stack import Stack, programs
+from warmtalk.cli.stack import Stack, found, programs
 from warmtalk.config import Config
+
+_EXAMPLES = """\
+examples:
+  warmtalk up                                              then http://127.0.0.1:8000/
+  warmtalk --config warmtalk.yaml up                       docs/configuration.md lists every key
+  WARMTALK_GATEWAY_LISTEN=127.0.0.1:8001 warmtalk up       elsewhere
+"""
 
 
 def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    up = verbs.add_parser("up", help="start all services on this machine; Ctrl-C stops them")
+    up = verbs.add_parser("up", help="start all services on this machine; Ctrl-C stops them", epilog=_EXAMPLES)
     up.set_defaults(run=_up)
 
 
@@ -21,7 +28,7 @@ async def _up(args: argparse.Namespace, config: Config) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     stopping = asyncio.create_task(stop.wait())
-    starting = asyncio.create_task(Stack(config, config_path=args.config).__aenter__())
+    starting = asyncio.create_task(Stack(config, config_path=args.config, environ=found(config)).__aenter__())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -18,6 +19,7 @@ from warmtalk.core import errors
 log = logging.getLogger(__name__)
 
 DOMAIN = "warmtalk"
+_INNER_WORDS = re.compile(r"UNKNOWN: |ipv[46]:|Failed to connect to remote host: |\[field:.*\]")
 
 _CODES: dict[type[errors.WarmtalkError], int] = {
     errors.InvalidInput: code_pb2.INVALID_ARGUMENT,
@@ -75,9 +77,14 @@ def from_rpc(error: grpc.RpcError, service: str) -> errors.WarmtalkError:
         return errors.InvalidInput(f"the {service} service refused the message: {text}", "Send less at once")
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED):
         return errors.Unreachable(
-            f"the {service} service does not answer ({text})", "Is it running? Start all with: warmtalk up"
+            f"the {service} service does not answer ({_plain(text)})", "Is it running? Start all with: warmtalk up"
         )
     return errors.WarmtalkError(f"the {service} service failed: {text}", "Its log says more")
+
+
+def _plain(text: str | None) -> str:
+    """What gRPC says of a lost connection, without its inner words: "127.0.0.1:50053: Connection refused"."""
+    return _INNER_WORDS.sub("", (text or "no reason given").rpartition("last error: ")[2])
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):

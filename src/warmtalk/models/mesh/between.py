@@ -116,10 +116,12 @@ def _areas(inside: Field, tries: _Tries) -> Field:
 @cache
 def _tries(across: int) -> _Tries:
     place = np.linspace(-1, 1, across)
-    grid = np.meshgrid(np.linspace(-0.12, 0.12, 13), (-0.03, 0, 0.03), (-0.05, 0, 0.05), np.linspace(0, 0.3, 16))
-    move, tilt, bow, height = (part.reshape(-1, 1) for part in grid)
+    grid = np.meshgrid(
+        np.linspace(-0.12, 0.12, 13), (-0.03, 0, 0.03), (-0.05, 0, 0.05), np.linspace(0, 0.3, 13), (0.6, 1.0)
+    )
+    move, tilt, bow, height, width = (part.reshape(-1, 1) for part in grid)
     line = move + tilt * place + bow * (1 - place**2)
-    half = 0.5 * height * np.maximum(1 - place**2, 0) ** 0.7
+    half = 0.5 * height * np.maximum(1 - (place / width) ** 2, 0) ** 0.7
     odd = 0.0025 * ((move / 0.06) ** 2 + 0.3 * (tilt / 0.03) ** 2 + 0.5 * (bow / 0.05) ** 2)
     parts = line - half, line + half, height[:, 0], odd[:, 0]
     return _Tries(*(np.asarray(part, np.float32) for part in parts))

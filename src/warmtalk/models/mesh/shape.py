@@ -44,9 +44,9 @@ LEAST_EYES = 0.35
 """Least distance of the eyes against the height from eyes to chin; about 0.56 on a face from the front."""
 UPPER_SHARE = 0.35
 """Of a gap the source shows, the part that the upper lip closes; the lower lip does the rest."""
-MISSED = (0.03, 0.05)
+MISSED, TRUSTED = (0.01, 0.03), 0.02
 """Gap in mouth units that the edges of the lips leave out of what is seen between them: up to the first they are the
-more exact, from the second on they are somewhere else."""
+more exact, from the second on they are somewhere else. Both are larger by TRUSTED where the edges found a gap."""
 AGREE, OUTVOTED = (0.6, 0.8), (1.4, 1.5)
 """Shares of the mesh's gap: edges that find the first, against an area of the second, which then is a shadow."""
 ROLL_IN = 0.012
@@ -244,7 +244,8 @@ def _inner_lips(face: Image, mouth: Field, frame: MouthFrame) -> Field:
     top, bottom, certain = opening_seen(face, x, (outer_up, up, low, outer_low), to_pixels)
     meshed, found, seen = (float((b - a).max()) for a, b in ((up, low), (upper, lower), (top, bottom)))
     agreed = smooth(*AGREE, found / max(meshed, 1e-3)) * smooth(*OUTVOTED, seen / max(meshed, 1e-3))
-    share = certain * smooth(*MISSED, seen - found) * (1 - agreed)
+    trusted = TRUSTED * min(found / MISSED[1], 1.0)
+    share = certain * smooth(MISSED[0] + trusted, MISSED[1] + trusted, seen - found) * (1 - agreed)
     return np.stack([x, upper + share * np.minimum(top - upper, 0), lower + share * np.maximum(bottom - lower, 0)])
 
 

@@ -16,16 +16,16 @@ import cv2
 import numpy as np
 
 import warmtalk
-from services.prep import report
-from services.prep.choose import one_of
+from services.prep.bundle.workplace import make_room, publish
+from services.prep.footage import report
+from services.prep.footage.choose import one_of
+from services.prep.footage.scan import Scan, Source, Video, scan
+from services.prep.footage.sheet import contact_sheet
+from services.prep.footage.verdict import LOOP, NO_FACE, SMALLEST_FACE
 from services.prep.order import Order
-from services.prep.rows import Rows, rows
-from services.prep.scan import Scan, Source, Video, scan
-from services.prep.sheet import contact_sheet
-from services.prep.still import StillMotion
+from services.prep.photo.still import StillMotion
 from services.prep.tools import Tools
-from services.prep.verdict import LOOP, NO_FACE
-from services.prep.workplace import make_room, publish
+from services.prep.track.rows import Rows, rows
 from warmtalk.core.bundle import (
     AvatarInfo,
     Bundle,
@@ -117,7 +117,7 @@ class Builder:
             wanted = replace(wanted, extra_margin=REFERENCE_MARGIN)
         kept = rows(found, wanted, order.source_name, how)
         if not kept.faces.usable.any():
-            raise _no_face(order.source_name, kept)
+            raise _no_face(order.source_name, found.width, found.height, kept)
         write_faces(work, kept.faces)
         info = _info(order, found, kept)
         write_info(work, info)
@@ -143,7 +143,7 @@ class Builder:
         image = read_still(order.source, name=order.source_name)
         found = spotter.spot(image)
         if not found:
-            raise _no_face(order.source_name, None)
+            raise _no_face(order.source_name, image.shape[1], image.shape[0], None)
         count = max(round(order.params.still_seconds * order.params.fps), 2)
         return StillMotion(
             image, one_of(found, order.params.wanted.choice, order.source_name), count, float(order.params.fps)
@@ -203,9 +203,13 @@ def _is_full(error: Exception) -> bool:
     return any(f"os error {number}" in str(error) for number in _FULL)
 
 
-def _no_face(name: str, found: Rows | None) -> BadMedia:
+def _no_face(name: str, width: int, height: int, found: Rows | None) -> BadMedia:
     reasons = sorted({frame.reason for frame in found.frames} - {"", NO_FACE, LOOP}) if found else []
     seen = f": {'; '.join(reasons)}" if reasons else ""
+    if not seen and min(width, height) < 2 * SMALLEST_FACE:
+        return BadMedia(
+            f"no face can be seen in {name}: it is {width} x {height} pixels", "Use a larger picture or video"
+        )
     return BadMedia(
         f"no usable face in {name}{seen}",
         "Use a picture or video in which one face looks at the camera and is at least a tenth of the picture's height",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.prep.pose import Pose
+from services.prep.footage.pose import Pose
 from warmtalk.core.faces import IBUG_68
 from warmtalk.core.types import Box, Points
 

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 import warmtalk
-from services.prep.report import REPORT, VERSION
-from services.prep.workplace import trash
+from services.prep.bundle.workplace import trash
+from services.prep.footage.report import REPORT, VERSION
 from warmtalk.core.bundle import (
     SEGMENT_FRAMES,
     AvatarInfo,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from services.prep.choose import Choice, one_of
-from services.prep.pose import pose_of
-from services.prep.shift import Shift, choose_margin, choose_shift
-from services.prep.spot import Sighting, Spotter, box_points
-from services.prep.verdict import judge
+from services.prep.footage.choose import Choice, one_of
+from services.prep.footage.pose import pose_of
+from services.prep.footage.spot import Sighting, Spotter, box_points
+from services.prep.footage.verdict import NO_FACE, judge
+from services.prep.track.shift import Shift, choose_margin, choose_shift
 from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, Bundle, Faces, write_faces, write_info, write_mask
 from warmtalk.core.errors import BadMedia, InvalidInput
 from warmtalk.core.faces import crop_box, face_box, face_place
@@ -29,18 +29,20 @@ _RATE = Fraction(25)
 
 def first_face(frames: Iterable[Image], spotter: Spotter, choice: Choice, name: str) -> tuple[Image, Sighting]:
     """The first picture with a face that can be drawn on, and that face. Raises BadMedia, InvalidInput."""
+    looked_at, reason = 0, NO_FACE
     for image in islice(frames, LOOKED_AT):
+        looked_at += 1
         found = spotter.spot(image)
         if not found:
             continue
         face = one_of(found, choice, name)
         height, width = image.shape[:2]
-        if not judge(face_box(_points(face)[0], height), face.landmarks, pose_of(face.landmarks), 0.0, width, height):
+        box = face_box(_points(face)[0], height)
+        reason = judge(box, face.landmarks, pose_of(face.landmarks), 0.0, width, height)
+        if not reason:
             return image, face
-    raise BadMedia(
-        f"no usable face in the first {LOOKED_AT} frames of {name}",
-        "Use a source in which one face looks at the camera",
-    )
+    where = f"the first {LOOKED_AT} frames of {name}" if looked_at == LOOKED_AT else name
+    raise BadMedia(f"no usable face in {where}: {reason}", "Use a source in which one face looks at the camera")
 
 
 def advised(face: Sighting) -> Shift:

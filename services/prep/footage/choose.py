@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from services.prep.look import difference
-from services.prep.spot import Sighting
+from services.prep.footage.look import difference
+from services.prep.footage.spot import Sighting
 from warmtalk.core.errors import InvalidInput
 
 _Array = npt.NDArray[np.float32]

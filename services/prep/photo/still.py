@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from services.prep.blink import Blinker
-from services.prep.spot import Sighting
+from services.prep.footage.spot import Sighting
+from services.prep.photo.blink import Blinker
 from warmtalk.core.types import Box, Image, Points
 
 _Array = npt.NDArray[np.float32]

@@ -8,15 +8,12 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from services.prep.choose import Choice, Person, by_frame, people, pick
-from services.prep.cycle import quiet_range
-from services.prep.look import hidden
-from services.prep.pose import pose_of
-from services.prep.scan import Scan
-from services.prep.shift import Shift, choose_margin, choose_shift
-from services.prep.spot import box_points
-from services.prep.steady import Steadiness, steady, steady_places
-from services.prep.verdict import (
+from services.prep.footage.choose import Choice, Person, by_frame, people, pick
+from services.prep.footage.look import hidden
+from services.prep.footage.pose import pose_of
+from services.prep.footage.scan import Scan
+from services.prep.footage.spot import box_points
+from services.prep.footage.verdict import (
     INTERPOLATED,
     LEFT_OUT,
     LOOP,
@@ -28,6 +25,9 @@ from services.prep.verdict import (
     edge_distance,
     judge,
 )
+from services.prep.track.cycle import quiet_range
+from services.prep.track.shift import Shift, choose_margin, choose_shift
+from services.prep.track.steady import Steadiness, steady, steady_places
 from warmtalk.core.bundle import Faces
 from warmtalk.core.faces import crop_box, face_box, face_place
 from warmtalk.core.types import Box, Place

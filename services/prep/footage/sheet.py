@@ -11,8 +11,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from services.prep.rows import Rows
-from services.prep.verdict import INTERPOLATED, LEFT_OUT, PASSED, USED, FrameReport
+from services.prep.footage.verdict import INTERPOLATED, LEFT_OUT, PASSED, USED, FrameReport
+from services.prep.track.rows import Rows
 from warmtalk.core.bundle import SEGMENT_FRAMES
 from warmtalk.core.types import Box, Image
 
@@ -99,7 +99,8 @@ def _tile(image: Image, frame: FrameReport, outline: list[np.ndarray[Any, Any]])
     cv2.rectangle(tile, (0, 0), (_TILE - 1, tall - 1), colour, 2)
     _text(tile, f"{frame.time_s:.2f} s  {frame.verdict}", (2, tall + 13), colour, 0.42)
     about = (
-        frame.reason or f"yaw {frame.yaw:.0f} pitch {frame.pitch:.0f} roll {frame.roll:.0f} sharp {frame.sharpness:.0f}"
+        frame.reason
+        or f"yaw {round(frame.yaw)} pitch {round(frame.pitch)} roll {round(frame.roll)} sharp {round(frame.sharpness)}"
     )
     _text(tile, about, (2, tall + 28), _INK, 0.36)
     return tile
@@ -168,7 +169,7 @@ def _words(head: Image, left: int, report: dict[str, Any], title: str) -> None:
     shift = report["bbox_shift"]
     kind = "automatic" if shift["automatic"] else "given"
     lines = [
-        (f"{title}: {report['grade']}", _INK, 0.6),
+        (f"{report['grade']}: {title}", _INK, 0.6),
         (str(report["summary"]), _INK, 0.42),
         *((f"- {why}", _PALE, 0.42) for why in report["grade_why"]),
         *((f"> {advice}", _COLOURS[PASSED], 0.42) for advice in report["advice"]),

@@ -18,10 +18,10 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from services.prep.choose import Sightings
-from services.prep.look import PLACES, Look, look_of
-from services.prep.motion import UNKNOWN, Motion, head_motion
-from services.prep.spot import Sighting, Spotter, extent
+from services.prep.footage.choose import Sightings
+from services.prep.footage.look import PLACES, Look, look_of
+from services.prep.footage.motion import UNKNOWN, Motion, head_motion
+from services.prep.footage.spot import Sighting, Spotter, extent
 from warmtalk.core.bundle import SEGMENT_FRAMES
 from warmtalk.core.types import Box, Image
 from warmtalk.media.segments import SegmentWriter

@@ -22,8 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from services.prep.rows import Rows
-from services.prep.verdict import (
+from services.prep.footage.verdict import (
     COVERED,
     DOWN,
     LEFT_OUT,
@@ -37,6 +36,7 @@ from services.prep.verdict import (
     UP,
     FrameReport,
 )
+from services.prep.track.rows import Rows
 
 VERSION = 1
 REPORT, SHEET = "report.json", "contact_sheet.png"
@@ -132,6 +132,7 @@ def _grade(found: Rows, about: About) -> tuple[str, list[str]]:
         (0.8 <= share < 0.98, f"{1 - share:.0%} of the frames show the original picture"),
         (FAIR_FACE <= size < GOOD_FACE, f"the face is {size} px wide; from {GOOD_FACE} it looks good"),
         (BLURRED <= sharp < SHARP, "the face is a little soft"),
+        (_cut(usable), "the face is cut by the edge of the picture"),
         (light < DARK, "the face is dark"),
         (light > BRIGHT, "the face is overexposed"),
         (_median(usable, "yaw", absolute=True) > _HALF_TURNED, "the face is half turned away most of the time"),
@@ -160,7 +161,7 @@ def _advice(found: Rows, about: About) -> list[str]:
         words.append("the face is soft: focus on the eyes, and use the original file instead of a copy")
     if usable and not DARK <= light <= BRIGHT:
         words.append("the face is dark: add light from the front" if light < DARK else "the face is too bright")
-    if sum(frame.edge < 0 for frame in usable) > len(usable) / 4:
+    if _cut(usable):
         words.append("the face touches the edge of the picture: leave some room around it")
     if len(found.people) > 1:
         count = len(found.people)
@@ -200,6 +201,11 @@ def _spans(frames: Iterable[FrameReport], fps: Fraction) -> list[tuple[float, fl
         else:
             spans.append((start, stop))
     return spans
+
+
+def _cut(usable: Sequence[FrameReport]) -> bool:
+    """Often enough to be seen."""
+    return sum(frame.edge < 0 for frame in usable) > len(usable) / 4
 
 
 def _size(usable: Sequence[FrameReport]) -> int:

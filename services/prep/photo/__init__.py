@@ -1,0 +1,1 @@
+"""A photo becomes a source: it breathes, sways and blinks."""

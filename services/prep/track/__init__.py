@@ -1,0 +1,1 @@
+"""What was seen becomes rows: which frames, where the face lies in each, calm."""
