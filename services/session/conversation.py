@@ -105,9 +105,7 @@ class SessionFolder:
         encoder = X264(conversation.preset, conversation.crf)
         return ClipWriter(target, width, height, self.clock, conversation.frames, encoder, live=live)
 
-    def commit(
-        self, clip: ClipFile, text: str | None = None, *, following: int | None = None, background: bool = False
-    ) -> ClipRecord:
+    def commit(self, clip: ClipFile, text: str | None = None, *, following: int | None = None) -> ClipRecord:
         """Joins a finished clip to the conversation and records it; `text` replaces that of `begin`. `following` is the
         source index after its last picture, when it has not simply gone on from the clip before.
 
@@ -115,7 +113,7 @@ class SessionFolder:
         """
         conversation, saying = self.record.conversation, self.record.saying
         assert saying is not None, "commit without begin"
-        after = self._append(conversation, clip, background=background)
+        after = self._append(conversation, clip)
         made = ClipRecord(
             number=len(conversation.clips) + 1,
             file=clip.path.name,
@@ -166,15 +164,15 @@ class SessionFolder:
         (self.path / RECORD).unlink(missing_ok=True)
         shutil.rmtree(self.path)
 
-    def _append(self, conversation: ConversationRecord, clip: ClipFile, *, background: bool) -> Joined:
+    def _append(self, conversation: ConversationRecord, clip: ClipFile) -> Joined:
         video = self.video(conversation)
         try:
-            return concat.append(video, _state(conversation), clip, self.clock, background=background)
+            return concat.append(video, _state(conversation), clip, self.clock)
         except Damaged:
             if video.exists() and video.stat().st_size >= conversation.size:
                 raise
             self._rebuild(conversation)
-            return concat.append(video, _state(self.record.conversation), clip, self.clock, background=background)
+            return concat.append(video, _state(self.record.conversation), clip, self.clock)
 
     def _recover(self) -> None:
         conversation, saying = self.record.conversation, self.record.saying

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from services.session.live import film as live_film
 from services.session.live.director import Shot
 from services.session.live.record import Recorder
 from services.session.live.stage import Stage
@@ -539,3 +540,19 @@ async def test_slow_infer_lowers_the_rate(desk: Desk, tmp_path: Path) -> None:
     clip = (await desk.conversation()).clips[0]
     assert clip.frames >= 106
     assert film(clip.uri).times == [pytest.approx(k / 25) for k in range(clip.frames)], "the clip keeps its rate"
+
+
+async def test_the_rate_rises_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step with each utterance, once infer has had time to recover."""
+    monkeypatch.setattr(live_film, "_SLOW_S", 0.0)
+    desk.fake.frame_s = 0.048
+    async with Client(desk) as client:
+        await client.say(syllables(4.0))
+        await client.until("finished")
+        desk.fake.frame_s = 0.0
+        for said in (2, 3):
+            await client.say(syllables(0.5))
+            await client.until("finished", said)
+    rates = [event.frame_rate_changed.frame_rate.numerator for event in client.of("frame_rate_changed")]
+    lowest = min(rates)
+    assert rates[rates.index(lowest) :] == [rate for rate in (17, 21, 25) if rate >= lowest]

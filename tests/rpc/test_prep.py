@@ -472,7 +472,7 @@ async def test_a_cancelled_upload_leaves_nothing(prep: Prep, still: bytes) -> No
     await until(lambda: not any(folder.iterdir()))
 
 
-async def until(done: object, timeout_s: float = 10.0) -> None:
+async def until(done: object, timeout_s: float = 60.0) -> None:
     assert callable(done)
     deadline = time.monotonic() + timeout_s
     while not done():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -35,12 +36,14 @@ T = TypeVar("T")
 
 _RATES = (Fraction(25), Fraction(21), Fraction(17))
 """Steps down when infer is slower than the stream."""
+_SLOW_S = 10.0
+"""So long a stream stays slow before it tries the next faster rate."""
 _MOST_UNSENT = 8
 """Fragments that the client has not read; then the stream stands still."""
 _MOST_UNPLAYED_S = 10.0
 """How far the stream runs ahead of a player that tells where it is."""
-_AHEAD_FRAMES = 16
-"""Drawn before they are shown. Streams that begin at once share infer; more would only take it from the others."""
+_AHEAD_FRAMES = 9
+"""Drawn before the first is shown."""
 _LEAD = (1, 8)
 """Frames between the one that plays when speech is asked for and the one that it is drawn from."""
 
@@ -70,6 +73,7 @@ class Film:
         self._delay_s = 0.1
         """How long infer takes to the first picture, as far as was seen."""
         self._idle_frames = 0
+        self._slowed_at = 0.0
         self._cut: Shot | None = None
         """What the last clip ends with."""
         self._speech = False
@@ -131,6 +135,7 @@ class Film:
     # --- what an utterance needs (utterance.Screen) ---
 
     def open_take(self) -> Take:
+        self._try_faster()
         first, last = _LEAD
         late_s = self._delay_s - self._pacer.left_s(self._samples)
         lead = min(last, max(first, math.ceil(late_s * self._clock.fps))) if self._idle else 0
@@ -191,6 +196,7 @@ class Film:
         self._speech = self._speech or shot.speech
         taken, fragment = await self._on_worker(self._stage.shoot, shot, flush)
         if fragment is not None:
+            await self._pacer.even(taken.start)
             self.emit(Media(fragment, self._speech))
             self._speech = False
         if utterance is not None and shot.first:
@@ -229,7 +235,15 @@ class Film:
             log.warning("session %s: %.1f pictures/s, going to %s", self._folder.path.name, take.too_slow_hz, rate)
             self._clock = FrameClock(rate)
             take.slow_down(self._clock)
+            self._slowed_at = time.monotonic()
             self.emit(RateChanged(rate))
+
+    def _try_faster(self) -> None:
+        """What made infer slow may have passed: one step up, between two stretches of speech."""
+        faster = [rate for rate in (*reversed(_RATES[1:]), self._folder.clock.fps) if rate > self._clock.fps]
+        if faster and time.monotonic() - self._slowed_at > _SLOW_S:
+            self._clock = FrameClock(faster[0])
+            self.emit(RateChanged(faster[0]))
 
     @property
     def _samples(self) -> int:

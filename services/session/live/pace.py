@@ -10,6 +10,10 @@ from collections.abc import AsyncGenerator
 from services.session.events import Body, Event, Media
 from warmtalk.core.types import CLIP_RATE_HZ
 
+_EVEN_S = 0.02
+"""A frame that is made sooner is sent so long after it was due to be made: the busy moments of a machine, as when many
+streams need one at once, do not show in the times between frames.
+"""
 _LATE_S = 0.4
 """A stream that is held up for longer goes on from where it is, else it catches up."""
 
@@ -28,6 +32,10 @@ class Pace:
         if late_s > _LATE_S:
             self._epoch += late_s
         await asyncio.sleep(self.left_s(samples))
+
+    async def even(self, samples: int) -> None:
+        """Returns when the frame that starts at this place of the stream is to be sent."""
+        await asyncio.sleep(max(0.0, self._until_s(samples) + min(_EVEN_S, self._ahead_s)))
 
     def left_s(self, samples: int) -> float:
         """Seconds until then, at least 0."""

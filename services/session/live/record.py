@@ -7,12 +7,14 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from services.session.live.bridge import bridge
 from services.session.live.director import SHUT, Shot
+from services.session.live.leisure import LEISURE, at_leisure, step_back
 from services.session.live.stage import Taken
 from services.session.utterance import unbroken
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Samples
@@ -20,8 +22,6 @@ from warmtalk.media.concat import ClipFile
 from warmtalk.media.encode import ClipWriter
 from warmtalk.media.h264 import Coded
 from warmtalk.media.i420 import I420
-
-T = TypeVar("T")
 
 _MOST_PICTURES = 16
 """Finished pictures that wait for the clip's encoder; those behind them are drawn again when it is their turn."""
@@ -56,7 +56,7 @@ class Recorder:
         self._copied_to = -1
         """Where in the stream the copied pictures end, while the last one of the clip is copied."""
         self._most_idle = round(most_idle_s * CLIP_RATE_HZ)
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="record")
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="record", initializer=step_back)
         self._slots = asyncio.Semaphore(_MOST_WAITING)
         self._works: set[asyncio.Future[Any]] = set()
         self._error: BaseException | None = None
@@ -86,7 +86,8 @@ class Recorder:
         self._frames = self.lead_in = frames
         shut = [] if cut is None else [replace(cut, mix=cut.mix * share, sound=_NO_SOUND) for share in SHUT]
         closing = {after + k: replace(shot, index=after + k) for k, shot in enumerate(shut)}
-        self._submit(self._write_lead, after, before, frames, self._samples, closing)
+        lead = partial(self._write_lead, after, before, frames, self._samples, closing)
+        self._submit(lambda: LEISURE.submit(lead).result())
 
     async def add(self, taken: Taken) -> None:
         """A frame as it was shown; idle ones in a row are kept up to the limit. Waits when the encoder is far behind.
@@ -117,7 +118,7 @@ class Recorder:
         """The clip, cut to `most_frames`, at least 1. Raises what ClipWriter.finish raises."""
         self._closed = True
         await self._flush()
-        clip = await unbroken(self._on_worker(self._writer.finish, most_frames))
+        clip = await unbroken(at_leisure(partial(self._writer.finish, most_frames)))
         self._worker.shutdown(wait=False)
         return clip
 
@@ -189,6 +190,3 @@ class Recorder:
             await asyncio.wait(set(self._works))
         if self._error is not None:
             raise self._error
-
-    async def _on_worker(self, work: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work, *args)

@@ -19,7 +19,11 @@ from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Patch,
 _TAIL_S = 0.24
 """Silence after the sound in which the renderer shuts the lips: its gate hangs on for 120 ms, then closes in 80 ms."""
 _AHEAD_S = 10.0
-_RATE_FRAMES = 12
+_MOST_AHEAD = 16
+"""Frames drawn before they are shown, reached by and by: streams that begin at once share infer, and the processor with
+the pictures that are due.
+"""
+_RATE_FRAMES = 25
 """Arrivals over which the rate of infer is measured."""
 _SOUND_ENOUGH_S = 0.6
 """Sound ahead of the pictures from which on infer alone decides how fast they come."""
@@ -41,6 +45,8 @@ class Take:
         self._settings = settings
         self._splitter = Splitter(settings.clock, 0)
         self._rendering = Rendering(infer, settings)
+        self._ahead = settings.ahead_frames
+        """Frames that infer may be ahead of what is shown."""
         self._patches: deque[Patch] = deque()
         self._heard = np.zeros(0, np.float32)
         self._loud = np.zeros(0, np.float32)
@@ -118,7 +124,9 @@ class Take:
         length = self._samples_at(self._frame + 1) - self._samples_at(self._frame)
         sound, self._loud = self._loud[:length], self._loud[length:]
         self._frame += 1
-        self._rendering.grant(1)
+        more = min(1, _MOST_AHEAD - self._ahead)
+        self._ahead += more
+        self._rendering.grant(1 + more)
         self.came.set()
         return patch, np.pad(sound, (0, length - len(sound)))
 
@@ -171,6 +179,7 @@ class Take:
         self._rendering = Rendering(
             self._infer, replace(self._settings, clock=self.clock, start_index=self.start_index + self._base)
         )
+        self._ahead = self._settings.ahead_frames
         self._rendering.push(self._heard)
         if self._closed:
             self._rendering.end()

@@ -14,6 +14,7 @@ from services.session.conversation import SessionFolder
 from services.session.events import Accepted, Body, ClipReady, ConversationUpdated, Cut, Finished, Started
 from services.session.live.director import Shot
 from services.session.live.input import LiveInput
+from services.session.live.leisure import at_leisure
 from services.session.live.record import Recorder
 from services.session.live.take import Take
 from services.session.utterance import Ticket, unbroken
@@ -186,8 +187,8 @@ class LiveUtterance(Ticket):
             clip = await recorder.finish(frames)
             following = recorder.following(frames)
             self._screen.ended(recorder.last(frames))
-            commit = partial(self._folder.commit, clip, self._source.text, following=following, background=True)
-            made = await unbroken(asyncio.to_thread(commit))
+            commit = partial(self._folder.commit, clip, self._source.text, following=following)
+            made = await unbroken(at_leisure(commit))
             self._screen.emit(ClipReady(self._folder.record.conversation, made))
             self._screen.emit(ConversationUpdated(self._folder.record.conversation))
         elif self._begun:

@@ -42,7 +42,9 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     create.add_argument("id", help="1 to 63 of a-z, 0-9, '_' and '-'")
     create.add_argument("source", type=Path, help="the video or photo: one person, facing the camera")
     add_build_arguments(create)
-    create.add_argument("--replace", action="store_true", help="replace an avatar of this id")
+    create.add_argument(
+        "--replace", action="store_true", help="replace an avatar of this id, with what is ready here now"
+    )
     create.set_defaults(run=_create)
     avatar.add_parser("list", help="all avatars").set_defaults(run=_list)
     show = avatar.add_parser("show", help="one avatar")

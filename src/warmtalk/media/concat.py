@@ -41,9 +41,8 @@ class Joined:
     fragments: int = 0
 
 
-def append(target: Path, before: Joined, clip: ClipFile, clock: FrameClock, *, background: bool = False) -> Joined:
+def append(target: Path, before: Joined, clip: ClipFile, clock: FrameClock) -> Joined:
     """Appends the clip to the conversation file and returns its new state; the file is on disk when it returns.
-    `background`: others that want the processor come first.
 
     First cuts the file to `before.size`, which mends a torn append; cuts it again when something goes wrong.
     Raises Damaged (the file is shorter than recorded, or the clip is not what it should be), NotReady (the clip does
@@ -53,7 +52,7 @@ def append(target: Path, before: Joined, clip: ClipFile, clock: FrameClock, *, b
         mend(target, before, clock)
         with open(target, "r+b" if before.size else "w+b") as file:
             try:
-                after = _append(file, before, clip, clock, background=background)
+                after = _append(file, before, clip, clock)
             except BaseException:
                 file.truncate(before.size)
                 raise
@@ -142,8 +141,8 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _append(file: IO[bytes], before: Joined, clip: ClipFile, clock: FrameClock, *, background: bool) -> Joined:
-    child = Child(_fragment_args(), stdin=True, stdout=True, background=background)
+def _append(file: IO[bytes], before: Joined, clip: ClipFile, clock: FrameClock) -> Joined:
+    child = Child(_fragment_args(), stdin=True, stdout=True)
     try:
         child.stdin.write(_concat_list(clip.path))
         child.close_stdin()

@@ -52,15 +52,14 @@ class ClipWriter:
         *,
         live: bool = False,
     ) -> None:
-        """`width` and `height` are those of the frames. `live`: most pictures come coded, and nobody waits for the
-        clip, so those who want the processor come first. Raises NotReady without ffmpeg, StorageFull.
+        """`width` and `height` are those of the frames. `live`: most pictures come coded; those that do not take
+        one thread. Raises NotReady without ffmpeg, StorageFull.
         """
         ffmpeg()
         self._target = target
         self._clock = clock
         self._first = first_frame
         self._shape = (height + height % 2, width + width % 2)
-        self._live = live
         self._lock = threading.Lock()
         self._aborted = False
         self._muxer: Child | None = None
@@ -171,7 +170,7 @@ class ClipWriter:
 
     def _mux(self) -> None:
         args = _mux_args(self._video, self._sound, self._muxed, timescale(self._clock))
-        self._muxer = Child(args, background=self._live)
+        self._muxer = Child(args)
         if self._aborted:
             self._muxer.kill()
         try:

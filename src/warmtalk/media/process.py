@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import os
 import re
 import signal
 import subprocess
@@ -24,7 +23,6 @@ _FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large
 _TAIL_LINES = 12
 _POINTER = re.compile(r" @ 0x[0-9a-f]+")
 _LINE_BYTES = 2000
-_NICE = 10
 _PIPE_BYTES = 1 << 20
 """A picture of 720p goes through in two steps, not in twenty."""
 _NOISE = ("not on whitelist", "Last message repeated")
@@ -43,11 +41,9 @@ class Child:
         *,
         stdin: bool = False,
         stdout: bool = False,
-        background: bool = False,
         bounds: Bounds | None = None,
     ) -> None:
-        """`background`: others that want the processor come first. With `bounds` it may read what strangers sent: it
-        stays within them, and can write to its pipes alone.
+        """With `bounds` it may read what strangers sent: it stays within them, and can write to its pipes alone.
 
         Raises NotReady when there is no ffmpeg.
         """
@@ -66,9 +62,6 @@ class Child:
                 f"ffmpeg cannot be started ({error})",
                 "Install it: pip install imageio-ffmpeg, or apt-get install ffmpeg",
             ) from error
-        if background:
-            with contextlib.suppress(ProcessLookupError):
-                os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICE)
         if stdin:
             with contextlib.suppress(OSError):  # a user may have used up what all their pipes may hold
                 fcntl.fcntl(self.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

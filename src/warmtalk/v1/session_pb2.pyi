@@ -714,7 +714,9 @@ Global___StreamOpened: _TypeAlias = StreamOpened  # noqa: Y015
 
 @_typing.final
 class FrameRateChanged(_message.Message):
-    """Faces are drawn slower than they are played: the rate was lowered so that the video does not stall."""
+    """Faces were drawn slower than they are played, so the rate is lowered and the video does not stall; or it is tried
+    again at a higher one.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
