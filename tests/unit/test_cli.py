@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import grpc
 import pytest
 from grpc.aio import AioRpcError, Metadata
 
-from warmtalk.cli import demo, main, words
+from warmtalk.cli import avatar, demo, main, words
 from warmtalk.cli.stack import found
 from warmtalk.config import Config, InferConfig, SessionConfig
 from warmtalk.core.errors import InvalidInput
@@ -89,3 +90,9 @@ def test_a_service_that_is_down_is_told_in_plain_words() -> None:
         "the session service does not answer (127.0.0.1:50053: Connection refused). "
         "Is it running? Start all with: warmtalk up"
     )
+
+
+def test_ctrl_c_says_that_a_build_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(asyncio.CancelledError), avatar._said_to_go_on("anna"):
+        raise asyncio.CancelledError
+    assert "warmtalk avatar delete anna stops it" in capsys.readouterr().err

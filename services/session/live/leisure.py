@@ -14,7 +14,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_NICE = 10
+_NICE = 5
 _THREADS = max(1, (os.cpu_count() or 1) // 2)
 
 

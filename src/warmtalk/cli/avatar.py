@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import AsyncIterator
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Never
@@ -78,7 +81,8 @@ async def _create(args: argparse.Namespace, config: Config) -> int:
         face=args.face,
         at=args.at and prep_pb2.Point(x=args.at[0], y=args.at[1]),
     )
-    avatar = await create(config, args.id, args.source, params, replace=args.replace)
+    with _said_to_go_on(args.id):
+        avatar = await create(config, args.id, args.source, params, replace=args.replace)
     print(_line(avatar))
     for line in avatar_inspect.lines(avatar):
         print(line)
@@ -115,6 +119,20 @@ async def _pieces(source: Path, bar: tqdm[Never]) -> AsyncIterator[prep_pb2.Uplo
             yield prep_pb2.UploadSourceRequest(data=data)
 
 
+@contextlib.contextmanager
+def _said_to_go_on(avatar_id: str) -> Iterator[None]:
+    """Ctrl-C ends the watching, not the build."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        print(
+            f"if its build has begun, it goes on: warmtalk avatar show {avatar_id} --watch follows it, "
+            f"warmtalk avatar delete {avatar_id} stops it",
+            file=sys.stderr,
+        )
+        raise
+
+
 async def _watch(prep: PrepServiceAsyncStub, avatar_id: str) -> prep_pb2.Avatar:
     avatar = prep_pb2.Avatar()
     with tqdm(unit="frame", desc="build", leave=False, disable=None) as bar:
@@ -148,7 +166,8 @@ async def _list(args: argparse.Namespace, config: Config) -> int:
 async def _show(args: argparse.Namespace, config: Config) -> int:
     async with calls.prep(config) as prep:
         if args.watch:
-            avatar = await _watch(prep, args.id)
+            with _said_to_go_on(args.id):
+                avatar = await _watch(prep, args.id)
         else:
             avatar = (await prep.GetAvatar(prep_pb2.GetAvatarRequest(avatar_id=args.id))).avatar
     print(_line(avatar))
