@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from services.gateway.problems import problem
 from warmtalk.core.errors import NotFound, WarmtalkError
 from warmtalk.store import SessionStore
-from warmtalk.v1 import prep_pb2, session_pb2
+from warmtalk.v1 import media_pb2, prep_pb2, session_pb2
 
 
 class Clip(BaseModel):
@@ -225,10 +225,14 @@ def event_view(session_id: str, one: session_pb2.SpeakResponse) -> dict[str, Any
         case "opened":
             opened = one.opened
             found |= {"mime_type": opened.mime_type, "width": opened.width, "height": opened.height}
+            found["fps"] = _fps(opened.frame_rate)
         case "frame_rate_changed":
-            rate = one.frame_rate_changed.frame_rate
-            found["fps"] = round(rate.numerator / (rate.denominator or 1), 3)
+            found["fps"] = _fps(one.frame_rate_changed.frame_rate)
     return found
+
+
+def _fps(rate: media_pb2.FrameRate) -> float:
+    return round(rate.numerator / (rate.denominator or 1), 3)
 
 
 def error_event(error: WarmtalkError) -> dict[str, Any]:

@@ -297,13 +297,18 @@ const talk = {
       case "clip_ready": this.pending = ""; break;
       case "conversation_updated": this.refresh(); break;
       case "interrupted": this.pending = ""; this.draw(); break;
-      case "frame_rate_changed": $("badge").hidden = false; $("badge").textContent = `${Math.round(event.fps)} fps`; $("badge").title = "The server is busy"; break;
+      case "frame_rate_changed":
+        $("badge").hidden = event.fps >= this.fps;
+        $("badge").textContent = `${Math.round(event.fps)} fps`;
+        $("badge").title = "The server is busy";
+        break;
       case "error": this.failed(new Problem(event)); break;
     }
   },
   opened(event) {
     const { player } = this, same = event.stream === this.stream, at = event.begin_s;
     this.stream = store.stream = event.stream;
+    this.fps = event.fps;
     if (!same) $("badge").hidden = true;
     if (same && event.resumed) state("Live", "on");
     else if (Player.can(event.mime_type)) player.begin(event.mime_type, at);
