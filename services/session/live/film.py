@@ -29,7 +29,7 @@ from services.session.speaker import LiveOptions, Studio
 from services.session.utterance import unbroken
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock
 from warmtalk.media.h264 import X264
-from warmtalk.media.live import LiveSettings
+from warmtalk.media.live import Fragment, LiveSettings
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -193,17 +193,23 @@ class Film:
         assert self._stage is not None
         utterance = self.utterance
         flush = shot.first or (self._director.free and not self._idle)
+        if shot.first:
+            self._send(await self._on_worker(self._stage.cut))  # it begins a fragment, as a key picture should
         self._speech = self._speech or shot.speech
         taken, fragment = await self._on_worker(self._stage.shoot, shot, flush)
         if fragment is not None:
             await self._pacer.even(taken.start)
-            self.emit(Media(fragment, self._speech))
-            self._speech = False
+            self._send(fragment)
         if utterance is not None and shot.first:
             self._learn_delay()
             utterance.first_shown(taken.start / CLIP_RATE_HZ)
         await self._record(utterance, taken)
         self._idle_frames = 0 if shot.speech else self._idle_frames + 1
+
+    def _send(self, fragment: Fragment | None) -> None:
+        if fragment is not None:
+            self.emit(Media(fragment, self._speech))
+            self._speech = False
 
     def _learn_delay(self) -> None:
         """Down at once, up by and by: a lead that is too long is always seen, one too short as a frame that stands."""

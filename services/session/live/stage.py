@@ -38,6 +38,10 @@ class Stage:
         fragment = self.encoder.write(picture, shot.sound, flush=flush, key=shot.first)
         return Taken(shot, picture, self.encoder.coded, start), fragment
 
+    def cut(self) -> Fragment | None:
+        """Ends the fragment with the last picture."""
+        return self.encoder.cut()
+
     def picture(self, shot: Shot) -> I420:
         """Any thread. Not to be written into: an idle picture is the source itself."""
         row = cycle_row(shot.index, len(self._footage))

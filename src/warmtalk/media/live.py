@@ -94,7 +94,8 @@ class LiveEncoder:
 
     def write(self, picture: I420, sound: Samples, *, flush: bool = False, key: bool = False) -> Fragment | None:
         """A picture that is shown as long as its `sound` (48 kHz mono in [-1, 1]) lasts; the fragment that is full
-        now. `flush` ends the fragment with this picture; `key` makes it one that needs none before it.
+        now. `flush` ends the fragment with this picture; `key` makes it one that needs none before it: `cut` first, so
+        that a player can begin there.
         """
         if picture.shape != self._shape:
             raise ValueError(f"an I420 picture of this stream is {self._shape}, not {picture.shape}")
@@ -104,6 +105,10 @@ class LiveEncoder:
         self._frames += 1
         full = self._ticks - self._sent_ticks + len(sound) // 2 >= self.settings.fragment_s * CLIP_RATE_HZ - _ROUNDING
         return self._cut() if full or flush else None
+
+    def cut(self) -> Fragment | None:
+        """Ends the fragment before it is full."""
+        return self._cut() if self._pictures else None
 
     def close(self) -> None:
         """Frees the codecs at once, whoever still holds this. Idempotent; nothing is written after it."""
