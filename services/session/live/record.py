@@ -27,7 +27,7 @@ _MOST_PICTURES = 16
 """Finished pictures that wait for the clip's encoder; those behind them are drawn again when it is their turn."""
 _MOST_WAITING = 128
 """Pictures that wait in all; then the stream waits too."""
-_MOST_CUT = 128
+_MOST_CUT = 32
 """Last pictures whose mouth is remembered: a player is not further behind than that when it interrupts."""
 _NO_SOUND: Samples = np.zeros(0, np.float32)
 
@@ -119,6 +119,7 @@ class Recorder:
         self._closed = True
         await self._flush()
         clip = await unbroken(at_leisure(partial(self._writer.finish, most_frames)))
+        self._mouths.clear()
         self._worker.shutdown(wait=False)
         return clip
 
@@ -127,6 +128,7 @@ class Recorder:
         self._closed = True
         await asyncio.to_thread(self._writer.abort)
         await asyncio.gather(*self._works, return_exceptions=True)
+        self._mouths.clear()
         await asyncio.to_thread(self._writer.abort)
         self._worker.shutdown(wait=False)
 

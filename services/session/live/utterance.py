@@ -184,9 +184,10 @@ class LiveUtterance(Ticket):
         if self._stop.done():
             self._screen.emit(Cut(spoken_s))
         if recorder is not None and spoken:
+            last = recorder.last(frames)
             clip = await recorder.finish(frames)
             following = recorder.following(frames)
-            self._screen.ended(recorder.last(frames))
+            self._screen.ended(last)
             commit = partial(self._folder.commit, clip, self._source.text, following=following)
             made = await unbroken(at_leisure(commit))
             self._screen.emit(ClipReady(self._folder.record.conversation, made))
