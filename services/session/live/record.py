@@ -25,7 +25,7 @@ from warmtalk.media.i420 import I420
 
 _MOST_PICTURES = 16
 """Finished pictures that wait for the clip's encoder; those behind them are drawn again when it is their turn."""
-_MOST_WAITING = 128
+_MOST_WAITING = 256
 """Pictures that wait in all; then the stream waits too."""
 _MOST_CUT = 32
 """Last pictures whose mouth is remembered: a player is not further behind than that when it interrupts."""
