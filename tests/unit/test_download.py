@@ -147,7 +147,7 @@ def test_fetch_by_name(
     assert [path.name for path in few.rglob("*") if path.is_file()] == ["dw-ll_ucoco_384.onnx"]
     with pytest.raises(SystemExit):
         main(["weights", "fetch", "dwpase"])
-    assert "choose from" in capsys.readouterr().err
+    assert "Did you mean dwpose?" in capsys.readouterr().err
 
 
 def test_verify_says_what_each_missing_file_disables(few: Path, capsys: Said) -> None:
