@@ -124,7 +124,7 @@ class Take:
         length = self._samples_at(self._frame + 1) - self._samples_at(self._frame)
         sound, self._loud = self._loud[:length], self._loud[length:]
         self._frame += 1
-        more = min(1, _MOST_AHEAD - self._ahead)
+        more = int(self._settings.ahead_frames < self._frame and self._ahead < _MOST_AHEAD)
         self._ahead += more
         self._rendering.grant(1 + more)
         self.came.set()
