@@ -215,7 +215,7 @@ async def test_the_command_line_shows_the_key(place: Place) -> None:
             await stub.ListAvatars(prep_pb2.ListAvatarsRequest())
 
 
-@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "some-box:0", ":0"])
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "some-box:0"])
 async def test_no_service_listens_to_the_network_without_a_key(tmp_path: Path, listen: str) -> None:
     config = Config(
         data_dir=tmp_path,
@@ -226,6 +226,13 @@ async def test_no_service_listens_to_the_network_without_a_key(tmp_path: Path, l
     for build in (prep.build, infer.build, session.build):
         with pytest.raises(InvalidInput, match=r"there is no API key.*WARMTALK_API_KEY"):
             build(config)  # type: ignore[operator]
+
+
+async def test_an_address_without_a_host_is_none(tmp_path: Path) -> None:
+    """gRPC would listen to the whole network."""
+    config = Config(data_dir=tmp_path, prep=PrepConfig(listen=":0"))
+    with pytest.raises(InvalidInput, match=r"Write host:port"):
+        prep.build(config)
 
 
 async def test_on_loopback_and_sockets_no_key_is_needed_and_beyond_it_a_key_is_enough(tmp_path: Path) -> None:
