@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Sequence
@@ -75,6 +76,14 @@ class Server:
         await self.grpc.stop(grace_s)
 
 
+def _settle() -> None:
+    """What is there by now stays, so the garbage collector need not look at it again: it looks at the rest sooner and for
+    a shorter time. Streams that have ended leave their pictures to it.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 async def serve(
     server: Server,
     *,
@@ -90,6 +99,7 @@ async def serve(
     try:
         await server.start()
         await warm_up()
+        _settle()
         await server.ready()
         await stop.wait()
         log.info("%s draining", server.service)
