@@ -77,8 +77,8 @@ class Server:
 
 
 def _settle() -> None:
-    """What is there by now stays, so the garbage collector need not look at it again: it looks at the rest sooner and for
-    a shorter time. Streams that have ended leave their pictures to it.
+    """What is there by now stays: the garbage collector need not look at it again, so it looks at the rest sooner and
+    more shortly. Streams that have ended leave their pictures to it.
     """
     gc.collect()
     gc.freeze()
