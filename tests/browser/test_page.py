@@ -92,8 +92,9 @@ async def went_on(one: Tab) -> None:
     take one, which a browser may show a little before its player's clock says so.
     """
     *_, before, after = await one.seen()
-    left, begun = await one.page.evaluate("[Number(sessionStorage['test.left']), begun]")
-    assert begun == pytest.approx(left, abs=2)
+    left, kept, begun = await one.page.evaluate("[Number(sessionStorage['test.left']), kept, begun]")
+    assert begun == pytest.approx(kept, abs=2)
+    assert left - 2 <= kept <= left + 3 * FRAME_MS, "it played on while the page was leaving"
     assert before[-1] - FRAME_MS <= after[0], (before[-5:], left, after[:5])
     assert after == sorted(after)
 
