@@ -407,7 +407,8 @@ async def test_sound_of_any_rate_and_length(desk: Desk, rate: int, channels: int
         for place in range(0, len(sound), step):
             await client.send(pcm_s16le=pcm(sound[place : place + step]))
         await client.send(end=pb.EndOfUtterance())
-        assert (await client.until("finished")).finished.frames == 15 + 6 + 4
+        frames = (await client.until("finished")).finished.frames
+    assert 0 <= frames - (15 + 6 + 4) <= 5, "all of it; a picture stands where sound or infer is late"
 
 
 # --- too fast, too slow, gone --------------------------------------------------------------------------------------

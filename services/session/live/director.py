@@ -91,6 +91,11 @@ class Director:
         self._take = take
         self._entered = self._held = 0
 
+    def forget(self) -> None:
+        """Nothing is shown any more: lets go of the pictures."""
+        self._take = self._last = None
+        self._leaving.clear()
+
     def cut(self) -> None:
         """The take is not wanted any more: the mouth closes from the next frame on."""
         self._leave(SHUT)

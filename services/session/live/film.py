@@ -111,9 +111,12 @@ class Film:
             await self._pace()
 
     async def close(self) -> None:
+        """Lets go of all that is large: who waits for the stream may hold it for long."""
         if self._stage is not None:
             await self._on_worker(self._stage.close)
         self._worker.shutdown(wait=False)
+        self._director.forget()
+        self._take = self._cut = self.utterance = None
 
     def said_all(self) -> None:
         """Nothing more will be said."""

@@ -136,7 +136,15 @@ class Take:
         self.came.set()
 
     async def run(self) -> None:
-        """Draws until all is drawn. Raises what infer raises."""
+        """Draws until all is drawn. Raises what infer raises. What a cancelled one has is not shown any more."""
+        try:
+            await self._run()
+        except asyncio.CancelledError:
+            self._patches.clear()
+            self._heard = self._loud = np.zeros(0, np.float32)
+            raise
+
+    async def _run(self) -> None:
         while True:
             draw = asyncio.create_task(self._draw())
             slower = asyncio.create_task(self._until_slower())
