@@ -16,7 +16,7 @@ from warmtalk.core.errors import NotReady, StorageFull, WarmtalkError
 from warmtalk.core.types import FrameClock
 from warmtalk.media import ffmpeg as found
 from warmtalk.media.encode import ClipWriter
-from warmtalk.media.h264 import X264
+from warmtalk.media.h264 import X264, Coded
 from warmtalk.media.i420 import to_i420
 from warmtalk.media.live import LiveEncoder, LiveSettings
 
@@ -105,6 +105,13 @@ def test_wrong_size_is_refused(tmp_path: Path) -> None:
     writer = ClipWriter(tmp_path / "clip.mp4", 64, 48, CLOCK)
     with pytest.raises(ValueError, match="64 x 48"):
         writer.write_i420(to_i420(np.zeros((48, 96, 3), np.uint8)))
+    writer.abort()
+
+
+def test_coded_pictures_go_into_live_clips_alone(tmp_path: Path) -> None:
+    writer = ClipWriter(tmp_path / "clip.mp4", 64, 48, CLOCK)
+    with pytest.raises(ValueError, match="live"):
+        writer.write_coded(Coded(b"", key=True))
     writer.abort()
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from skimage import data
 
+from tests import footage
 from warmtalk.core.errors import NotReady
 from warmtalk.core.types import Box, Image
 from warmtalk.models.faces import mesh
@@ -20,7 +20,7 @@ def finder() -> FaceFinder:
 
 @pytest.fixture(scope="module")
 def portrait() -> Image:
-    return np.ascontiguousarray(data.astronaut()[:, :, ::-1])
+    return footage.portrait()
 
 
 def test_finds_the_one_face_with_its_parts_in_place(finder: FaceFinder, portrait: Image) -> None:

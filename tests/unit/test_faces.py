@@ -7,8 +7,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
-from skimage import data
 
+from tests import footage
 from warmtalk.core.faces import IBUG_68, crop_box, crop_face, face_box, ibug68
 from warmtalk.core.masks import mesh_mask
 from warmtalk.core.types import Box, Image, Points
@@ -17,7 +17,7 @@ from warmtalk.models.faces.mesh import FaceFinder
 
 @pytest.fixture(scope="module")
 def portrait() -> Image:
-    return np.ascontiguousarray(data.astronaut()[:, :, ::-1])
+    return footage.portrait()
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from skimage import data
 
+from tests import footage
 from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, Bundle, Faces, write_faces, write_info
 from warmtalk.core.errors import NotReady
 from warmtalk.core.mouth import LEAST, MOST, WIDTH, MouthShape, to_features
@@ -35,7 +35,7 @@ def finder() -> FaceFinder:
 
 @pytest.fixture(scope="module")
 def portrait() -> Image:
-    return np.ascontiguousarray(data.astronaut()[:, :, ::-1])
+    return footage.portrait()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from skimage import data
 
 from services.prep.footage.choose import Person
 from services.prep.footage.look import MOUTH_PLACES, PLACES, difference, hidden, look_of
@@ -19,6 +18,7 @@ from services.prep.footage.verdict import COVERED, LEFT_OUT, NO_FACE, PASSED, TU
 from services.prep.track.cycle import quiet_range
 from services.prep.track.rows import Rows
 from services.prep.track.shift import Shift, choose_margin, choose_shift
+from tests import footage
 from warmtalk.core.bundle import Faces
 from warmtalk.core.types import Box, Image, Points
 from warmtalk.models.faces.mesh import FaceFinder
@@ -26,7 +26,7 @@ from warmtalk.models.faces.mesh import FaceFinder
 
 @pytest.fixture(scope="module")
 def portrait() -> Image:
-    return np.ascontiguousarray(data.astronaut()[:, :, ::-1])
+    return footage.portrait()
 
 
 @pytest.fixture(scope="module")

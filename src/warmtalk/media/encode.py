@@ -61,6 +61,7 @@ class ClipWriter:
         self._first = first_frame
         self._shape = (height + height % 2, width + width % 2)
         self._lock = threading.Lock()
+        self._live = live
         self._aborted = False
         self._muxer: Child | None = None
         # A name of their own: a muxer that outlived a killed service must not read or write this clip's.
@@ -102,8 +103,10 @@ class ClipWriter:
 
     def write_coded(self, picture: Coded) -> None:
         """The next picture as a live stream has coded it: a key picture, or the one that follows there on the one that
-        was written last. Only into a `live` clip. Raises as write_i420.
+        was written last. Only into a `live` clip: another's coder holds pictures back. Raises as write_i420.
         """
+        if not self._live:
+            raise ValueError("coded pictures go into live clips alone")
         with self._wanted():
             self.frames += 1
             self._spool([picture])

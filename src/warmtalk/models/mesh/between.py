@@ -65,7 +65,7 @@ def opening_seen(
     outer_up, inner_up, inner_low, outer_low = lips
     line = (inner_up + inner_low) / np.float32(2)
     y = line + np.linspace(-REACH, REACH, STEPS, dtype=np.float32)[:, None]
-    lab = _lab(face, x, y, to_pixels)
+    lab = np.asarray(cv2.GaussianBlur(_lab(face, x, y, to_pixels), (0, 0), sigmaX=1, sigmaY=1.5), np.float32)
     depths = np.array(LIP_DEPTHS, np.float32)[:, None]
     flesh = (inner + depths * (outer - inner) for inner, outer in ((inner_up, outer_up), (inner_low, outer_low)))
     lightness, red = _lip_colour(*(_lab(face, x, rows, to_pixels) for rows in flesh))
@@ -88,8 +88,7 @@ def _lab(face: Image, x: Field, y: Field, to_pixels: tuple[Field, Field]) -> Fie
     map_x = (axes[0, 0] * x + axes[0, 1] * y + origin[0]).astype(np.float32)
     map_y = (axes[1, 0] * x + axes[1, 1] * y + origin[1]).astype(np.float32)
     strip = cv2.remap(face, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    lab = cv2.cvtColor(np.asarray(strip, np.uint8), cv2.COLOR_BGR2LAB).astype(np.float32)
-    return np.asarray(cv2.GaussianBlur(lab, (0, 0), sigmaX=1, sigmaY=1.5) if len(y) == STEPS else lab, np.float32)
+    return np.asarray(cv2.cvtColor(np.asarray(strip, np.uint8), cv2.COLOR_BGR2LAB), np.float32)
 
 
 def _lip_colour(upper: Field, lower: Field) -> tuple[float, float]:
