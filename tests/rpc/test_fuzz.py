@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from tests.mutations import FILMS, PHOTOS, spoiled, whole_files
-from tests.rpc.test_prep import configured, running
+from tests.rpc.prep.desk import configured, running
 from warmtalk.core.errors import BadMedia
 from warmtalk.media import sound
 from warmtalk.media.decode import Limits, VideoFrames

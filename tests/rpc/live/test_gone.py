@@ -10,8 +10,8 @@ import grpc
 import numpy as np
 
 from tests.fakes import encode, make_avatar
-from tests.rpc.test_converse import Client, pcm, seconds
-from tests.rpc.test_session import Desk
+from tests.rpc.live.client import Client, pcm, seconds
+from tests.rpc.session.desk import Desk
 from tests.sounds import syllables
 from warmtalk.rpc.client import channel
 from warmtalk.v1 import session_pb2 as pb

@@ -1,4 +1,4 @@
-"""A session service with one session, for the tests of live conversations."""
+"""A session service, and what stands behind it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import make_avatar
-from tests.rpc.test_session import Desk
+from tests.rpc.session.desk import Desk
 
 
 @pytest.fixture
@@ -16,6 +16,5 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     make_avatar(tmp_path / "avatars")
     made = Desk(tmp_path)
     await made.start()
-    await made.create()
     yield made
     await made.close()

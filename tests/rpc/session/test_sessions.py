@@ -1,0 +1,69 @@
+"""Sessions: made, listed, reset, deleted."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.fakes import make_avatar
+from tests.rpc.session.desk import Code, Desk, film, refused
+from warmtalk.v1 import session_pb2 as pb
+from warmtalk.v1.media_pb2 import FrameRate
+
+
+async def test_create_twice(desk: Desk) -> None:
+    make_avatar(desk.data / "avatars", "bob", fps="30")
+    first = await desk.create()
+    assert await desk.create() == first
+    await asyncio.sleep(0.05)
+    assert desk.fake.warmed == ["ann"], "made warm once, before the first Speak"
+    async with refused(Code.ALREADY_EXISTS, "session 's1' is there with avatar 'ann'"):
+        await desk.create("s1", "bob")
+    other = await desk.create("", "bob")
+    assert other.session_id.startswith("s-")
+    assert other.frame_rate == FrameRate(numerator=30, denominator=1)
+    with_rate = pb.CreateSessionRequest(session_id="s1", avatar_id="ann", frame_rate=FrameRate(numerator=30))
+    async with refused(Code.ALREADY_EXISTS, "session 's1' is there with 25 fps"):
+        await desk.stub.CreateSession(with_rate)
+    with_rate.frame_rate.numerator = 61
+    async with refused(Code.INVALID_ARGUMENT, "frame_rate is 61. Use 1 to 60"):
+        await desk.stub.CreateSession(with_rate)
+
+
+async def test_list_pages(desk: Desk) -> None:
+    for number in range(5):
+        await desk.create(f"s{number}")
+    seen: list[str] = []
+    token = ""
+    while True:
+        page = await desk.stub.ListSessions(pb.ListSessionsRequest(page_size=2, page_token=token))
+        assert len(page.sessions) <= 2
+        seen += [session.session_id for session in page.sessions]
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == ["s4", "s3", "s2", "s1", "s0"]
+    async with refused(Code.INVALID_ARGUMENT, "page_token is not one of this service"):
+        await desk.stub.ListSessions(pb.ListSessionsRequest(page_token="%%%"))
+    async with refused(Code.INVALID_ARGUMENT, "page_size is -1. Use 1 to 1000"):
+        await desk.stub.ListSessions(pb.ListSessionsRequest(page_size=-1))
+
+
+async def test_reset_and_delete(desk: Desk) -> None:
+    await desk.create()
+    empty = await desk.stub.Reset(pb.ResetRequest(session_id="s1"))
+    assert not empty.HasField("closed")
+    assert empty.session.conversation.number == 1
+    await desk.say(text="One two three.")
+    answer = await desk.stub.Reset(pb.ResetRequest(session_id="s1"))
+    assert len(film(answer.closed.uri).pictures) == answer.closed.frames == 8
+    assert answer.session.conversation.number == 2
+    assert not answer.session.conversation.clips
+    assert await desk.stub.Reset(pb.ResetRequest(session_id="s1")) == pb.ResetResponse(session=answer.session)
+    await desk.say(text="Four.")
+    answer = await desk.stub.Reset(pb.ResetRequest(session_id="s1", delete_conversation=True))
+    assert not answer.HasField("closed")
+    assert [one.number for one in answer.session.archived] == [1]
+    await desk.stub.DeleteSession(pb.DeleteSessionRequest(session_id="s1"))
+    assert not (desk.data / "sessions" / "s1").exists()
+    async with refused(Code.NOT_FOUND, "there is no session 's1'"):
+        await desk.session()
