@@ -98,7 +98,7 @@ proto: $(STAMP)  ## Generate src/warmtalk/v1 from protos/
 	  --python_out=src --grpc_python_out=src --mypy_out=quiet:src --mypy_grpc_out=quiet:src protos/warmtalk/v1/*.proto
 
 docs: $(STAMP)  ## Generate docs/configuration.md from the configuration's code
-	$(BIN)/python -m warmtalk.config > docs/configuration.md
+	$(BIN)/python -m warmtalk.configure > docs/configuration.md
 
 bench: $(STAMP)  ## Measure: a card and one JSON line
 	$(BIN)/python -m benchmarks.main

@@ -27,7 +27,8 @@ from benchmarks.lip_figures import FPS, Array, Track, figures
 from services.infer import wiring as infer
 from services.prep import wiring as prep
 from services.prep.order import BuildParams, Order
-from warmtalk.config import Config, load
+from warmtalk.config import Config
+from warmtalk.configure import load
 from warmtalk.core.bundle import (
     Bundle,
     Faces,

@@ -29,7 +29,7 @@ from benchmarks.soak import to_pcm
 from warmtalk.cli import avatar, calls
 from warmtalk.cli.session import ensure_session
 from warmtalk.cli.stack import Stack, own_place
-from warmtalk.config import load
+from warmtalk.configure import load
 from warmtalk.v1 import prep_pb2
 from warmtalk.voices.piper import PiperVoice
 

@@ -31,7 +31,7 @@ from playwright.async_api import Page, Playwright, async_playwright
 
 from benchmarks import card, material
 from warmtalk.cli.stack import Stack, own_place
-from warmtalk.config import load
+from warmtalk.configure import load
 
 _SCRIPT = Path(__file__).with_name("page_watch.js").read_text("utf-8")
 _PLAIN = "; delete window.MediaSource"

@@ -21,7 +21,7 @@ from benchmarks import card, material
 from warmtalk.cli import avatar, calls
 from warmtalk.cli.session import ensure_session, speak, to_path
 from warmtalk.cli.stack import Stack, own_place
-from warmtalk.config import load
+from warmtalk.configure import load
 from warmtalk.v1 import prep_pb2, session_pb2
 
 if TYPE_CHECKING:  # these classes exist for the type checker alone

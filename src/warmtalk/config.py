@@ -1,40 +1,20 @@
-"""One YAML file, every key with a default and a WARMTALK_* variable. Built once, in `__main__`; read nowhere else.
+"""Every key of the configuration with its default and its help. Built once, by warmtalk.configure; read nowhere else.
 
-A key of a section has the section in its variable: session.voice is WARMTALK_SESSION_VOICE. Variables win over the
-file, the file over the defaults. The first six keys are those of the warm server's realtime_live.yaml.
+A key of a section has the section in its variable: session.voice is WARMTALK_SESSION_VOICE. The first six keys are
+those of the warm server's realtime_live.yaml.
 """
 
 from __future__ import annotations
 
-import difflib
-import logging
-import os
 import re
-import typing
-from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
-
-import yaml
+from typing import Any
 
 from warmtalk.core.errors import InvalidInput
 
-T = TypeVar("T")
-log = logging.getLogger(__name__)
-
-
 _PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium")
-
-
-_KINDS: dict[Any, str] = {
-    int: "a whole number",
-    int | None: "a whole number or auto",
-    float: "a number",
-    bool: "true or false",
-    Fraction: "a number, as 25 or 30000/1001",
-}
 
 
 def _key(default: Any, text: str) -> Any:
@@ -149,6 +129,9 @@ class MuseTalkConfig:
     device: str = _key("auto", "auto (a GPU where there is one), cpu, cuda or cuda:0.")
     dtype: str = _key("auto", "auto (fp16 on a GPU, else fp32), fp32, fp16 or bf16.")
     lookahead: int = _key(2, "Pieces of 80 ms, from the one a frame begins in, that are heard before it is drawn.")
+    compile: bool = _key(
+        True, "On a GPU torch.compile is tried and taken where it is faster. The first start takes minutes for it."
+    )
     silent_lips: bool = _key(True, "Lips rest where there is no voice, whatever the weights make of noise.")
 
 
@@ -204,102 +187,6 @@ class Config:
         return self.data_dir / "sessions"
 
 
-def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
-    """Raises InvalidInput that names the file or variable, the key and what it should be."""
-    raw: Any = {}
-    if path is not None:
-        if not path.is_file():
-            raise InvalidInput(f"there is no configuration {path}", "Check --config and WARMTALK_CONFIG")
-        try:
-            raw = yaml.safe_load(path.read_text("utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InvalidInput(f"the configuration {path} cannot be read: {_why(error)}", "Correct the file") from error
-        if not isinstance(raw, dict):
-            raise InvalidInput(f"the configuration {path} is not a mapping of keys", "See docs/configuration.md")
-    _warn_of_unknown(environ)
-    return _build(Config, raw, environ, "")
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    return str(getattr(error, "strerror", None) or error)
-
-
-def _near(name: object, known: Iterable[str]) -> str:
-    """ "Did you mean voice?", or nothing."""
-    found = difflib.get_close_matches(str(name), known, 1)
-    return f"Did you mean {found[0]}?" if found else ""
-
-
-def _warn_of_unknown(environ: Mapping[str, str]) -> None:
-    """A misspelt variable is told of, not refused: other programs may set some of this name, as Kubernetes does."""
-    known = {_variable(key) for key, *_ in describe()} | {"WARMTALK_CONFIG"}
-    for name in environ:
-        near = difflib.get_close_matches(name, known, 1, cutoff=0.9)
-        if name.startswith("WARMTALK_") and name not in known and near:
-            log.warning("the variable %s sets nothing. Did you mean %s?", name, near[0])
-
-
-def describe(kind: type = Config, prefix: str = "") -> list[tuple[str, str, str, str]]:
-    """(key, variable, default, help) of every key, for the documentation and --help."""
-    rows: list[tuple[str, str, str, str]] = []
-    hints = typing.get_type_hints(kind)
-    for one in fields(kind):
-        if is_dataclass(hints[one.name]):
-            rows += describe(hints[one.name], f"{prefix}{one.name}.")
-        else:
-            key = f"{prefix}{one.name}"
-            default = "auto" if one.default is None else str(one.default)
-            rows.append((key, _variable(key), default, one.metadata["help"]))
-    return rows
-
-
-def _variable(key: str) -> str:
-    return "WARMTALK_" + key.replace(".", "_").upper()
-
-
-def _build(kind: type[T], raw: Mapping[str, Any], environ: Mapping[str, str], prefix: str) -> T:
-    known = {one.name: one for one in fields(kind)}  # type: ignore[arg-type]
-    for name in raw:
-        if name not in known:
-            raise InvalidInput(
-                f"the configuration has an unknown key {prefix}{name}",
-                _near(name, known) or f"Known here: {', '.join(known)}",
-                field=str(name),
-            )
-    hints = typing.get_type_hints(kind)
-    values = {name: _value(one, hints[name], raw, environ, f"{prefix}{name}") for name, one in known.items()}
-    return kind(**values)
-
-
-def _value(one: Field[Any], hint: Any, raw: Mapping[str, Any], environ: Mapping[str, str], key: str) -> Any:
-    if is_dataclass(hint):
-        section = raw.get(one.name) or {}
-        if not isinstance(section, dict):
-            raise InvalidInput(f"the configuration key {key} is not a section", f"Write keys under {key}:", field=key)
-        return _build(typing.cast(type[Any], hint), section, environ, f"{key}.")
-    if environ.get(_variable(key)):  # an empty one is as good as unset: compose passes those
-        return _parsed(environ[_variable(key)], hint, _variable(key))
-    if raw.get(one.name) is not None:
-        return _parsed(raw[one.name], hint, key)
-    return one.default if one.default is not MISSING else None
-
-
-def _parsed(value: Any, hint: Any, key: str) -> Any:
-    try:
-        if hint is bool:
-            if isinstance(value, bool):
-                return value
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[str(value).lower()]
-        if hint == int | None:
-            return None if str(value).lower() == "auto" else int(str(value))
-        return hint(str(value))
-    except (ValueError, KeyError, ZeroDivisionError) as error:
-        raise InvalidInput(f"{key} is {value!r}", f"Write {_KINDS.get(hint, 'something else')}", field=key) from error
-
-
 def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise InvalidInput(f"{key} is {value!r}", f"Use {', '.join(known)}", field=key)
@@ -308,22 +195,3 @@ def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
 def _address(key: str, value: str) -> None:
     if not value.startswith("unix:") and not re.fullmatch(r".+:\d{1,5}", value):
         raise InvalidInput(f"{key} is {value!r}", "Write host:port, as 127.0.0.1:50051, or unix:PATH", field=key)
-
-
-def _page() -> str:
-    """docs/configuration.md."""
-    head = (
-        "# Configuration\n\n"
-        "<!-- Generated by `make docs` from src/warmtalk/config.py. -->\n\n"
-        "One YAML file, given as `warmtalk --config FILE COMMAND` or in `WARMTALK_CONFIG`. Every key has a default and "
-        "a variable;\na variable wins over the file. A key with a dot lies in a section:\n\n"
-        "```yaml\navatar_id: anna\nvideo_path: anna.mp4\npreparation: true   # build it at start when it is missing\n"
-        "fps: 25\nsession:\n  voice: openai\n  openai_url: http://127.0.0.1:8880/v1\n```\n\n"
-        "| key | variable | default | what it is |\n|---|---|---|---|\n"
-    )
-    rows = [f"| `{key}` | `{variable}` | `{default}` | {text} |" for key, variable, default, text in describe()]
-    return head + "\n".join(rows).replace("``", "(empty)")
-
-
-if __name__ == "__main__":
-    print(_page())  # noqa: T201 - its output is the page

@@ -13,7 +13,7 @@ import torch
 from benchmarks import engine, lips
 from benchmarks.roofline import Ceilings, Cost, cost_of
 from services.infer import wiring
-from warmtalk.config import load
+from warmtalk.configure import load
 from warmtalk.core.types import Samples
 from warmtalk.store import AvatarStore
 

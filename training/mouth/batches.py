@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -110,8 +111,8 @@ def halved(rows: Floats, phase: int) -> Floats:
 def varied(heard: Floats, rng: np.random.Generator) -> Floats:
     """Another voice tract, microphone, level and room noise, in the log-mel domain, all of them mild: what
     tells the shape of the mouth is a few decibels in a few bands."""
-    bands, voicing = heard[:, :BANDS], heard[:, BANDS:]
-    bands = _warped(bands, BAND_SHIFT * float(rng.standard_normal()))
+    voicing = heard[:, BANDS:]
+    bands: npt.NDArray[np.floating[Any]] = _warped(heard[:, :BANDS], BAND_SHIFT * float(rng.standard_normal()))
     bands = bands + _coloured(rng) + np.float32(LEVEL * rng.standard_normal())
     if rng.random() < NOISY:
         noise = rng.uniform(*NOISE) + _coloured(rng)

@@ -107,7 +107,8 @@ def measure(points: npt.NDArray[np.float64], ids: dict[int, int]) -> tuple[Float
     """
 
     def between(a: int, b: int, axes: int = 3) -> npt.NDArray[np.float64]:
-        return np.linalg.norm((points[:, ids[a]] - points[:, ids[b]])[:, :axes], axis=1)
+        lengths: npt.NDArray[np.float64] = np.linalg.norm((points[:, ids[a]] - points[:, ids[b]])[:, :axes], axis=1)
+        return lengths
 
     left, right = (points[:, [ids[a], ids[b]]].mean(axis=1) for a, b in _EYES)
     eyes = np.linalg.norm(left - right, axis=1)
@@ -158,4 +159,5 @@ def _loud(clip: Clip) -> npt.NDArray[np.bool_]:
 
 def pressed(clip: Clip) -> Floats:
     """[T] 1 where the lips are shut, falling to 0 at twice the threshold."""
-    return np.clip(2.0 - clip.opening / (_CLOSED * TYPICAL_OPENING), 0.0, 1.0).astype(np.float32)
+    shut: Floats = np.clip(2.0 - clip.opening / (_CLOSED * TYPICAL_OPENING), 0.0, 1.0).astype(np.float32)
+    return shut

@@ -188,7 +188,8 @@ def _closures(pairs: list[tuple[Floats, Floats]]) -> tuple[float, float]:
 
 def _lowest(said: Floats) -> Floats:
     padded = np.pad(said, NEAR, mode="edge")
-    return np.lib.stride_tricks.sliding_window_view(padded, 2 * NEAR + 1).min(axis=1)
+    lowest: Floats = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEAR + 1).min(axis=1)
+    return lowest
 
 
 def _bilabials(shown: list[Floats], clips: list[Clip]) -> float:
@@ -201,7 +202,7 @@ def _bilabials(shown: list[Floats], clips: list[Clip]) -> float:
 
 
 def _silence(shown: list[Floats], clips: list[Clip]) -> float:
-    silent, spoken = [np.zeros(0)], [np.zeros(0)]
+    silent, spoken = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
     for rows, clip in zip(shown, clips, strict=True):
         for start, end, word in clip.words:
             part = rows[round(start * FPS) : round(end * FPS), OPENING]

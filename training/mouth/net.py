@@ -22,7 +22,7 @@ AHEAD_HOPS = 10
 """Future that an output hears, in rows of 10 ms; with the settling of the loudness LOOKAHEAD in all."""
 
 
-class MouthNet(nn.Module):
+class MouthNet(nn.Module):  # type: ignore[misc]  # torch is not in every environment
     """[batch, FEATURES, steps] at 50 Hz to [batch, OUTPUTS, steps]. Step s answers for AHEAD_HOPS before it."""
 
     def __init__(self, channels: int = CHANNELS, dropout: float = 0.1) -> None:

@@ -25,7 +25,8 @@ def frame_contexts(clip: Clip) -> Floats:
     """[T, context] of the rows next to the middle of every video frame."""
     rows = contexts(clip.samples)
     middles = ((np.arange(len(clip.opening)) + 0.5) * 16_000 / FPS / HOP).astype(int)
-    return rows[middles[middles < len(rows)]]
+    found: Floats = rows[middles[middles < len(rows)]]
+    return found
 
 
 def targets(clip: Clip) -> Floats:
@@ -41,7 +42,7 @@ def fit(pairs: list[tuple[Floats, Floats, float]]) -> npt.NDArray[np.float64]:
         heard = np.c_[rows, np.ones(len(rows))].astype(np.float64)
         square += weight * heard.T @ heard
         product += weight * heard.T @ wanted[: len(rows)]
-    return np.linalg.solve(square, product)
+    return np.asarray(np.linalg.solve(square, product), np.float64)
 
 
 def fit_clips(clips: list[Clip]) -> npt.NDArray[np.float64]:
