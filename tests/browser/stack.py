@@ -85,8 +85,9 @@ class Services:
         for name in names:
             with open(self._folder / f"{name}.log", "ab") as log:
                 self._children[name] = subprocess.Popen(
-                    [sys.executable, "-m", f"services.{name}"], env=self._environ, stdout=log, stderr=log
-                )
+                    [sys.executable, "-m", f"services.{name}", "--until-eof"],
+                    env=self._environ, stdin=subprocess.PIPE, stdout=log, stderr=log,
+                )  # fmt: skip
         for program in programs(self.config):
             if program.name in names:
                 asyncio.run(program.wait_ready(60))

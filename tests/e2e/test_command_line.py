@@ -230,6 +230,19 @@ def test_up_ends_when_a_service_ends(tmp_path: Path) -> None:
     assert not left(one)
 
 
+def test_services_stop_when_up_was_killed(tmp_path: Path) -> None:
+    one = machine(tmp_path)
+    child = one.up()
+    wait_for(child, "ready")
+    assert len(left(one)) >= 5, "itself, four services, and maybe the voice"
+    child.kill()
+    child.communicate(timeout=30)
+    deadline = time.monotonic() + 20
+    while left(one) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left(one)
+
+
 def test_ctrl_c_while_starting_leaves_nothing(tmp_path: Path) -> None:
     one = machine(tmp_path)
     child = one.up()

@@ -1,4 +1,4 @@
-"""The services as child processes of this one."""
+"""The services as child processes of this one. They stop when it is gone, even if it was killed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from warmtalk.config import Config
 from warmtalk.core.errors import Unreachable, WarmtalkError
 from warmtalk.rpc.client import wait_ready
 
-_READY_S = 60.0
+_READY_S = 900.0
+"""A GPU is measured and its graphs are recorded first; a service that ends is noticed at once."""
 _STOP_S = 10.0
 
 
@@ -94,15 +95,10 @@ class Stack:
     async def _spawn(self, program: Program) -> Process:
         with open(self._logs / f"{program.name}.log", "wb") if self._logs else contextlib.nullcontext() as log:
             return await asyncio.create_subprocess_exec(
-                *(
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    f"services.{program.name}",
-                    *self._args,
-                ),  # -P: whatever `services` lies here is not ours
+                *(sys.executable, "-P"),  # whatever `services` lies here is not ours
+                *("-m", f"services.{program.name}", "--until-eof", *self._args),
                 env=self._environ,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
