@@ -188,25 +188,27 @@ class Engine:
     def _run(self) -> None:
         cold = False
         """There may be rows of an avatar to be made ready while there is nothing to draw."""
-        while True:
-            with self._lock:
-                if not cold:
-                    self._lock.wait_for(self._wanted)
-                if self._closed:
-                    return
-                idle = not self._wanted()
-                call = self._calls.popleft() if self._calls else None
-                hearing = [] if call else self._hearable()
-            if idle:
-                cold = self.avatars.warm_on()
-                continue
-            if call:
-                call()
-                cold = True
-                continue
-            for stream in hearing:
-                self._hear(stream)
-            self._draw()
+        while not self._closed:
+            cold = self._round(cold)
+
+    def _round(self, cold: bool) -> bool:
+        with self._lock:
+            if not cold:
+                self._lock.wait_for(self._wanted)
+            if self._closed:
+                return False
+            idle = not self._wanted()
+            call = self._calls.popleft() if self._calls else None
+            hearing = [] if call else self._hearable()
+        if idle:
+            return self.avatars.warm_on()
+        if call:
+            call()
+            return True
+        for stream in hearing:
+            self._hear(stream)
+        self._draw()
+        return cold
 
     def _wanted(self) -> bool:
         return bool(self._closed or self._calls or self._hearable() or self._due())

@@ -15,6 +15,7 @@ from services.infer.stream import RenderStream, StreamConfig
 from warmtalk.core.errors import InvalidInput
 from warmtalk.core.types import FrameClock
 from warmtalk.rpc import convert
+from warmtalk.rpc.gone import close_when_gone
 from warmtalk.v1 import infer_pb2, infer_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -37,7 +38,7 @@ class InferServicer(infer_pb2_grpc.InferServiceServicer):
         if first.WhichOneof("message") != "config":
             raise InvalidInput("the first message of Render is not a config", "Send RenderConfig first", field="config")
         stream = await self._engine.open(self._stream_config(first.config))
-        context.add_done_callback(lambda _: stream.close())  # type: ignore[arg-type]  # the stubs mean a callable
+        close_when_gone(context, stream)
         reader = asyncio.create_task(_read(requests, stream))
         try:
             yield infer_pb2.RenderResponse(started=_started(stream))

@@ -14,6 +14,7 @@ from services.session import converse, messages
 from services.session.sessions import Sessions
 from warmtalk.core.errors import InvalidInput
 from warmtalk.rpc import convert
+from warmtalk.rpc.gone import close_when_gone
 from warmtalk.v1 import session_pb2, session_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -84,7 +85,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     ) -> AsyncIterator[session_pb2.ConverseResponse]:
         settings = await converse.settings(requests)
         stream = self._sessions.converse(settings.session_id, fragment_s=settings.fragment_s, idle=settings.idle)
-        context.add_done_callback(lambda _: stream.close())  # type: ignore[arg-type]  # its stub takes a class
+        close_when_gone(context, stream)
         reader = asyncio.create_task(converse.read(requests, stream, settings))
         try:
             async with aclosing(stream.events()) as events:
@@ -103,7 +104,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
             case None:
                 raise InvalidInput("there is neither text nor audio", "Send a text or a sound", field="text")
         utterance = self._sessions.speak(request.session_id, text=request.text, audio=request.audio)
-        context.add_done_callback(lambda _: utterance.close())  # type: ignore[arg-type]  # its stub takes a class
+        close_when_gone(context, utterance)
         try:
             async with aclosing(utterance.events()) as events:
                 async for event in events:

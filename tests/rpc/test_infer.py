@@ -14,10 +14,13 @@ import numpy as np
 import pytest
 
 from services.infer.engine import Engine
+from services.infer.stream import RenderStream
 from services.infer.wiring import build, models
+from tests.garbage import gone, no_collector
 from warmtalk.config import Config, InferConfig
 from warmtalk.core.bundle import Bundle, Faces, read_faces, write_faces
 from warmtalk.core.pipeline import WarmAvatar, render
+from warmtalk.core.stream import Utterance
 from warmtalk.core.types import FrameClock, Patch, Samples, cycle_row
 from warmtalk.rpc import convert
 from warmtalk.rpc.client import channel
@@ -344,6 +347,18 @@ async def test_an_avatar_that_is_still_building_is_not_ready(tmp_path: Path) -> 
         error = await refused(infer, start(avatar_id="anna"))
         assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
         assert "still being built" in (error.details() or "")
+
+
+async def test_streams_that_ended_leave_nothing_to_the_garbage_collector(infer: Infer, speech: Samples) -> None:
+    with no_collector():
+        await infer.patches(start(), audio(speech), END)
+        call = infer.stub.Render()
+        await call.write(start())
+        await call.write(audio(speech))
+        await call.read()
+        call.cancel()
+        await all_free(infer)
+        await gone(RenderStream, Utterance)
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,9 @@ class Take:
         """Frames that infer may be ahead of what is shown."""
         self._patches: deque[Patch] = deque()
         self._heard = np.zeros(0, np.float32)
+        """16 kHz sound of the pictures that were not taken yet, and of some that were."""
+        self._forgotten = 0
+        """Samples before it, by the present clock."""
         self._loud = np.zeros(0, np.float32)
         self._closed = False
         self._drawn_all = False
@@ -178,8 +181,8 @@ class Take:
     def _start_again(self) -> None:
         """From the next picture on, by the new clock. Sound that was shown is forgotten."""
         assert self._slower is not None
-        shown = round(self._frame * SPEECH_RATE_HZ / self.clock.fps)
-        self._heard = self._heard[shown:]
+        self._heard = self._heard[self._heard_shown() :]
+        self._forgotten = 0
         self.clock, self._slower = self._slower, None
         self._base += self._frame
         self._frame = 0
@@ -193,9 +196,16 @@ class Take:
             self._rendering.end()
 
     def _add(self, loud: Samples, heard: Samples) -> None:
+        if (shown := self._heard_shown()) > SPEECH_RATE_HZ:
+            self._heard = self._heard[shown:]
+            self._forgotten += shown
         self._loud = np.concatenate([self._loud, loud])
         self._heard = np.concatenate([self._heard, heard])
         self._rendering.push(heard)
+
+    def _heard_shown(self) -> int:
+        """Samples of `_heard` whose pictures were taken."""
+        return round(self._frame * SPEECH_RATE_HZ / self.clock.fps) - self._forgotten
 
     @property
     def _sound_ahead_s(self) -> float:
