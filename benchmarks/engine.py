@@ -28,7 +28,8 @@ from warmtalk.core.ports import FaceJob
 from warmtalk.core.scheduler import Scheduler, Share, streams_at
 from warmtalk.core.types import FrameClock
 from warmtalk.models.checkpoints import load
-from warmtalk.models.musetalk.networks import MuseTalk, pick_device, pick_dtype
+from warmtalk.models.device import pick_device, pick_dtype
+from warmtalk.models.musetalk.networks import MuseTalk
 from warmtalk.models.musetalk.renderer import MuseTalkAvatar, MuseTalkRenderer
 from warmtalk.models.musetalk.speech_features import PIECE_SAMPLES, WhisperFeatures
 from warmtalk.models.musetalk.whisper import WhisperEncoder
@@ -170,6 +171,7 @@ def measured(bench: Bench, batches: list[int], runs: int, seconds: float) -> dic
         "gaps_by_streams": {str(count): round(gap, 1) for count, gap in gaps.items()},
         "peak_mem_gb": round(bench.peak_gb(), 2),
         "first_batch_ms": round(bench.first_batch_ms(runs), 1),
+        "way": str(bench.networks.way),
         "stages_ms": {name: round(ms, 2) for name, ms in stages.items()},
         "gflop_per_frame": round(bench.cost(1).gflop, 1),
         "ceiling_tflops": round(ceilings.tflops, 3),

@@ -9,7 +9,8 @@ from warmtalk.core.gate import SilentLips
 from warmtalk.core.pipeline import Model
 from warmtalk.core.ports import SpeechEncoder
 from warmtalk.models.checkpoints import load
-from warmtalk.models.musetalk.networks import MuseTalk, pick_device, pick_dtype
+from warmtalk.models.device import pick_device, pick_dtype
+from warmtalk.models.musetalk.networks import MuseTalk
 from warmtalk.models.musetalk.renderer import MuseTalkRenderer
 from warmtalk.models.musetalk.speech_features import WhisperFeatures
 from warmtalk.models.musetalk.whisper import WhisperEncoder
@@ -25,7 +26,7 @@ def model(models_dir: Path, config: MuseTalkConfig) -> Model:
     features = WhisperFeatures(encoder, device, lookahead=config.lookahead)
     if device.type == "cuda":  # a CPU would take minutes, to find that it is no match for one stream
         features.warm_up()
-        renderer.measure()
+        renderer.measure(compiled=config.compile)
     return Model(_listener(features, config), renderer)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from warmtalk.core.errors import Busy, Damaged, InvalidInput, NotReady
 from warmtalk.core.pipeline import WarmAvatar, render
 from warmtalk.core.ports import FaceJob
 from warmtalk.core.types import FrameClock, Samples
+from warmtalk.models.device import pick_device, pick_dtype
 from warmtalk.models.musetalk.latents import LatentEncoder, latents_of
-from warmtalk.models.musetalk.networks import Faces, MuseTalk, pick_device, pick_dtype
+from warmtalk.models.musetalk.networks import Faces, MuseTalk, Way
 from warmtalk.models.musetalk.renderer import MuseTalkRenderer
 from warmtalk.models.musetalk.speech_features import WhisperFeatures
 from warmtalk.models.musetalk.whisper import WhisperEncoder
@@ -87,8 +89,11 @@ class Scripted:
     def forget_sizes(self) -> None:
         self.forgotten += 1
 
-    def use_channels_last(self, on: bool) -> None:
-        pass
+    def take(self, way: Way) -> None:
+        self.way = way
+
+    def warm_up(self, sizes: list[int]) -> None:
+        self.recorded = sizes
 
 
 def scripted(networks: Scripted) -> MuseTalkRenderer:
@@ -136,6 +141,73 @@ def test_measuring_shrinks_the_batch_until_it_fits() -> None:
         scripted(Scripted(largest=0)).measure()
 
 
+class OnGpu(Scripted):
+    """The compiled way may fail."""
+
+    device = torch.device("cuda")
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        super().__init__()
+        self.failure = failure
+
+    def faces(self, latents: torch.Tensor, features: torch.Tensor) -> tuple[Faces, np.ndarray]:  # type: ignore[type-arg]
+        if self.way.compiled and self.failure:
+            raise self.failure
+        return super().faces(latents, features)
+
+
+@pytest.mark.parametrize(
+    ("rates", "compiled", "best"),
+    [
+        ({"channels first": 9.0, "channels last": 8.0, "channels last, compiled": 7.0}, True, "channels first"),
+        ({"channels first": 7.0, "channels last": 9.0, "channels last, compiled": 8.0}, True, "channels last"),
+        (
+            {"channels first": 7.0, "channels last": 8.0, "channels last, compiled": 9.0},
+            True,
+            "channels last, compiled",
+        ),
+        ({"channels first": 7.0, "channels last": 8.0}, False, "channels last"),
+    ],
+)
+def test_on_a_gpu_the_fastest_way_is_taken(
+    monkeypatch: pytest.MonkeyPatch, rates: dict[str, float], compiled: bool, best: str
+) -> None:
+    networks = OnGpu()
+    renderer = scripted(networks)
+    monkeypatch.setattr(renderer, "_rate", lambda: rates[str(networks.way)])
+    renderer.measure(compiled=compiled)
+    assert str(networks.way) == best
+    assert renderer.faces_per_second == max(rates.values())
+    assert networks.recorded == [1, 2, 3, 4, 6, 8, 12, 16][networks.way.compiled :]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("no compiler"), ValueError("")])
+def test_without_a_compiler_it_goes_on_and_says_so(caplog: pytest.LogCaptureFixture, failure: Exception) -> None:
+    networks = OnGpu(failure)
+    renderer = scripted(networks)
+    renderer.measure()
+    assert not networks.way.compiled
+    assert renderer.faces_per_second > 0
+    assert f"going on without torch.compile: {type(failure).__name__}" in caplog.text
+
+
+def test_the_networks_are_one_graph_for_all_sizes(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch.compile traces them; what its own compiler makes of the graph takes minutes."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    torch._dynamo.utils.counters.clear()
+    networks = MuseTalk(models, "v15", CPU, torch.float32)
+    latents = torch.randn(4, 8, 32, 32, generator=torch.Generator().manual_seed(5))
+    features = torch.from_numpy(FEATURES[:4])
+    wanted = {size: networks.faces(latents[:size], features[:size])[0].astype(int) for size in (4, 3, 2)}
+    networks.take(Way(compiled=True))
+    for size, faces in wanted.items():
+        found, finite = networks.faces(latents[:size], features[:size])
+        assert finite.all()
+        assert np.abs(found - faces).max() <= 1
+        assert (found != faces).mean() < 0.002
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
 def test_drawings_under_way_do_not_disturb_each_other(models: Path) -> None:
     networks = MuseTalk(models, "v15", CPU, torch.float32)
     latents = torch.randn(4, 8, 32, 32, generator=torch.Generator().manual_seed(5))
@@ -175,9 +247,9 @@ def test_the_layout_in_memory_changes_little(models: Path, renderer: MuseTalkRen
     networks = MuseTalk(models, "v15", CPU, torch.float32)
     latents, features = torch.zeros(1, 8, 32, 32), torch.from_numpy(FEATURES[:1])
     plain, _ = networks.faces(latents, features)
-    networks.use_channels_last(True)
+    networks.take(Way(channels_last=True))
     assert np.abs(networks.faces(latents, features)[0].astype(int) - plain).mean() < 2
-    networks.use_channels_last(False)
+    networks.take(Way())
     assert np.array_equal(networks.faces(latents, features)[0], plain)
 
 
@@ -258,5 +330,5 @@ def test_devices_and_precisions_that_are_not_there() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_cuda_where_there_is_none() -> None:
-    with pytest.raises(NotReady, match=r"sees no CUDA GPU.*infer\.device to cpu"):
+    with pytest.raises(NotReady, match=r"sees no CUDA GPU.*musetalk\.device to cpu"):
         pick_device("cuda")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from warmtalk.config import MuseTalkConfig
 from warmtalk.core.bundle import Bundle, Latents
+from warmtalk.models.device import pick_device, pick_dtype
 from warmtalk.models.musetalk.latents import LatentEncoder, latents_of
-from warmtalk.models.musetalk.networks import pick_device, pick_dtype
 
 
 class MuseTalkLatents:

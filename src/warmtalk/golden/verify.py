@@ -12,8 +12,9 @@ from warmtalk.golden import runs, sound, steps
 from warmtalk.golden.table import ON_CUDA, TOLERANCES, Row, Table, Tolerances
 from warmtalk.golden.vectors import Vectors, fps_of, version_of
 from warmtalk.models.checkpoints import load
+from warmtalk.models.device import pick_device, pick_dtype
 from warmtalk.models.musetalk.latents import LatentEncoder
-from warmtalk.models.musetalk.networks import MuseTalk, pick_device, pick_dtype
+from warmtalk.models.musetalk.networks import MuseTalk
 from warmtalk.models.musetalk.speech_features import WhisperFeatures
 from warmtalk.models.musetalk.whisper import WhisperEncoder
 

@@ -15,7 +15,7 @@ import torch
 from warmtalk.core.errors import Damaged
 from warmtalk.core.ports import DetectedFace
 from warmtalk.core.types import Box, Image
-from warmtalk.models.musetalk.networks import pick_device
+from warmtalk.models.device import pick_device
 
 SEARCH_SIDE = 640
 """Pixels. S3FD looks at larger pictures reduced to this: it finds faces from 10 pixels on, and its time and memory

@@ -20,8 +20,8 @@ from warmtalk.core.errors import Damaged
 from warmtalk.core.masks import assemble
 from warmtalk.core.types import Mask
 from warmtalk.models.checkpoints.load import Tensors, read_tensors
+from warmtalk.models.device import pick_device
 from warmtalk.models.faces import parsing
-from warmtalk.models.musetalk.networks import pick_device
 
 LABELS = 19
 _NORM = {"conv": "bn", "conv1": "bn1", "conv2": "bn2", "conv_atten": "bn_atten", "0": "1"}

@@ -11,20 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from warmtalk.core.errors import InvalidInput, NotReady
 from warmtalk.core.types import FACE_SIZE
 from warmtalk.models.checkpoints import load
-from warmtalk.models.musetalk.replay import Replayed, shared_pool
+from warmtalk.models.musetalk.replay import Replayed, Work, shared_pool
 
 TOKENS = 50
 WIDTH = 384
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 Faces = npt.NDArray[np.uint8]
 """[B, 256, 256, 3] uint8 BGR."""
 
@@ -39,29 +37,16 @@ def positions(length: int = TOKENS) -> torch.Tensor:
     return table
 
 
-def pick_device(name: str) -> torch.device:
-    """ "auto" takes CUDA where there is one. Raises NotReady when CUDA is asked for and absent."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InvalidInput(f"there is no device {name!r}", "Use auto, cpu, cuda or cuda:0", field="device") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise NotReady(
-            f"device {name} was asked for, but torch {torch.__version__} sees no CUDA GPU",
-            "Set infer.device to cpu, or install the driver and a CUDA build of torch",
-        )
-    return device
+class Way(NamedTuple):
+    """How the networks run. Which is fastest depends on the device: MuseTalkRenderer.measure finds out."""
 
+    channels_last: bool = False
+    """How pictures lie in memory."""
+    compiled: bool = False
+    """What stands between convolutions, products and attention is fused by torch.compile."""
 
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """ "auto" is fp16 on CUDA, as in the reference's realtime script and nearer to fp32 than bf16; else fp32."""
-    if name == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    if name not in _DTYPES:
-        raise InvalidInput(f"there is no dtype {name!r}", "Use auto, fp32, fp16 or bf16", field="dtype")
-    return _DTYPES[name]
+    def __str__(self) -> str:
+        return ("channels last" if self.channels_last else "channels first") + (", compiled" if self.compiled else "")
 
 
 class Drawing:
@@ -100,20 +85,19 @@ class MuseTalk:
         self._vae = load.vae(models_dir, dtype, device, encoder=False)
         self._positions = positions().to(device, dtype)
         self._timestep = torch.zeros(1, dtype=torch.int64, device=device)
-        self._layout = torch.contiguous_format
         self._free: list[_Host] = []
-        self.forget_sizes()
+        self.take(Way())
 
     def predict(self, latents: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """[B, 8, 32, 32] and [B, 50, 384] to [B, 4, 32, 32], on the device."""
-        with torch.inference_mode():
+        with torch.no_grad():
             prompts = features.to(self.device, self.dtype) + self._positions
             sample = latents.to(self.device, self.dtype, memory_format=self._layout)
             return self._unet(sample, self._timestep, encoder_hidden_states=prompts, return_dict=False)[0]
 
     def decode(self, predicted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """[B, 4, 32, 32] to faces [B, 256, 256, 3] uint8 BGR and [B] bool, false where values are not finite."""
-        with torch.inference_mode():
+        with torch.no_grad():
             latents = (1 / load.VAE_SCALE) * predicted.to(self.device, self.dtype)
             pixels = self._vae.decode(latents, return_dict=False)[0]
             finite = torch.isfinite(pixels).flatten(1).all(1)
@@ -134,7 +118,7 @@ class MuseTalk:
         size = min((size for size in self._sizes if size >= count), default=count)
         run = self._sizes.get(size) or self._recorded(size)
         host = self._free.pop() if self._free else _Host(self.device, self.dtype)
-        with torch.inference_mode():
+        with torch.no_grad():
             for place, values in zip(run.inputs, (latents, host.send(features)), strict=True):
                 place[:count].copy_(values, non_blocking=True)
             pixels, finite = run()
@@ -148,11 +132,14 @@ class MuseTalk:
             if size not in self._sizes:
                 self._sizes[size] = self._recorded(size)
 
-    def use_channels_last(self, on: bool) -> None:
-        """How pictures lie in memory. Which is faster depends on the GPU: MuseTalkRenderer.measure finds out."""
-        self._layout = torch.channels_last if on else torch.contiguous_format
+    def take(self, way: Way) -> None:
+        """From now on they run in this way. The first batch is compiled then, once for all sizes but 1: that takes
+        minutes, and raises what torch.compile raises where it finds no compiler."""
+        self.way = way
+        self._layout = torch.channels_last if way.channels_last else torch.contiguous_format
         for network in (self._unet, self._vae):
             network.to(memory_format=self._layout)
+        self._work: Work = torch.compile(self._draw, fullgraph=True) if way.compiled else self._draw
         self.forget_sizes()
 
     def forget_sizes(self) -> None:
@@ -164,11 +151,17 @@ class MuseTalk:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def _draw(self, latents: torch.Tensor, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.decode(self.predict(latents, features))
+
     def _recorded(self, size: int) -> Replayed:
-        with torch.inference_mode():
+        with torch.no_grad():
             latents = torch.zeros(size, 8, 32, 32, device=self.device, dtype=self.dtype)
             features = torch.zeros(size, TOKENS, WIDTH, device=self.device, dtype=self.dtype)
-            run = Replayed(lambda *inputs: self.decode(self.predict(*inputs)), (latents, features), self._pool)
+            if self.way.compiled:
+                for one in (latents, features):
+                    torch._dynamo.maybe_mark_dynamic(one, 0)
+            run = Replayed(self._work, (latents, features), self._pool)
         if self.device.type == "cuda":  # elsewhere nothing is gained, and smaller batches would be filled up to it
             self._sizes[size] = run
         return run
@@ -206,7 +199,7 @@ def fold_timestep(unet: Any) -> None:
 
     The timestep never changes, so 22 projections a pass (full size) are constants of the checkpoint.
     """
-    with torch.inference_mode():
+    with torch.no_grad():
         sinusoid = unet.time_proj(torch.zeros(1, dtype=torch.int64, device=unet.device)).float()
         embedding = unet.time_embedding.float()(sinusoid)
         for block in unet.modules():

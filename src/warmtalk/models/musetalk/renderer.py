@@ -14,7 +14,7 @@ from warmtalk.core.bundle import Bundle, read_latents
 from warmtalk.core.errors import Busy, Damaged, NotReady, WarmtalkError
 from warmtalk.core.ports import FaceJob
 from warmtalk.core.types import Features, Image
-from warmtalk.models.musetalk.networks import TOKENS, WIDTH, Drawing, MuseTalk
+from warmtalk.models.musetalk.networks import TOKENS, WIDTH, Drawing, MuseTalk, Way
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,7 @@ MAX_BATCH = 16
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16)
 """Of a batch, that are recorded at start; others are filled up to the next."""
 _MEASURED = 4
+_COMPILED = Way(channels_last=True, compiled=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,23 +49,41 @@ class MuseTalkRenderer:
         self.max_batch = max_batch
         self.faces_per_second = 0.0
 
-    def measure(self) -> None:
-        """Takes the layout that is faster on this device, records all sizes of a batch, notes how fast a full one is.
+    def measure(self, *, compiled: bool = True) -> None:
+        """Takes the way that is fastest on this device, records all sizes of a batch, notes how fast a full one is.
 
-        Seconds on a GPU, minutes on a CPU. Raises Busy when the device has no memory for one face.
+        Seconds on a GPU, and minutes more for trying torch.compile unless `compiled` is false; minutes on a CPU.
+        Raises Busy when the device has no memory for one face.
         """
         cuda = self._networks.device.type == "cuda"
-        rates = {}
-        for channels_last in (False, True) if cuda else (False,):  # on a CPU group norm is wrong with channels last
-            self._networks.use_channels_last(channels_last)
-            rates[channels_last] = self._rate()
-        best = max(rates, key=lambda layout: rates[layout])
-        if best != channels_last:
-            self._networks.use_channels_last(best)
+        ways = [Way(), Way(channels_last=True)] if cuda else [Way()]  # on a CPU group norm is wrong with channels last
+        rates = {way: self._rate_of(way) for way in ways}
+        if cuda and compiled:
+            rates[_COMPILED] = self._rate_compiled()
+        best = max(rates, key=lambda way: rates[way])
+        if best != self._networks.way:
+            self._networks.take(best)
         if cuda:
-            self._networks.warm_up([size for size in SIZES if size < self.max_batch] + [self.max_batch])
+            least = 2 if best.compiled else 1  # one face alone would be compiled again: it is drawn as two
+            self._networks.warm_up([size for size in SIZES if least <= size < self.max_batch] + [self.max_batch])
         self.faces_per_second = rates[best]
-        log.info("%d faces at once: %s faces a second (channels last: %s)", self.max_batch, rates, best)
+        found = ", ".join(f"{rate:.1f} ({way})" for way, rate in rates.items())
+        log.info("%d faces at once, faces a second: %s; taken: %s", self.max_batch, found, best)
+
+    def _rate_compiled(self) -> float:
+        """0.0 where torch.compile does not work."""
+        log.info("trying torch.compile, which takes minutes at the first start; musetalk.compile: false leaves it out")
+        try:
+            return self._rate_of(_COMPILED)
+        except WarmtalkError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a compiler may fail in any way; without it all works as well
+            log.warning("going on without torch.compile: %s: %.200s", type(error).__name__, error)
+            return 0.0
+
+    def _rate_of(self, way: Way) -> float:
+        self._networks.take(way)
+        return self._rate()
 
     def _rate(self) -> float:
         """Faces a second in full batches, which shrink until they fit."""
