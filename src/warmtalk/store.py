@@ -52,7 +52,7 @@ class AvatarStore:
         known = ", ".join(self.ids()[:5]) or "none yet"
         raise NotFound(
             f"there is no avatar {avatar_id!r} (there are: {known})",
-            f"Make it: warmtalk avatar create {avatar_id} SOURCE",
+            f"A new one: warmtalk avatar create {avatar_id} SOURCE",
         )
 
     def open(self, avatar_id: str, *, cache_bytes: int = 512 << 20) -> Bundle:

@@ -143,7 +143,8 @@ async def _abort(error: Exception, context: grpc.aio.ServicerContext[Any, Any]) 
         raise error
     if type(error) in _CODES:
         assert isinstance(error, errors.WarmtalkError)
-        log.info("refused: %s", error)
+        ordinary = isinstance(error, errors.NotFound)  # clients ask whether something is there
+        log.log(logging.DEBUG if ordinary else logging.INFO, "refused: %s", error)
         await context.abort_with_status(rpc_status.to_status(to_status(error)))
     incident = uuid.uuid4().hex[:12]
     log.error("incident %s", incident, exc_info=error)
