@@ -1,7 +1,6 @@
 # The infer service. Build in the root of the repository: docker build -f envs/infer.Dockerfile .
-FROM python:3.12-slim
-# gcc: torch.compile builds the launchers of its kernels with it
-RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+# Not the slim image: torch.compile builds the launchers of its kernels with gcc.
+FROM python:3.12
 RUN useradd --uid 10001 --create-home warmtalk && install -d -o warmtalk /data/avatars /data/sessions
 WORKDIR /app
 COPY requirements*.txt envs/install.sh ./
