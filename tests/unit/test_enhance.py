@@ -181,7 +181,7 @@ async def test_a_stopped_one_goes_on_and_gives_the_same(talk: Path, tmp_path: Pa
 
 
 STAND_IN = """
-import importlib.util, sys, time, types
+import importlib.util, signal, sys, time, types
 import cv2
 
 def sharper(face):
@@ -193,6 +193,7 @@ from warmtalk.cli import enhance, main
 sys.modules["warmtalk.models.faces.gfpgan"] = types.SimpleNamespace(Gfpgan=lambda path, device: sharper)
 enhance.find_spec = lambda name: True
 enhance.extras.find = lambda models_dir, extra: None
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background work ignores it
 sys.exit(main(["enhance", *sys.argv[2:]]))
 """
 
