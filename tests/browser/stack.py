@@ -95,13 +95,13 @@ class Services:
     def kill(self, name: str) -> None:
         child = self._children.pop(name)
         child.kill()
-        child.wait()
+        child.communicate()
 
     def stop(self) -> None:
         for child in self._children.values():
             child.terminate()
         for child in self._children.values():
-            child.wait(20)
+            child.communicate(timeout=20)
 
 
 class Line:
