@@ -187,11 +187,13 @@ class Engine:
 
     def _run(self) -> None:
         cold = False
-        """There may be rows of an avatar to be made ready while there is nothing to draw."""
         while not self._closed:
             cold = self._round(cold)
 
     def _round(self, cold: bool) -> bool:
+        """Waits for work, unless `cold`, and does what is next. Returns whether an avatar may have rows to be made
+        ready while there is nothing to draw. What this holds of a stream is gone before it waits again.
+        """
         with self._lock:
             if not cold:
                 self._lock.wait_for(self._wanted)

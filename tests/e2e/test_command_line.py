@@ -234,9 +234,10 @@ def test_services_stop_when_up_was_killed(tmp_path: Path) -> None:
     one = machine(tmp_path)
     child = one.up()
     wait_for(child, "ready")
-    assert len(left(one)) >= 5, "itself, four services, and maybe the voice"
+    ran = left(one)
     child.kill()
     child.communicate(timeout=30)
+    assert len(ran) >= 5, "itself, four services, and maybe the voice"
     deadline = time.monotonic() + 20
     while left(one) and time.monotonic() < deadline:
         time.sleep(0.1)

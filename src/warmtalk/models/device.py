@@ -12,7 +12,7 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 def pick_device(name: str) -> torch.device:
     """ "auto" takes CUDA where there is one. Raises NotReady when CUDA is asked for and absent.
 
-    There fp32 is fp32, not TF32, and the fastest way through a convolution is looked for when its size is met first.
+    On CUDA fp32 is fp32, not TF32, and the fastest way through a convolution is looked for when its size is met first.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

@@ -34,6 +34,13 @@ async def test_infer_down(desk: Desk) -> None:
     assert len((await desk.conversation()).clips) == 1
 
 
+async def shows_each_frame_once(desk: Desk, frames: int) -> None:
+    """The conversation, by the brightness that the fake gives each frame."""
+    pictures = film((await desk.conversation()).uri).pictures
+    assert len(pictures) == frames
+    assert all(abs(int(picture[24, 24].mean()) - (50 + number)) < 8 for number, picture in enumerate(pictures))
+
+
 async def test_infer_dies_once_in_the_middle(desk: Desk) -> None:
     """The clip goes on from the frame it had; nothing is missing and nothing shows twice."""
     await desk.create()
@@ -43,8 +50,7 @@ async def test_infer_dies_once_in_the_middle(desk: Desk) -> None:
     first, second = (config.start_index for config in desk.fake.configs)
     assert first == 0
     assert second <= 37 - 25, "a second of sound is heard again; grpc may drop frames that were under way"
-    pictures = film((await desk.conversation()).uri).pictures
-    assert all(abs(int(picture[24, 24].mean()) - (50 + number)) < 8 for number, picture in enumerate(pictures))
+    await shows_each_frame_once(desk, 75)
 
 
 async def test_infer_is_restarted_in_the_middle(desk: Desk) -> None:
@@ -57,8 +63,7 @@ async def test_infer_is_restarted_in_the_middle(desk: Desk) -> None:
     await asyncio.sleep(0.5)
     await desk.start_infer(address)
     assert (await running)[-1].finished.frames == 75
-    pictures = film((await desk.conversation()).uri).pictures
-    assert all(abs(int(picture[24, 24].mean()) - (50 + number)) < 8 for number, picture in enumerate(pictures))
+    await shows_each_frame_once(desk, 75)
 
 
 async def test_infer_goes_away_in_the_middle(desk: Desk) -> None:
