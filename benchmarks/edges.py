@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import card, material
+from benchmarks import card, inputs
 from warmtalk.core.blend import Blending, BlendRegion
 from warmtalk.core.faces import crop_box, crop_face, face_place, ibug68
 from warmtalk.core.masks import mesh_mask
@@ -36,7 +36,7 @@ _HOW = {
 
 def measure() -> list[tuple[str, float, str]]:
     with tempfile.TemporaryDirectory() as folder:
-        frame = np.asarray(cv2.imread(str(material.photo(Path(folder)))), np.uint8)
+        frame = np.asarray(cv2.imread(str(inputs.photo(Path(folder)))), np.uint8)
     mesh = FaceFinder().find(frame)[0].landmarks
     place = face_place(ibug68(mesh), frame.shape[0])
     assert place is not None

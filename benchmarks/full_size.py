@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 
 from warmtalk.models.checkpoints import weights
-from warmtalk.models.checkpoints.weights import Part
+from warmtalk.models.checkpoints.weights import CheckpointPart
 
 UNET = {
     "attention_head_dim": 8,
@@ -76,7 +76,7 @@ def _shapes(kind: Any, config: dict[str, Any]) -> Shapes:
         return {name: tuple(tensor.shape) for name, tensor in kind(**config).state_dict().items()}
 
 
-def _write(out: Path, part: Part, config: dict[str, Any], shapes: Shapes, *, published: bool) -> None:
+def _write(out: Path, part: CheckpointPart, config: dict[str, Any], shapes: Shapes, *, published: bool) -> None:
     folder = out / part.folders[0]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / part.config).write_text(json.dumps(config))

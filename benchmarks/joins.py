@@ -12,8 +12,8 @@ import numpy as np
 from benchmarks import card
 from warmtalk.core.types import FrameClock
 from warmtalk.media import concat
-from warmtalk.media.concat import ClipFile, Joined
-from warmtalk.media.encode import ClipWriter
+from warmtalk.media.clip_writer import ClipWriter
+from warmtalk.media.concat import ClipFile, ConversationFileState
 
 _CLIP_S = 10
 _MINUTES = (1, 10, 60)
@@ -28,7 +28,7 @@ def measure() -> list[tuple[str, float, str]]:
 def _measure(folder: Path) -> list[tuple[str, float, str]]:
     clock = FrameClock()
     clip = _clip(folder / "clip.mp4", clock)
-    target, state = folder / "conversation.mp4", Joined()
+    target, state = folder / "conversation.mp4", ConversationFileState()
     rows = []
     for minutes in _MINUTES:
         while state.frames < minutes * 60 * clock.fps:

@@ -35,7 +35,7 @@ _MOST_LAG = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Track:
+class LipTrack:
     """One clip, real and ours, frame by frame; frames in which either has no face are left out."""
 
     name: str
@@ -48,7 +48,7 @@ class Track:
     """[n] where an m, b or p begins or holds; nowhere for clips without an alignment."""
 
 
-def figures(tracks: list[Track]) -> list[tuple[str, float, str]]:
+def figures(tracks: list[LipTrack]) -> list[tuple[str, float, str]]:
     """Pooled over the clips; each clip's own mean is taken away first, since resting lips differ between people."""
     gaps: Pairs = [(lip_gap(track.real), lip_gap(track.ours)) for track in tracks]
     widths: Pairs = [(mouth_width(track.real), mouth_width(track.ours)) for track in tracks]
@@ -111,7 +111,7 @@ def _shake(gap: Array) -> float:
     return float(np.mean(np.abs(np.diff(gap, 2))))
 
 
-def _closures(tracks: list[Track], side: int, *, everywhere: bool = False) -> float:
+def _closures(tracks: list[LipTrack], side: int, *, everywhere: bool = False) -> float:
     """`side` 0 is the real mouth, 1 ours. Lips count as shut when they are within NEAR frames; nan when no clip has an
     alignment, or at any frame of speech with `everywhere`."""
     shut: list[bool] = []
@@ -124,7 +124,7 @@ def _closures(tracks: list[Track], side: int, *, everywhere: bool = False) -> fl
     return float(np.mean(shut)) if shut else float("nan")
 
 
-def _lmd(track: Track) -> float:
+def _lmd(track: LipTrack) -> float:
     """Lip points, both faces laid on each other by the points that do not speak."""
     distances = []
     for real, ours in zip(track.real, track.ours, strict=True):

@@ -23,15 +23,14 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import alignment, card
-from benchmarks.lip_figures import FPS, Array, Track, figures
-from services.infer import wiring as infer
-from services.prep import wiring as prep
-from services.prep.order import BuildParams, Order
+from benchmarks.lip_figures import FPS, Array, LipTrack, figures
+from warmtalk.avatar import from_config
+from warmtalk.avatar.build_request import BuildParams, BuildRequest
 from warmtalk.config import Config
-from warmtalk.configure import load
+from warmtalk.config_loader import load
 from warmtalk.core.bundle import (
     Bundle,
-    Faces,
+    FaceTable,
     Latents,
     read_faces,
     read_info,
@@ -40,14 +39,15 @@ from warmtalk.core.bundle import (
     write_info,
     write_latents,
 )
-from warmtalk.core.pipeline import Model, WarmAvatar, render
+from warmtalk.core.pipeline import RenderModel, WarmAvatar, render
 from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Image, Samples
-from warmtalk.media.encode import ClipWriter
-from warmtalk.media.ffmpeg import ffmpeg
-from warmtalk.media.segments import SegmentWriter
-from warmtalk.media.sound import Resampler, SoundReader
+from warmtalk.media.audio_decode import AudioReader, Resampler
+from warmtalk.media.clip_writer import ClipWriter
+from warmtalk.media.file_types import ffmpeg
+from warmtalk.media.segment_writer import SegmentWriter
 from warmtalk.models.faces.mesh import FaceFinder
 from warmtalk.models.mesh.shape import lip_gap
+from warmtalk.renderers import registry
 from warmtalk.store import AvatarStore
 
 KINDS = {".mp4", ".mov", ".webm", ".mkv", ".mpg"}
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, help="configuration file (default: the defaults and WARMTALK_*)")
     args = parser.parse_args()
     config = load(args.config)
-    model = infer.model(args.renderer, config)
+    model = registry.model(args.renderer, config)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
     tracks = []
@@ -80,7 +80,7 @@ def main() -> None:
     card.show(f"lips of {len(tracks)} clips, renderer {args.renderer}", figures(tracks))
 
 
-def follow(clip: Path, model: Model, config: Config, work: Path, out: Path | None) -> Track:
+def follow(clip: Path, model: RenderModel, config: Config, work: Path, out: Path | None) -> LipTrack:
     """Draws the clip's stillest face with its own sound and tracks both."""
     source = built(_readable(clip, work), config, work)
     sound = _sound(clip)
@@ -96,15 +96,15 @@ def follow(clip: Path, model: Model, config: Config, work: Path, out: Path | Non
     real = np.stack([source.landmarks(i) for i in both])
     ours = np.stack(list(tracked.values()))
     shut = alignment.closures(clip, frames, FPS)
-    return Track(clip.stem, real, ours, _loud(sound, frames)[both], shut[both])
+    return LipTrack(clip.stem, real, ours, _loud(sound, frames)[both], shut[both])
 
 
 def built(film: Path, config: Config, work: Path) -> Bundle:
     """The avatar of a whole clip, under `work`."""
     store = AvatarStore(work / "avatars")
     digest = hashlib.sha256(film.read_bytes()).hexdigest()
-    order = Order("clip", film, film.name, digest, BuildParams())
-    prep.builder(config, store).build(order, lambda progress: None)
+    order = BuildRequest("clip", film, film.name, digest, BuildParams())
+    from_config.builder(config, store).build(order, lambda progress: None)
     return store.open("clip")
 
 
@@ -125,7 +125,7 @@ def _sound(clip: Path) -> Samples:
         capture_output=True,
         check=True,
     )
-    reader = SoundReader(done.stdout, max_s=3600)
+    reader = AudioReader(done.stdout, max_s=3600)
     return _resampled(np.concatenate(list(reader.pieces())), reader.rate_hz, SPEECH_RATE_HZ)
 
 
@@ -148,7 +148,9 @@ def still_of(source: Bundle, path: Path) -> Bundle:
     faces = read_faces(source.path)
     one = slice(row, row + 1)
     places = None if faces.places is None else faces.places[one]
-    write_faces(path, Faces(faces.boxes[one], faces.crop_boxes[one], faces.landmarks[one], faces.usable[one], places))
+    write_faces(
+        path, FaceTable(faces.boxes[one], faces.crop_boxes[one], faces.landmarks[one], faces.usable[one], places)
+    )
     if (source.path / "latents.safetensors").exists():
         latents = read_latents(source.path)
         write_latents(path, Latents(latents.values[one], latents.vae, latents.version))
@@ -157,7 +159,7 @@ def still_of(source: Bundle, path: Path) -> Bundle:
     return Bundle(path)
 
 
-def drawn(still: Bundle, model: Model, sound: Samples) -> Iterator[Image]:
+def drawn(still: Bundle, model: RenderModel, sound: Samples) -> Iterator[Image]:
     for patch in render(WarmAvatar(still, model.renderer), model.encoder, [sound], FrameClock()):
         frame = still.frame(0).copy()
         frame[patch.box.y1 : patch.box.y2, patch.box.x1 : patch.box.x2] = patch.pixels

@@ -23,13 +23,13 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from benchmarks import card, joins, material, seams, soak, usage
+from benchmarks import card, inputs, joins, process_usage, seams, soak
 from benchmarks.live_client import RATE_HZ, Client
 from benchmarks.soak import to_pcm
-from warmtalk.cli import avatar, calls
+from warmtalk.cli import avatar, clients
 from warmtalk.cli.session import ensure_session
-from warmtalk.cli.stack import Stack, own_place
-from warmtalk.configure import load
+from warmtalk.cli.supervisor import Supervisor, own_place
+from warmtalk.config_loader import load
 from warmtalk.v1 import prep_pb2
 from warmtalk.voices.piper import PiperVoice
 
@@ -48,10 +48,10 @@ async def measure(sessions: int, seconds: float, minutes: float, keep: Path | No
     with tempfile.TemporaryDirectory() as folder:
         config, environ = own_place(load(), Path(folder) / "data")
         config = replace(config, preparation=False)
-        async with Stack(config, environ=environ, logs=Path(folder)):
-            await avatar.create(config, "bench", material.photo(Path(folder)), prep_pb2.AvatarParams())
+        async with Supervisor(config, environ=environ, logs=Path(folder)):
+            await avatar.create(config, "bench", inputs.photo(Path(folder)), prep_pb2.AvatarParams())
             said, spans = await _speech()
-            async with calls.session(config) as stub:
+            async with clients.session(config) as stub:
                 for number in range(max(2, sessions)):
                     await ensure_session(stub, f"s{number}", "bench")
                 rows = await _alone(stub, said, spans, keep)
@@ -124,10 +124,10 @@ async def _crowd(stub: SessionServiceAsyncStub, sessions: int, seconds: float, s
     for client in clients:
         await client.open()
     await asyncio.sleep(1.0)
-    cpu, begin = usage.cpu_s(), time.perf_counter()
+    cpu, begin = process_usage.cpu_s(), time.perf_counter()
     await asyncio.gather(*(_talk_for(client, to_pcm(said), seconds) for client in clients))
-    cores = (usage.cpu_s() - cpu) / (time.perf_counter() - begin)
-    memory = usage.rss_mb()
+    cores = (process_usage.cpu_s() - cpu) / (time.perf_counter() - begin)
+    memory = process_usage.rss_mb()
     for client in clients:
         await client.close()
     gaps = [gap for client in clients for gap in client.gaps_ms()]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks import blend, card, edges, mesh, prep, speak, steady
+from benchmarks import blend, card, edges, mesh, prep, smoothing, speak
 
-_PARTS = (mesh.measure, blend.measure, edges.measure, prep.measure, steady.measure, speak.measure)
+_PARTS = (mesh.measure, blend.measure, edges.measure, prep.measure, smoothing.measure, speak.measure)
 
 if __name__ == "__main__":
     card.show("warmtalk, embedded renderer", [row for part in _PARTS for row in part()])

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks import card, material
+from benchmarks import card, inputs
 from warmtalk.core.mouth import MouthShape, to_features
 from warmtalk.core.types import SPEECH_RATE_HZ, FrameClock
 from warmtalk.models.faces.mesh import FaceFinder
@@ -30,7 +30,7 @@ def measure() -> list[tuple[str, float, str]]:
 
 def _measure(folder: Path) -> list[tuple[str, float, str]]:
     renderer, finder = MeshRenderer(), FaceFinder()
-    avatar = renderer.prepare(material.bundle(folder))
+    avatar = renderer.prepare(inputs.bundle(folder))
     talk = to_features(*[_shape(number) for number in range(_FACES)])
     frame = avatar.bundle.frame(0)
 
@@ -50,7 +50,7 @@ def _measure(folder: Path) -> list[tuple[str, float, str]]:
 
 
 def _mouth_ms() -> float:
-    sound = np.frombuffer(material.speech(2.0)[44:], "<i2").astype(np.float32) / np.float32(32768)
+    sound = np.frombuffer(inputs.speech(2.0)[44:], "<i2").astype(np.float32) / np.float32(32768)
     encoder = TrainedMouth()
 
     def hear() -> None:

@@ -29,9 +29,9 @@ from typing import Any
 
 from playwright.async_api import Page, Playwright, async_playwright
 
-from benchmarks import card, material
-from warmtalk.cli.stack import Stack, own_place
-from warmtalk.configure import load
+from benchmarks import card, inputs
+from warmtalk.cli.supervisor import Supervisor, own_place
+from warmtalk.config_loader import load
 
 _SCRIPT = Path(__file__).with_name("page_watch.js").read_text("utf-8")
 _PLAIN = "; delete window.MediaSource"
@@ -48,7 +48,7 @@ Rows = list[tuple[str, float, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class WatchedPage:
     """What page_watch.js noted, load after load of the page."""
 
     loads: list[dict[str, Any]]
@@ -96,24 +96,27 @@ class Watched:
 
 
 async def measure(colds: int, turns: int, chromium: str) -> Rows:
-    cold: list[Watched] = []
+    cold: list[WatchedPage] = []
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "data"
         place.mkdir()
-        await asyncio.to_thread(material.bundle, place)
+        await asyncio.to_thread(inputs.bundle, place)
         config, environ = own_place(load(), place)
         url = f"http://{config.gateway.listen}/"
         async with async_playwright() as driver:
             for number in range(colds):
-                async with Stack(config, environ=environ, logs=Path(folder)), _page(driver, chromium, url) as page:
+                async with Supervisor(config, environ=environ, logs=Path(folder)), _page(driver, chromium, url) as page:
                     await _turn(page, 1)
                     if number == colds - 1:
                         await _turns(page, turns)
-                    cold.append(Watched(await page.evaluate("loads()")))
-            async with Stack(config, environ=environ, logs=Path(folder)), _page(driver, chromium, url, _PLAIN) as page:
+                    cold.append(WatchedPage(await page.evaluate("loads()")))
+            async with (
+                Supervisor(config, environ=environ, logs=Path(folder)),
+                _page(driver, chromium, url, _PLAIN) as page,
+            ):
                 for number in range(_PLAIN_TURNS):
                     await _turn(page, number + 1)
-                plain = Watched(await page.evaluate("loads()"))
+                plain = WatchedPage(await page.evaluate("loads()"))
     return _rows(cold, turns) + _plain_rows(plain)
 
 
@@ -159,7 +162,7 @@ async def _until(page: Page, script: str) -> None:
         await asyncio.sleep(0.1)
 
 
-def _rows(cold: list[Watched], turns: int) -> Rows:
+def _rows(cold: list[WatchedPage], turns: int) -> Rows:
     last = cold[-1]
     answers = last.answers()[1:] or last.answers()
     shown = [ms for _, ms in answers]
@@ -205,7 +208,7 @@ def _rows(cold: list[Watched], turns: int) -> Rows:
     ]
 
 
-def _plain_rows(plain: Watched) -> Rows:
+def _plain_rows(plain: WatchedPage) -> Rows:
     stalls = [ms for _, ms in plain.all("stalls")]
     shown = statistics.median(ms for _, ms in plain.answers())
     return [

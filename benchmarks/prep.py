@@ -14,10 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import card, material
-from services.prep.bundle.builder import Builder
-from services.prep.order import BuildParams, Order
-from warmtalk.media.decode import Limits
+from benchmarks import card, inputs
+from warmtalk.avatar.build_request import BuildParams, BuildRequest
+from warmtalk.avatar.builder import AvatarBuilder
+from warmtalk.media.video_decode import SourceLimits
 from warmtalk.store import AvatarStore
 
 _LOOK_S = 0.05
@@ -27,10 +27,10 @@ Row = tuple[str, float, str]
 
 def measure() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        small = material.film(Path(folder) / "small.mp4", 10, 1280, 720)
+        small = inputs.film(Path(folder) / "small.mp4", 10, 1280, 720)
         seconds, _ = _built(small, Path(folder))
         size = sum(path.stat().st_size for path in (Path(folder) / "avatars" / "small").rglob("*") if path.is_file())
-        large = material.film(Path(folder) / "large.mp4", 30, 1920, 1080)
+        large = inputs.film(Path(folder) / "large.mp4", 30, 1920, 1080)
         _, peak = _built(large, Path(folder))
     return [
         ("prep_s_10s_720p", seconds, "s to make an avatar of 10 s at 720p (target 12 on two cores)"),
@@ -41,8 +41,8 @@ def measure() -> list[Row]:
 
 def measure_longest() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        part = material.film(Path(folder) / "part.mp4", 30, 1920, 1080)
-        film = material.repeated(part, Path(folder) / "long.mp4", 20)
+        part = inputs.film(Path(folder) / "part.mp4", 30, 1920, 1080)
+        film = inputs.repeated(part, Path(folder) / "long.mp4", 20)
         seconds, peak = _built(film, Path(folder))
     return [
         ("prep_peak_mb_10min_1080p", peak, "MB of prep and its decoders, ten minutes at 1080p (target 1500)"),
@@ -75,9 +75,9 @@ def _resident(pid: int) -> int:
 
 def _build(film: Path, folder: Path) -> None:
     digest = hashlib.sha256(film.read_bytes()).hexdigest()
-    order = Order(film.stem, film, film.name, digest, BuildParams())
+    order = BuildRequest(film.stem, film, film.name, digest, BuildParams())
     began = time.perf_counter()
-    Builder(AvatarStore(folder / "avatars"), Limits()).build(order, lambda progress: None)
+    AvatarBuilder(AvatarStore(folder / "avatars"), SourceLimits()).build(order, lambda progress: None)
     print(json.dumps(time.perf_counter() - began))
 
 

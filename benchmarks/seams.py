@@ -19,7 +19,7 @@ _AROUND = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class WatchedStream:
     """A decoded stream."""
 
     pictures: list[Image]
@@ -28,26 +28,26 @@ class Watched:
     """48 kHz."""
 
 
-def watch(data: bytes) -> Watched:
+def watch(data: bytes) -> WatchedStream:
     with av.open(io.BytesIO(data), "r") as file:
         frames = list(file.decode(video=0))
     with av.open(io.BytesIO(data), "r") as file:
         sound = [np.zeros(0, np.float32), *(block.to_ndarray()[0] for block in file.decode(audio=0))]
-    return Watched(
+    return WatchedStream(
         [np.asarray(frame.to_ndarray(format="bgr24"), np.uint8) for frame in frames],
         [frame.time or 0.0 for frame in frames],
         np.concatenate(sound),
     )
 
 
-def changes(watched: Watched) -> npt.NDArray[np.float64]:
+def changes(watched: WatchedStream) -> npt.NDArray[np.float64]:
     """[frames - 1] mean difference of each frame to the one before, where the face is."""
     box = _face(watched)
     parts = [picture[box.y1 : box.y2, box.x1 : box.x2].astype(np.int16) for picture in watched.pictures]
     return np.array([np.abs(b - a).mean() for a, b in itertools.pairwise(parts)])
 
 
-def seam_ratio(watched: Watched, edges: list[float]) -> float:
+def seam_ratio(watched: WatchedStream, edges: list[float]) -> float:
     """Largest change around the edges (seconds at which speech begins or ends) over the largest of all others."""
     difference = changes(watched)
     places = [int(np.searchsorted(watched.times, edge)) for edge in edges]
@@ -57,7 +57,7 @@ def seam_ratio(watched: Watched, edges: list[float]) -> float:
     return float(difference[near].max()) / float(difference[~near].max())
 
 
-def silence_ratio(watched: Watched, spans: list[tuple[float, float, bool]]) -> float:
+def silence_ratio(watched: WatchedStream, spans: list[tuple[float, float, bool]]) -> float:
     """Mouth opening in silence over that in speech; `spans` are (begin, end, voiced) in seconds. At least 0."""
     finder = FaceFinder()
     gaps: dict[bool, list[float]] = {True: [], False: []}
@@ -69,7 +69,7 @@ def silence_ratio(watched: Watched, spans: list[tuple[float, float, bool]]) -> f
     return float((np.mean(gaps[False]) - rest) / max(1e-6, float(np.mean(gaps[True])) - rest))
 
 
-def offset_ms(watched: Watched, said: npt.NDArray[np.float32], start_s: float) -> float:
+def offset_ms(watched: WatchedStream, said: npt.NDArray[np.float32], start_s: float) -> float:
     """How much later the sound (48 kHz) is heard than at `start_s`, where its first picture is shown."""
     begin = round((start_s - 0.2) * 48_000)
     return (lag_s(watched.sound[begin : begin + 96_000], said[:72_000]) - 0.2) * 1000
@@ -85,7 +85,7 @@ def lag_s(heard: npt.NDArray[np.float32], said: npt.NDArray[np.float32]) -> floa
     return int(np.argmax(product[: len(places)] / loud)) / 48_000
 
 
-def _face(watched: Watched) -> Box:
+def _face(watched: WatchedStream) -> Box:
     found = FaceFinder().find(watched.pictures[0])
     points = found[0].landmarks
     low, high = points.min(0), points.max(0)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from benchmarks import seams, usage
+from benchmarks import process_usage, seams
 from benchmarks.live_client import RATE_HZ, Client, seconds
 from warmtalk.v1 import session_pb2 as pb
 
@@ -117,7 +117,7 @@ async def _come_and_go(stub: SessionServiceAsyncStub, said: Sound, end: float) -
 async def _watch(end: float, log: _Log) -> None:
     begin = reported = time.perf_counter()
     while (now := time.perf_counter()) < end:
-        held = usage.rss_mb(encoders=False)
+        held = process_usage.rss_mb(encoders=False)
         if now - begin > _WARM_S:
             log.rss_mb.append(held)
         if now - reported > _REPORT_S and log.offsets_ms:

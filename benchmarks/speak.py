@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 import av
 
-from benchmarks import card, material
-from warmtalk.cli import avatar, calls
+from benchmarks import card, inputs
+from warmtalk.cli import avatar, clients
 from warmtalk.cli.session import ensure_session, speak, to_path
-from warmtalk.cli.stack import Stack, own_place
-from warmtalk.configure import load
+from warmtalk.cli.supervisor import Supervisor, own_place
+from warmtalk.config_loader import load
 from warmtalk.v1 import prep_pb2, session_pb2
 
 if TYPE_CHECKING:  # these classes exist for the type checker alone
@@ -38,16 +38,16 @@ def measure() -> list[tuple[str, float, str]]:
 
 
 async def _measure(folder: Path) -> list[tuple[str, float, str]]:
-    photo = material.photo(folder)
+    photo = inputs.photo(folder)
     config, environ = own_place(load(), folder / "data")
-    async with Stack(config, environ=environ, logs=folder):
+    async with Supervisor(config, environ=environ, logs=folder):
         await avatar.create(config, "bench", photo, prep_pb2.AvatarParams())
-        async with calls.session(config) as stub:
+        async with clients.session(config) as stub:
             await ensure_session(stub, "bench", "bench")
             for _ in range(3):  # warm: the avatar's rows, the voice, the encoder's file cache
                 await _first_frame_ms(stub, session_pb2.SpeakRequest(text=_TEXT))
             text = [await _first_frame_ms(stub, session_pb2.SpeakRequest(text=_TEXT)) for _ in range(_RUNS)]
-            short = session_pb2.SpeakRequest(audio=material.speech(2.0))
+            short = session_pb2.SpeakRequest(audio=inputs.speech(2.0))
             audio = [await _first_frame_ms(stub, short) for _ in range(_RUNS)]
             speed = [await _x_realtime(stub, 10.0) for _ in range(_RUNS)]
             drift, bad = await _joins(stub)
@@ -71,7 +71,7 @@ async def _first_frame_ms(stub: SessionServiceAsyncStub, request: session_pb2.Sp
 
 
 async def _x_realtime(stub: SessionServiceAsyncStub, seconds: float) -> float:
-    request = session_pb2.SpeakRequest(session_id="bench", audio=material.speech(seconds))
+    request = session_pb2.SpeakRequest(session_id="bench", audio=inputs.speech(seconds))
     begin = time.perf_counter()
     await speak(stub, request)
     return seconds / (time.perf_counter() - begin)
@@ -81,7 +81,7 @@ async def _joins(stub: SessionServiceAsyncStub) -> tuple[float, float]:
     """(samples between the ends of picture and sound, frames that are not one frame after the last)."""
     await stub.Reset(session_pb2.ResetRequest(session_id="bench"))
     for number in range(_CLIPS):
-        await speak(stub, session_pb2.SpeakRequest(session_id="bench", audio=material.speech(0.3 + 0.037 * number)))
+        await speak(stub, session_pb2.SpeakRequest(session_id="bench", audio=inputs.speech(0.3 + 0.037 * number)))
     answer = await stub.GetSession(session_pb2.GetSessionRequest(session_id="bench"))
     with av.open(str(to_path(answer.session.conversation.uri))) as file:
         rate = Fraction(answer.session.frame_rate.numerator, answer.session.frame_rate.denominator or 1)

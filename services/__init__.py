@@ -1,0 +1,1 @@
+"""The services: gRPC and HTTP adapters around the library."""

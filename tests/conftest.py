@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import skimage
 
-from services.prep.bundle.builder import Builder
-from services.prep.order import BuildParams, Order
-from tests.sounds import SPEECH
+from tests.audio import SPEECH
+from warmtalk.avatar.build_request import BuildParams, BuildRequest
+from warmtalk.avatar.builder import AvatarBuilder
 from warmtalk.core.types import Samples
-from warmtalk.media.decode import Limits
+from warmtalk.media.video_decode import SourceLimits
 from warmtalk.store import AvatarStore
 
 
@@ -31,8 +31,8 @@ def avatars(portrait: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An avatars folder with `eileen`: 25 frames of 512 x 512. Not to be changed: copy what you break."""
     root = tmp_path_factory.mktemp("avatars")
     digest = hashlib.sha256(portrait.read_bytes()).hexdigest()
-    order = Order("eileen", portrait, portrait.name, digest, BuildParams(still_seconds=1.0))
-    Builder(AvatarStore(root), Limits()).build(order, lambda progress: None)
+    order = BuildRequest("eileen", portrait, portrait.name, digest, BuildParams(still_seconds=1.0))
+    AvatarBuilder(AvatarStore(root), SourceLimits()).build(order, lambda progress: None)
     return root
 
 

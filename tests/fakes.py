@@ -13,12 +13,12 @@ from typing import Any
 import grpc
 import numpy as np
 
-from tests.sounds import syllables
-from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, Faces, write_faces, write_info
+from tests.audio import syllables
+from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, FaceTable, write_faces, write_info
 from warmtalk.core.errors import Unreachable
 from warmtalk.core.ports import Speech
 from warmtalk.core.types import Box, FrameClock, Image, Patch, cycle_row
-from warmtalk.media.ffmpeg import ffmpeg
+from warmtalk.media.file_types import ffmpeg
 from warmtalk.rpc import convert
 from warmtalk.rpc.server import Server
 from warmtalk.v1 import infer_pb2, infer_pb2_grpc
@@ -48,7 +48,7 @@ def make_avatar(
         part = range(number * SEGMENT_FRAMES, min(stored, (number + 1) * SEGMENT_FRAMES))
         encode([grey(row, size) for row in part], path / "frames" / f"{number:05d}.mp4")
     zeros = np.zeros((rows, 4), np.int32)
-    faces = Faces(zeros, zeros.copy(), np.zeros((rows, 468, 2), np.float32), np.ones(rows, np.uint8))
+    faces = FaceTable(zeros, zeros.copy(), np.zeros((rows, 468, 2), np.float32), np.ones(rows, np.uint8))
     write_faces(path, faces)
     info = AvatarInfo(avatar_id, "test", SHA, fps, size[0], size[1], rows, ("mesh",))
     write_info(path, replace(info, first_frame=before, stored_frames=stored))

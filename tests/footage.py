@@ -10,7 +10,7 @@ import numpy as np
 from skimage import data
 
 from warmtalk.core.types import Image
-from warmtalk.media.ffmpeg import ffmpeg
+from warmtalk.media.file_types import ffmpeg
 
 WIDTH, HEIGHT = 192, 160
 

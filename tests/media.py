@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Image, Samples
+from warmtalk.media.clip_writer import ClipWriter
 from warmtalk.media.concat import ClipFile
-from warmtalk.media.encode import ClipWriter
 from warmtalk.media.h264 import X264
 
 

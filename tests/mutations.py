@@ -6,8 +6,8 @@ import struct
 from pathlib import Path
 from random import Random
 
+from tests.audio import syllables, wav
 from tests.footage import film, panned, photo, portrait, run
-from tests.sounds import syllables, wav
 
 FILMS = {
     "mp4": ("-pix_fmt", "yuv420p", "-g", "5"),

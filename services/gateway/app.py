@@ -11,19 +11,19 @@ from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
-from services.gateway import problems
-from services.gateway.avatars import AvatarRoutes
-from services.gateway.backend import Backend
-from services.gateway.guard import Guard
-from services.gateway.hub import Hub
-from services.gateway.live_routes import LiveRoutes
-from services.gateway.partner import Partner
-from services.gateway.sessions import SessionRoutes
-from services.gateway.speak import SpeakRoutes
-from services.gateway.tokens import Tokens
-from services.gateway.views import Views
 from warmtalk import __version__
 from warmtalk.config import Config
+from warmtalk.services.gateway import problems
+from warmtalk.services.gateway.access import AccessMiddleware
+from warmtalk.services.gateway.backend import Backend
+from warmtalk.services.gateway.chat_client import ChatClient
+from warmtalk.services.gateway.live.registry import LiveStreamRegistry
+from warmtalk.services.gateway.routes.avatars import AvatarRoutes
+from warmtalk.services.gateway.routes.live import LiveRoutes
+from warmtalk.services.gateway.routes.sessions import SessionRoutes
+from warmtalk.services.gateway.routes.speak import SpeakRoutes
+from warmtalk.services.gateway.schemas import Views
+from warmtalk.services.gateway.tokens import Tokens
 from warmtalk.store import SessionStore
 
 _JSON_BYTES = 256 << 10
@@ -38,7 +38,7 @@ _PAGE_HEADERS = {
 }
 
 
-def create(config: Config, backend: Backend, hub: Hub, partner: Partner) -> FastAPI:
+def create(config: Config, backend: Backend, hub: LiveStreamRegistry, partner: ChatClient) -> FastAPI:
     views, tokens = (
         Views(SessionStore(config.sessions_dir)),
         Tokens(config.api_key, config.gateway.token_minutes),
@@ -56,7 +56,7 @@ def create(config: Config, backend: Backend, hub: Hub, partner: Partner) -> Fast
         app.add_middleware(
             CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=["*"]
         )
-    app.add_middleware(Guard, config=config, tokens=tokens, limit=lambda *what: _limit(config, *what))
+    app.add_middleware(AccessMiddleware, config=config, tokens=tokens, limit=lambda *what: _limit(config, *what))
     return app
 
 
@@ -89,7 +89,7 @@ def _health(backend: Backend) -> APIRouter:
 
 def _page(config: Config) -> APIRouter:
     """The talk page: three files, read once."""
-    router, folder = APIRouter(), resources.files("services.gateway") / "page"
+    router, folder = APIRouter(), resources.files("warmtalk.services.gateway") / "page"
     for name in ("index.html", "page.js", "page.css"):
         body, kind = (folder / name).read_bytes(), mimetypes.guess_type(name)[0]
         router.add_api_route(

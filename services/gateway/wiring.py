@@ -12,13 +12,13 @@ from collections.abc import Iterator
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from services.gateway import app as application
-from services.gateway.backend import Backend
-from services.gateway.hub import Hub
-from services.gateway.partner import Partner
 from warmtalk.config import Config
 from warmtalk.core.errors import InvalidInput
-from warmtalk.rpc.key import check_listen
+from warmtalk.rpc.auth import check_listen
+from warmtalk.services.gateway import app as application
+from warmtalk.services.gateway.backend import Backend
+from warmtalk.services.gateway.chat_client import ChatClient
+from warmtalk.services.gateway.live.registry import LiveStreamRegistry
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +63,8 @@ class Gateway:
             raise OSError(f"cannot listen on {config.gateway.listen}: {error.strerror or error}") from error
         self.address = f"{config.gateway.listen.rpartition(':')[0]}:{self._socket.getsockname()[1]}"
         self._backend = Backend(config)
-        self._partner = Partner(config.gateway)
-        self._hub = Hub(self._backend, self._partner)
+        self._partner = ChatClient(config.gateway)
+        self._hub = LiveStreamRegistry(self._backend, self._partner)
         self._server = _Server(
             uvicorn.Config(
                 application.create(config, self._backend, self._hub, self._partner),

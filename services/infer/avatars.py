@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from warmtalk.core.bundle import AvatarInfo, read_info
-from warmtalk.core.pipeline import Model, WarmAvatar
+from warmtalk.core.pipeline import RenderModel, WarmAvatar
 from warmtalk.store import AvatarStore
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class AvatarCache:
         """Raises InvalidInput, NotFound, NotReady, Damaged."""
         return read_info(self._store.find(avatar_id))
 
-    def get(self, avatar_id: str, name: str, model: Model) -> WarmAvatar:
+    def get(self, avatar_id: str, name: str, model: RenderModel) -> WarmAvatar:
         """Loads it unless it is warm and unchanged on the volume. `name` is the model's."""
         key = (avatar_id, name)
         info = self.info(avatar_id)

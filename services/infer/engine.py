@@ -16,14 +16,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
-from services.infer.avatars import AvatarCache
-from services.infer.stream import RenderStream, StreamConfig
+from warmtalk.core.audio_queue import UtteranceBuffer
 from warmtalk.core.errors import Busy, InvalidInput, NotReady
-from warmtalk.core.pipeline import Faces, Model, Plan, WarmAvatar, begin_faces
+from warmtalk.core.pipeline import BatchPlan, RenderedFaces, RenderModel, WarmAvatar, submit_faces
 from warmtalk.core.ports import BatchRenderer
 from warmtalk.core.scheduler import Scheduler, streams_at
-from warmtalk.core.stream import Utterance
 from warmtalk.core.types import Features, FrameClock
+from warmtalk.services.infer.avatars import AvatarCache
+from warmtalk.services.infer.stream import RenderStream, StreamConfig
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -39,7 +39,7 @@ _ALONE = 8
 class Engine:
     """Renders for many utterances on one thread."""
 
-    def __init__(self, models: Mapping[str, Model], avatars: AvatarCache, *, max_streams: int) -> None:
+    def __init__(self, models: Mapping[str, RenderModel], avatars: AvatarCache, *, max_streams: int) -> None:
         self.models = dict(models)
         self.max_streams = max_streams
         self.avatars = avatars
@@ -70,7 +70,7 @@ class Engine:
         try:
             name, avatar = await self.warm(config.avatar_id, config.renderer)
             hearing = self.models[name].encoder.start_stream(config.clock)
-            utterance = Utterance(hearing, config.start_index, config.credit)
+            utterance = UtteranceBuffer(hearing, config.start_index, config.credit)
             stream = RenderStream(self, avatar, name, utterance)
             self._admit(stream, config)
             return stream
@@ -273,7 +273,7 @@ class Engine:
             stream.avatar.plan(first, stream.utterance.start_index, features)
             for stream, (first, features) in zip(streams, taken, strict=True)
         ]
-        waiting = begin_faces(self.models[name].renderer, plans)
+        waiting = submit_faces(self.models[name].renderer, plans)
         self._blender.submit(self._collect, streams, plans, waiting, begin)
         for stream in streams:
             self._finish(stream)
@@ -281,8 +281,8 @@ class Engine:
     def _collect(
         self,
         streams: list[RenderStream],
-        plans: list[Plan],
-        waiting: Callable[[], list[Faces | Exception]],
+        plans: list[BatchPlan],
+        waiting: Callable[[], list[RenderedFaces | Exception]],
         begin: float,
     ) -> None:
         """On the blending thread: waits for a batch, so that the next can begin meanwhile, and delivers it."""
@@ -299,7 +299,7 @@ class Engine:
             else:
                 self._paste(stream, plan, faces)
 
-    def _paste(self, stream: RenderStream, plan: Plan, faces: Faces) -> None:
+    def _paste(self, stream: RenderStream, plan: BatchPlan, faces: RenderedFaces) -> None:
         try:
             stream.deliver(stream.avatar.paste(plan, faces, stream.sharpening))
         except Exception as error:  # noqa: BLE001 - belongs to this utterance alone; the engine goes on
@@ -319,6 +319,6 @@ class Engine:
             self._blender.submit(stream.deliver, None)
 
 
-def _max_batch(model: Model) -> int:
+def _max_batch(model: RenderModel) -> int:
     renderer = model.renderer
     return renderer.max_batch if isinstance(renderer, BatchRenderer) else _ALONE

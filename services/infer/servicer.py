@@ -10,12 +10,12 @@ from typing import Any
 
 import grpc
 
-from services.infer.engine import Engine
-from services.infer.stream import RenderStream, StreamConfig
 from warmtalk.core.errors import InvalidInput
 from warmtalk.core.types import FrameClock
 from warmtalk.rpc import convert
-from warmtalk.rpc.gone import close_when_gone
+from warmtalk.rpc.disconnect import close_when_gone
+from warmtalk.services.infer.engine import Engine
+from warmtalk.services.infer.stream import RenderStream, StreamConfig
 from warmtalk.v1 import infer_pb2, infer_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]

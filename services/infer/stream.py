@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from warmtalk.core.audio_queue import UtteranceBuffer
 from warmtalk.core.errors import WarmtalkError
 from warmtalk.core.pipeline import WarmAvatar
 from warmtalk.core.sharpen import Sharpening
-from warmtalk.core.stream import Utterance
 from warmtalk.core.types import SPEECH_RATE_HZ, FrameClock, Patch, Samples
 
 if TYPE_CHECKING:  # it makes the streams
-    from services.infer.engine import Engine
+    from warmtalk.services.infer.engine import Engine
 
 _WAITING_SAMPLES = 20 * 60 * SPEECH_RATE_HZ
 """More than the longest clip: credit comes behind the sound in the same stream, so reading on must not wait for it.
@@ -36,7 +36,7 @@ class StreamConfig:
 class RenderStream:
     """One utterance as its handler sees it. For the event loop; `close` is for anywhere, any number of times."""
 
-    def __init__(self, engine: Engine, avatar: WarmAvatar, renderer: str, utterance: Utterance) -> None:
+    def __init__(self, engine: Engine, avatar: WarmAvatar, renderer: str, utterance: UtteranceBuffer) -> None:
         self.avatar = avatar
         self.renderer = renderer
         self.utterance = utterance

@@ -2,57 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from importlib.util import find_spec
-
 import cv2
 
-from services.infer.avatars import AvatarCache
-from services.infer.engine import Engine
-from services.infer.servicer import InferServicer
 from warmtalk.config import Config
-from warmtalk.core.blend import Blending
-from warmtalk.core.pipeline import Model
-from warmtalk.models.checkpoints import weights
-from warmtalk.models.mesh.renderer import MeshRenderer
-from warmtalk.models.mouth.net import TrainedMouth
+from warmtalk.renderers.registry import models
 from warmtalk.rpc.server import Server, serve
+from warmtalk.services.infer.avatars import AvatarCache
+from warmtalk.services.infer.engine import Engine
+from warmtalk.services.infer.servicer import InferServicer
 from warmtalk.store import AvatarStore
 from warmtalk.v1 import infer_pb2_grpc
 
 SERVICE = "warmtalk.v1.InferService"
-
-
-def renderers(config: Config) -> list[str]:
-    """Names of the renderers of this server, the default first: musetalk where torch and its weights are there."""
-    here = ["mesh"]
-    if weights.present(config.models_dir, config.musetalk.version) and find_spec("torch") and find_spec("diffusers"):
-        here.append("musetalk")
-    return sorted(here, key=lambda name: name != config.infer.renderer)
-
-
-def model(name: str, config: Config) -> Model:
-    """One of `renderers`, loaded. Raises NotReady and Damaged when its weights are not what they should be."""
-    if name == "musetalk":
-        from services.infer import musetalk
-
-        return replace(musetalk.model(config.models_dir, config.musetalk), blending=blending(name, config))
-    return Model(TrainedMouth(), MeshRenderer(config.infer.mouth_strength), blending(name, config))
-
-
-def blending(name: str, config: Config) -> Blending:
-    """For the faces of a renderer."""
-    wanted = config.infer.colour_match
-    # The embedded renderer moves the source's own pixels: there is nothing to match, and no edge to hide.
-    match = wanted == "on" or (wanted == "auto" and name != "mesh")
-    return Blending(config.infer.blend, match, name != "mesh", config.infer.sharpen)
-
-
-def models(config: Config | None = None) -> dict[str, Model]:
-    """Renderers of this server by name, the default first. Without a configuration the embedded one alone."""
-    if config is None:
-        return {"mesh": model("mesh", Config())}
-    return {name: model(name, config) for name in renderers(config)}
 
 
 def build(config: Config) -> tuple[Server, Engine]:

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from services.prep.bundle.builder import Builder, Progress
-from services.prep.bundle.workplace import ORDER_NOTE, trash
-from services.prep.order import BuildParams, Order, note_of
-from services.prep.same import answers, as_good, unlike
-from services.prep.uploads import UploadStore
+from warmtalk.avatar.build_dir import MANIFEST_FILE, tombstone_path
+from warmtalk.avatar.build_match import differences, is_up_to_date, satisfies
+from warmtalk.avatar.build_request import BuildParams, BuildRequest, build_manifest
+from warmtalk.avatar.builder import AvatarBuilder, BuildProgress
 from warmtalk.core.bundle import AvatarInfo, read_info, write_json
 from warmtalk.core.errors import AlreadyExists, Busy, Damaged, WarmtalkError
-from warmtalk.media.ffmpeg import ffmpeg
+from warmtalk.media.file_types import ffmpeg
+from warmtalk.services.prep.uploads import UploadStore
 from warmtalk.store import AvatarStore
 
 log = logging.getLogger(__name__)
@@ -30,10 +30,10 @@ _CUT_OFF = "the build was cut off when the service stopped. Ask for it again: it
 _FAILED = ".failed.json"
 
 
-QUEUED = Progress()
+QUEUED = BuildProgress()
 
 
-class State(Enum):
+class BuildState(Enum):
     CREATING = 1
     READY = 2
     FAILED = 3
@@ -43,11 +43,11 @@ class State(Enum):
 class Build:
     """An order and where it stands. Replaced as a whole, never changed."""
 
-    order: Order
-    state: State
+    order: BuildRequest
+    state: BuildState
     asked: float
     """Seconds since the epoch."""
-    progress: Progress = QUEUED
+    progress: BuildProgress = QUEUED
     error: str = ""
 
 
@@ -55,7 +55,7 @@ class _Stopped(Exception):
     """Raised inside a build that is to end."""
 
 
-class Jobs:
+class BuildJobs:
     """Thread-safe. Calls do not block, but for `delete` and `close`, which wait until the builder lets go.
 
     A finished build is forgotten: the bundle speaks for itself. A failed one is kept, also over a restart, until
@@ -63,7 +63,7 @@ class Jobs:
     """
 
     def __init__(
-        self, store: AvatarStore, uploads: UploadStore, make_builder: Callable[[], Builder], most: int
+        self, store: AvatarStore, uploads: UploadStore, make_builder: Callable[[], AvatarBuilder], most: int
     ) -> None:
         """`make_builder` is called in the worker thread. At most `most` builds wait."""
         self._store = store
@@ -75,7 +75,7 @@ class Jobs:
         """Under way and failed, by avatar, in the order they were asked for. Guarded by `_changed`, as what follows."""
         self._doomed: set[str] = set()
         """Avatars that are being deleted: the worker stops building one after its current frame."""
-        self._running: Order | None = None
+        self._running: BuildRequest | None = None
         self._closed = False
         self._worker = threading.Thread(target=self._run, name="builds", daemon=True)
 
@@ -93,7 +93,7 @@ class Jobs:
         if self._worker.is_alive():
             self._worker.join(STOP_S)
 
-    def submit(self, order: Order, *, replace_other: bool = False) -> Build | AvatarInfo:
+    def submit(self, order: BuildRequest, *, replace_other: bool = False) -> Build | AvatarInfo:
         """The finished avatar when it is the same, the build under way when it is the same, else a new build.
 
         With `replace_other` a finished one is the same only when it would come out the same again.
@@ -103,16 +103,20 @@ class Jobs:
             if order.avatar_id in self._doomed:
                 raise Busy(f"avatar {order.avatar_id!r} is being deleted", "Try again in a moment")
             running = self._builds.get(order.avatar_id)
-            if running is not None and running.state is State.CREATING:
-                if note_of(running.order) == note_of(order):
+            if running is not None and running.state is BuildState.CREATING:
+                if build_manifest(running.order) == build_manifest(order):
                     return running
                 raise _taken(order.avatar_id, "is being built from something else")
             finished = self._finished(order.avatar_id)
-            if finished is not None and answers(finished, order) and (as_good(finished, order) or not replace_other):
+            if (
+                finished is not None
+                and satisfies(finished, order)
+                and (is_up_to_date(finished, order) or not replace_other)
+            ):
                 self._builds.pop(order.avatar_id, None)
                 return finished
             if self._store.path(order.avatar_id).is_dir() and not replace_other:
-                raise _taken(order.avatar_id, _how(finished, order))
+                raise _taken(order.avatar_id, _remark(finished, order))
             ffmpeg()
             return self._enqueue(order)
 
@@ -131,7 +135,7 @@ class Jobs:
         """All avatars, in order: finished, under way, failed and cut off."""
         with self._changed:
             known = set(self._builds)
-        known |= {path.parent.name for path in self._store.building.glob(f"*/{ORDER_NOTE}")}
+        known |= {path.parent.name for path in self._store.building.glob(f"*/{MANIFEST_FILE}")}
         known |= {path.name.removesuffix(_FAILED) for path in self._store.building.glob(f"*{_FAILED}")}
         return sorted(known | set(self._store.ids()))
 
@@ -167,23 +171,23 @@ class Jobs:
         """Out of sight in one step, so that no reader meets half an avatar."""
         if folder.is_dir():
             self._store.building.mkdir(exist_ok=True)
-            old = trash(self._store.building)
+            old = tombstone_path(self._store.building)
             folder.rename(old)
             shutil.rmtree(old, ignore_errors=True)
 
-    def _enqueue(self, order: Order) -> Build:
+    def _enqueue(self, order: BuildRequest) -> Build:
         waiting = sum(build.order is not self._running for build in self._creating())
         if waiting >= self._most:
             raise Busy(f"{waiting} builds are waiting already", "Try again later", retry_after_s=10.0)
         self._builds.pop(order.avatar_id, None)
-        build = self._builds[order.avatar_id] = Build(order, State.CREATING, time.time())
+        build = self._builds[order.avatar_id] = Build(order, BuildState.CREATING, time.time())
         self._failed_note(order.avatar_id).unlink(missing_ok=True)
         self._changed.notify_all()
         return build
 
     def _creating(self) -> list[Build]:
         builds = self._builds.values()
-        return [one for one in builds if one.state is State.CREATING and one.order.avatar_id not in self._doomed]
+        return [one for one in builds if one.state is BuildState.CREATING and one.order.avatar_id not in self._doomed]
 
     def _finished(self, avatar_id: str) -> AvatarInfo | None:
         """The avatar on the volume; None when there is none, or a damaged one."""
@@ -196,12 +200,12 @@ class Jobs:
     def _left(self, avatar_id: str) -> Build | None:
         """A build that failed, or ended with its process, before this one started."""
         work = self._store.building_path(avatar_id)
-        for note in (self._failed_note(avatar_id), work / ORDER_NOTE):
+        for note in (self._failed_note(avatar_id), work / MANIFEST_FILE):
             try:
                 raw = json.loads(note.read_text("utf-8"))
                 params = BuildParams.from_record(raw["params"])
-                order = Order(avatar_id, work, raw["source_name"], raw["source_sha256"], params)
-                return Build(order, State.FAILED, note.stat().st_mtime, error=raw.get("error", _CUT_OFF))
+                order = BuildRequest(avatar_id, work, raw["source_name"], raw["source_sha256"], params)
+                return Build(order, BuildState.FAILED, note.stat().st_mtime, error=raw.get("error", _CUT_OFF))
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return None
@@ -229,21 +233,21 @@ class Jobs:
             finally:
                 self._let_go()
 
-    def _next(self) -> Order | None:
+    def _next(self) -> BuildRequest | None:
         """The build that waits longest, as soon as there is one; None when the service ends."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._creating())
             self._running = None if self._closed else self._creating()[0].order
             return self._running
 
-    def _tell(self, order: Order, progress: Progress) -> None:
+    def _tell(self, order: BuildRequest, progress: BuildProgress) -> None:
         with self._changed:
             build = self._mine(order)
             if self._closed or build is None or order.avatar_id in self._doomed:
                 raise _Stopped
             self._builds[order.avatar_id] = replace(build, progress=progress)
 
-    def _fail(self, order: Order, error: str) -> None:
+    def _fail(self, order: BuildRequest, error: str) -> None:
         """Frees the volume, and keeps the reason where a restarted service finds it."""
         shutil.rmtree(self._store.building_path(order.avatar_id), ignore_errors=True)
         if self._store.path(order.avatar_id).is_dir():
@@ -252,14 +256,14 @@ class Jobs:
             self._note_failure(order, error)
         self._end(order, error)
 
-    def _note_failure(self, order: Order, error: str) -> None:
+    def _note_failure(self, order: BuildRequest, error: str) -> None:
         try:
             self._store.building.mkdir(parents=True, exist_ok=True)
-            write_json(self._failed_note(order.avatar_id), {**note_of(order), "error": error})
+            write_json(self._failed_note(order.avatar_id), {**build_manifest(order), "error": error})
         except OSError as reason:
             log.warning("the failure of %s cannot be noted: %s", order.avatar_id, reason)
 
-    def _end(self, order: Order, error: str | None) -> None:
+    def _end(self, order: BuildRequest, error: str | None) -> None:
         with self._changed:
             build = self._mine(order)
             if build is None:
@@ -267,9 +271,9 @@ class Jobs:
             if error is None:
                 del self._builds[order.avatar_id]
             else:
-                self._builds[order.avatar_id] = replace(build, state=State.FAILED, error=error)
+                self._builds[order.avatar_id] = replace(build, state=BuildState.FAILED, error=error)
 
-    def _mine(self, order: Order) -> Build | None:
+    def _mine(self, order: BuildRequest) -> Build | None:
         """The build of this very order; None when a delete did not wait for its end. `_changed` is held."""
         build = self._builds.get(order.avatar_id)
         return build if build is not None and build.order is order else None
@@ -280,9 +284,9 @@ class Jobs:
             self._changed.notify_all()
 
 
-def _how(finished: AvatarInfo | None, order: Order) -> str:
+def _remark(finished: AvatarInfo | None, order: BuildRequest) -> str:
     """In which way it is another avatar than the one asked for."""
-    other = unlike(finished, order) if finished else ["damaged"]
+    other = differences(finished, order) if finished else ["damaged"]
     if not {"source", "maker", "damaged"} & set(other):
         return f"was built with another {', '.join(other)}"
     return "is damaged" if other == ["damaged"] else "was built from something else"

@@ -6,28 +6,23 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.prep.footage.report import REPORT
-from services.prep.jobs import Build, State
-from services.prep.order import BuildParams, Order
-from services.prep.same import gains
-from services.prep.track.steady import Steadiness
+from warmtalk.avatar.build_match import available_upgrades
+from warmtalk.avatar.build_request import BuildParams
+from warmtalk.avatar.from_config import _open, configured, renderers
+from warmtalk.avatar.report.footage_report import REPORT
 from warmtalk.config import Config
 from warmtalk.core.bundle import AvatarInfo
 from warmtalk.core.errors import InvalidInput
-from warmtalk.models.checkpoints import weights
-from warmtalk.models.faces import detectors, parsers
-from warmtalk.models.faces.parsers import ParserOptions
 from warmtalk.rpc.convert import frame_rate, frame_rate_message
+from warmtalk.services.prep.jobs import Build, BuildState
 from warmtalk.v1 import prep_pb2
 
 HIGHEST_FPS = 60
-_MUSETALK_NEEDS = ("torch", "diffusers")
 
 
 def params(message: prep_pb2.AvatarParams, config: Config) -> BuildParams:
@@ -46,33 +41,6 @@ def params(message: prep_pb2.AvatarParams, config: Config) -> BuildParams:
     )
 
 
-def configured(config: Config) -> BuildParams:
-    """What the configuration says, "auto" replaced by what is ready here. Raises NotReady, InvalidInput."""
-    prep = config.prep
-    return BuildParams(
-        bbox_shift=config.bbox_shift,
-        extra_margin=prep.extra_margin,
-        fps=config.fps,
-        still_seconds=prep.still_seconds,
-        detector=detectors.choose(prep.detector, config.models_dir),
-        parsing=ParserOptions(
-            parsers.choose(prep.parsing, config.models_dir),
-            prep.parsing_mode,
-            (prep.cheek_width_left, prep.cheek_width_right),
-        ),
-        steadiness=steadiness(config),
-    )
-
-
-def steadiness(config: Config) -> Steadiness:
-    """Raises InvalidInput for what is not possible."""
-    prep = config.prep
-    try:
-        return Steadiness(prep.steady, prep.scale_lock, prep.one_euro_beta, prep.one_euro_cutoff_hz)
-    except ValueError as error:
-        raise InvalidInput(str(error), "Correct the configuration") from error
-
-
 def of_build(build: Build) -> prep_pb2.Avatar:
     """CREATING with its progress, or FAILED with its error."""
     avatar = prep_pb2.Avatar(
@@ -82,7 +50,7 @@ def of_build(build: Build) -> prep_pb2.Avatar:
         params=_params_message(build.order.params),
         create_time=_timestamp(datetime.fromtimestamp(build.asked, UTC)),
     )
-    if build.state is State.FAILED:
+    if build.state is BuildState.FAILED:
         avatar.state, avatar.error = prep_pb2.Avatar.STATE_FAILED, build.error
     else:
         avatar.state = prep_pb2.Avatar.STATE_CREATING
@@ -96,29 +64,6 @@ def of_build(build: Build) -> prep_pb2.Avatar:
             )
         )
     return avatar
-
-
-def order(
-    avatar_id: str, source: Path, source_name: str, source_sha256: str, wanted: BuildParams, config: Config
-) -> Order:
-    """One avatar to build on this service."""
-    return Order(avatar_id, source, source_name, source_sha256, wanted, frozenset(_open(config)), renderers(config))
-
-
-def renderers(config: Config) -> tuple[str, ...]:
-    """Those that avatars are prepared for here."""
-    musetalk = weights.present(config.models_dir, config.musetalk.version) and all(map(find_spec, _MUSETALK_NEEDS))
-    return ("mesh", "musetalk") if musetalk else ("mesh",)
-
-
-def _open(config: Config) -> dict[str, str]:
-    """What "auto" stands for here, by its name in a record; nothing for what the configuration names itself."""
-    prep, found = config.prep, {}
-    if prep.detector == "auto":
-        found["detector"] = detectors.choose("auto", config.models_dir)
-    if prep.parsing == "auto":
-        found["parsing"] = parsers.choose("auto", config.models_dir)
-    return found
 
 
 def of_bundle(info: AvatarInfo, path: Path, config: Config) -> prep_pb2.Avatar:
@@ -149,7 +94,7 @@ def of_bundle(info: AvatarInfo, path: Path, config: Config) -> prep_pb2.Avatar:
 
 def _outdated(info: AvatarInfo, config: Config) -> list[str]:
     """A line of advice when this service would make it better now than it was made."""
-    found = gains(info, _open(config), renderers(config))
+    found = available_upgrades(info, _open(config), renderers(config))
     if not found:
         return []
     be = "is" if len(found) == 1 else "are"

@@ -9,13 +9,14 @@ from typing import Any
 
 import grpc
 
-from services.prep import messages
-from services.prep.footage.report import REPORT, SHEET
-from services.prep.jobs import Build, Jobs, State
-from services.prep.uploads import Incoming, UploadStore
+from warmtalk.avatar import from_config
+from warmtalk.avatar.report.footage_report import REPORT, SHEET
 from warmtalk.config import Config
 from warmtalk.core.bundle import AvatarInfo
 from warmtalk.core.errors import Damaged, InvalidInput, NotFound, WarmtalkError
+from warmtalk.services.prep import messages
+from warmtalk.services.prep.jobs import Build, BuildJobs, BuildState
+from warmtalk.services.prep.uploads import Incoming, UploadStore
 from warmtalk.store import AvatarStore, checked_id
 from warmtalk.v1 import prep_pb2, prep_pb2_grpc
 
@@ -30,7 +31,7 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class PrepServicer(prep_pb2_grpc.PrepServiceServicer):
     """One per server."""
 
-    def __init__(self, config: Config, store: AvatarStore, uploads: UploadStore, jobs: Jobs) -> None:
+    def __init__(self, config: Config, store: AvatarStore, uploads: UploadStore, jobs: BuildJobs) -> None:
         self._config = config
         self._store = store
         self._uploads = uploads
@@ -64,7 +65,7 @@ class PrepServicer(prep_pb2_grpc.PrepServiceServicer):
         # Asked twice it is done once in any case: the same source with the same parameters is the same build.
         params = messages.params(request.params, self._config)
         upload = self._uploads.find(request.upload_id)
-        order = messages.order(avatar_id, upload.path, upload.file_name, upload.sha256, params, self._config)
+        order = from_config.order(avatar_id, upload.path, upload.file_name, upload.sha256, params, self._config)
         found = await asyncio.to_thread(self._jobs.submit, order, replace_other=request.replace)
         return prep_pb2.CreateAvatarResponse(avatar=self._avatar(found))
 
@@ -76,7 +77,7 @@ class PrepServicer(prep_pb2_grpc.PrepServiceServicer):
             now = self._jobs.find(request.avatar_id)
             if now != before:
                 yield prep_pb2.WatchAvatarResponse(avatar=await asyncio.to_thread(self._avatar, now))
-            if not isinstance(now, Build) or now.state is not State.CREATING:
+            if not isinstance(now, Build) or now.state is not BuildState.CREATING:
                 return
             before = now
             await asyncio.sleep(WATCH_S)

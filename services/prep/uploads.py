@@ -15,10 +15,10 @@ from typing import BinaryIO
 
 from warmtalk.core.bundle import write_json
 from warmtalk.core.errors import BadMedia, Interrupted, InvalidInput, NotFound
-from warmtalk.media.decode import video_kind
-from warmtalk.media.ffmpeg import HEAD_BYTES, sniff_file
-from warmtalk.media.process import storage
-from warmtalk.media.still import STILL_KINDS
+from warmtalk.media.ffmpeg_process import storage
+from warmtalk.media.file_types import HEAD_BYTES, sniff_file
+from warmtalk.media.photo_decode import PHOTO_KINDS
+from warmtalk.media.video_decode import video_kind
 
 KEPT_S = 3600.0
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -157,6 +157,6 @@ class Incoming:
             )
 
     def _sniff(self) -> None:
-        if sniff_file(self._path) not in STILL_KINDS:
+        if sniff_file(self._path) not in PHOTO_KINDS:
             video_kind(self._path, self._name)
         self._sniffed = True

@@ -7,17 +7,14 @@ import hashlib
 import logging
 from pathlib import Path
 
-from services.prep.bundle.builder import Builder, LatentMaker
-from services.prep.jobs import Jobs
-from services.prep.messages import configured, order, renderers
-from services.prep.servicer import PrepServicer
-from services.prep.tools import Tools
-from services.prep.uploads import UploadStore
+from warmtalk.avatar.from_config import builder, configured, order
 from warmtalk.config import Config
 from warmtalk.core.errors import WarmtalkError
-from warmtalk.media.decode import Limits
-from warmtalk.media.ffmpeg import sniff_file
+from warmtalk.media.file_types import sniff_file
 from warmtalk.rpc.server import Server, serve
+from warmtalk.services.prep.jobs import BuildJobs
+from warmtalk.services.prep.servicer import PrepServicer
+from warmtalk.services.prep.uploads import UploadStore
 from warmtalk.store import AvatarStore, checked_id
 from warmtalk.v1 import prep_pb2_grpc
 
@@ -26,29 +23,14 @@ log = logging.getLogger(__name__)
 SERVICE = "warmtalk.v1.PrepService"
 
 
-def build(config: Config) -> tuple[Server, Jobs]:
+def build(config: Config) -> tuple[Server, BuildJobs]:
     """A server that is not started yet, and its jobs, to be started before it and closed after it."""
     store = AvatarStore(config.avatars_dir)
     uploads = UploadStore(config.avatars_dir / ".uploads", config.prep.max_upload_mb << 20)
-    jobs = Jobs(store, uploads, lambda: builder(config, store), config.prep.max_queue)
+    jobs = BuildJobs(store, uploads, lambda: builder(config, store), config.prep.max_queue)
     server = Server(config.prep.listen, SERVICE, api_key=config.api_key)
     prep_pb2_grpc.add_PrepServiceServicer_to_server(PrepServicer(config, store, uploads, jobs), server.grpc)
     return server, jobs
-
-
-def builder(config: Config, store: AvatarStore) -> Builder:
-    """To be used in the thread that calls this."""
-    limits = Limits(config.prep.max_source_s, config.prep.max_source_pixels)
-    return Builder(store, limits, latent_maker(config), Tools(config.models_dir, config.musetalk.device))
-
-
-def latent_maker(config: Config) -> LatentMaker | None:
-    """MuseTalk's, where torch and its weights are; None: avatars are for the embedded renderer alone."""
-    if "musetalk" not in renderers(config):
-        return None
-    from services.prep.bundle.musetalk import MuseTalkLatents
-
-    return MuseTalkLatents(config.models_dir, config.musetalk)
 
 
 async def run(config: Config) -> None:
@@ -65,7 +47,7 @@ async def run(config: Config) -> None:
     await serve(server, warm_up=warm_up, close=[close])
 
 
-def prepare(config: Config, jobs: Jobs) -> None:
+def prepare(config: Config, jobs: BuildJobs) -> None:
     """Asks for the avatar of the configuration unless it is there. A failure is logged; the service runs all the same.
 
     An avatar of that id made from something else is left alone: it may be in use.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from services.session.wiring import run
-from warmtalk.rpc.program import main
+from warmtalk.rpc.service_main import main
+from warmtalk.services.session.wiring import run
 
 if __name__ == "__main__":
     sys.exit(main("session", __doc__ or "", run))

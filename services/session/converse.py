@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
 
-from services.session.live.input import pcm
-from services.session.live.stream import LiveStream
 from warmtalk.core.errors import InvalidInput, WarmtalkError
+from warmtalk.services.session.live.stream import LiveStream
+from warmtalk.services.session.live.utterance_input import pcm
 from warmtalk.v1 import session_pb2
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ _FRAGMENT_S, _SHORTEST_S, _LONGEST_S = 0.1, 0.04, 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ConverseSettings:
     """ConverseConfig with its defaults filled in."""
 
     session_id: str
@@ -32,7 +32,7 @@ class Settings:
     fragment_s: float
 
 
-async def settings(requests: AsyncIterator[session_pb2.ConverseRequest]) -> Settings:
+async def read_settings(requests: AsyncIterator[session_pb2.ConverseRequest]) -> ConverseSettings:
     """Reads the first message. Raises InvalidInput when it is no good config, or does not come."""
     try:
         first = await asyncio.wait_for(anext(aiter(requests), session_pb2.ConverseRequest()), _CONFIG_WAIT_S)
@@ -54,10 +54,12 @@ async def settings(requests: AsyncIterator[session_pb2.ConverseRequest]) -> Sett
             f"fragment_duration is {fragment_s:g} s", "Use 40 ms to 1 s", field="config.fragment_duration"
         )
     idle = config.idle if config.HasField("idle") else True
-    return Settings(config.session_id, rate_hz, channels, idle, fragment_s)
+    return ConverseSettings(config.session_id, rate_hz, channels, idle, fragment_s)
 
 
-async def read(requests: AsyncIterator[session_pb2.ConverseRequest], stream: LiveStream, settings: Settings) -> None:
+async def read_requests(
+    requests: AsyncIterator[session_pb2.ConverseRequest], stream: LiveStream, settings: ConverseSettings
+) -> None:
     """Until the client has no more to say. What is wrong with a message ends the stream."""
     try:
         async for request in requests:
@@ -71,7 +73,7 @@ async def read(requests: AsyncIterator[session_pb2.ConverseRequest], stream: Liv
         stream.close()
 
 
-def _do(request: session_pb2.ConverseRequest, stream: LiveStream, settings: Settings) -> None:
+def _do(request: session_pb2.ConverseRequest, stream: LiveStream, settings: ConverseSettings) -> None:
     match request.WhichOneof("message"):
         case "text":
             stream.add_text(request.text)

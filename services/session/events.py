@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeAlias
 
-from services.session.record import ClipRecord, ConversationRecord
-from warmtalk.media.live import Fragment
+from warmtalk.media.live_encoder import Fragment
+from warmtalk.services.session.session_record import ClipRecord, ConversationRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class SpeakProgress:
     frames_done: int
     frames_known: int
 
@@ -75,7 +75,7 @@ class RateChanged:
 
 
 Body: TypeAlias = (
-    Accepted | Started | Progress | ClipReady | ConversationUpdated | Finished | Cut | Opened | Media | RateChanged
+    Accepted | Started | SpeakProgress | ClipReady | ConversationUpdated | Finished | Cut | Opened | Media | RateChanged
 )
 
 

@@ -10,19 +10,19 @@ from fractions import Fraction
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.session import events
-from services.session.conversation import SessionFolder
-from services.session.record import ClipRecord, ConversationRecord
 from warmtalk.core.errors import InvalidInput
 from warmtalk.core.types import CLIP_RATE_HZ
-from warmtalk.media.live import Fragment
+from warmtalk.media.live_encoder import Fragment
 from warmtalk.rpc import convert
+from warmtalk.services.session import events
+from warmtalk.services.session.session_files import SessionFiles
+from warmtalk.services.session.session_record import ClipRecord, ConversationRecord
 from warmtalk.v1 import session_pb2
 
 _STATES = {False: session_pb2.Session.STATE_IDLE, True: session_pb2.Session.STATE_SPEAKING}
 
 
-def session(folder: SessionFolder, *, speaking: bool) -> session_pb2.Session:
+def session(folder: SessionFiles, *, speaking: bool) -> session_pb2.Session:
     record = folder.record
     return session_pb2.Session(
         session_id=record.session_id,
@@ -35,7 +35,7 @@ def session(folder: SessionFolder, *, speaking: bool) -> session_pb2.Session:
     )
 
 
-def conversation(folder: SessionFolder, one: ConversationRecord) -> session_pb2.Conversation:
+def conversation(folder: SessionFiles, one: ConversationRecord) -> session_pb2.Conversation:
     lost = [
         session_pb2.LostClip(text=each.text, reason=each.reason, start_time=_timestamp(each.started))
         for each in one.lost
@@ -51,7 +51,7 @@ def conversation(folder: SessionFolder, one: ConversationRecord) -> session_pb2.
     )
 
 
-def clip(folder: SessionFolder, one: ConversationRecord, made: ClipRecord) -> session_pb2.Clip:
+def clip(folder: SessionFiles, one: ConversationRecord, made: ClipRecord) -> session_pb2.Clip:
     return session_pb2.Clip(
         number=made.number,
         uri=folder.clip_path(one, made).absolute().as_uri(),
@@ -63,7 +63,7 @@ def clip(folder: SessionFolder, one: ConversationRecord, made: ClipRecord) -> se
     )
 
 
-def speak_response(folder: SessionFolder, event: events.Event) -> session_pb2.SpeakResponse:
+def speak_response(folder: SessionFiles, event: events.Event) -> session_pb2.SpeakResponse:
     response = session_pb2.SpeakResponse(conversation_time=duration(event.conversation_s))
     match event.body:
         case events.Accepted(before, sentences):
@@ -72,7 +72,7 @@ def speak_response(folder: SessionFolder, event: events.Event) -> session_pb2.Sp
             response.started.CopyFrom(session_pb2.SpeakStarted(delay=duration(delay_s)))
             if stream_start_s is not None:
                 response.started.stream_start.CopyFrom(duration(stream_start_s))
-        case events.Progress(done, known):
+        case events.SpeakProgress(done, known):
             response.progress.CopyFrom(session_pb2.SpeakProgress(frames_done=done, frames_known=known))
         case events.ClipReady(one, made):
             response.clip_ready.CopyFrom(session_pb2.ClipReady(clip=clip(folder, one, made)))
@@ -120,12 +120,12 @@ def duration(seconds: float) -> Duration:
     return message
 
 
-def place(folder: SessionFolder) -> tuple[str, str]:
+def place(folder: SessionFiles) -> tuple[str, str]:
     """Where a session stands in the list, which goes down."""
     return folder.record.created, folder.record.session_id
 
 
-def page_token(folder: SessionFolder) -> str:
+def page_token(folder: SessionFiles) -> str:
     return base64.urlsafe_b64encode("|".join(place(folder)).encode()).decode()
 
 
@@ -140,7 +140,7 @@ def page_place(token: str) -> tuple[str, str]:
     return created, session_id
 
 
-def _uri(folder: SessionFolder, one: ConversationRecord) -> str:
+def _uri(folder: SessionFiles, one: ConversationRecord) -> str:
     return folder.video(one).absolute().as_uri() if one.clips else ""
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import grpc
 
-from services.session import converse, messages
-from services.session.sessions import Sessions
 from warmtalk.core.errors import InvalidInput
 from warmtalk.rpc import convert
-from warmtalk.rpc.gone import close_when_gone
+from warmtalk.rpc.disconnect import close_when_gone
+from warmtalk.services.session import converse, messages
+from warmtalk.services.session.sessions import Sessions
 from warmtalk.v1 import session_pb2, session_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -83,10 +83,10 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     async def Converse(  # noqa: N802
         self, requests: AsyncIterator[session_pb2.ConverseRequest], context: Context
     ) -> AsyncIterator[session_pb2.ConverseResponse]:
-        settings = await converse.settings(requests)
+        settings = await converse.read_settings(requests)
         stream = self._sessions.converse(settings.session_id, fragment_s=settings.fragment_s, idle=settings.idle)
         close_when_gone(context, stream)
-        reader = asyncio.create_task(converse.read(requests, stream, settings))
+        reader = asyncio.create_task(converse.read_requests(requests, stream, settings))
         try:
             async with aclosing(stream.events()) as events:
                 async for event in events:

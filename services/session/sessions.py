@@ -17,25 +17,18 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import grpc
 
-from services.session.conversation import SessionFolder
-from services.session.live.input import LiveInput
-from services.session.live.stream import LiveStream
-from services.session.live.utterance import LiveUtterance
-from services.session.record import ConversationRecord, SessionRecord
-from services.session.speaker import Speaker, Studio
-from services.session.utterance import Ticket, Utterance, unbroken
 from warmtalk.config import SessionConfig
-from warmtalk.core.errors import (
-    AlreadyExists,
-    Busy,
-    Damaged,
-    Interrupted,
-    InvalidInput,
-    NotFound,
-    WarmtalkError,
-)
+from warmtalk.core.errors import AlreadyExists, Busy, Damaged, Interrupted, InvalidInput, NotFound, WarmtalkError
 from warmtalk.core.ports import Speech, Voice
-from warmtalk.media import sound
+from warmtalk.media import audio_decode
+from warmtalk.services.session.async_utils import run_to_completion
+from warmtalk.services.session.clip_pipeline import ClipPipeline, PipelineDeps
+from warmtalk.services.session.live.live_utterance import LiveUtterance
+from warmtalk.services.session.live.stream import LiveStream
+from warmtalk.services.session.live.utterance_input import UtteranceInput
+from warmtalk.services.session.session_files import SessionFiles
+from warmtalk.services.session.session_record import ConversationRecord, SessionRecord
+from warmtalk.services.session.speech_queue import QueueSlot, SpeakUtterance
 from warmtalk.store import SessionStore, checked_id
 from warmtalk.v1 import infer_pb2
 from warmtalk.v1.infer_pb2_grpc import InferServiceStub
@@ -56,14 +49,14 @@ class Sessions:
     """Opened with `start`, ended with `close`."""
 
     def __init__(
-        self, store: SessionStore, studio: Studio, voice: Voice, config: SessionConfig, default_avatar: str = ""
+        self, store: SessionStore, studio: PipelineDeps, voice: Voice, config: SessionConfig, default_avatar: str = ""
     ) -> None:
         self._store = store
         self._studio = studio
         self._voice = voice
         self._config = config
         self._default_avatar = default_avatar
-        self._live: dict[str, _Live] = {}
+        self._live: dict[str, _SessionState] = {}
         self._damaged: dict[str, Damaged] = {}
         self._creating = asyncio.Lock()
         self._warming: set[asyncio.Task[None]] = set()
@@ -73,8 +66,8 @@ class Sessions:
         """Reads every session and mends what a crash has left."""
         for session_id in await self._in_pool(self._store.ids):
             try:
-                folder = await self._in_pool(SessionFolder.open, self._store.path(session_id))
-                self._live[session_id] = _Live(folder)
+                folder = await self._in_pool(SessionFiles.open, self._store.path(session_id))
+                self._live[session_id] = _SessionState(folder)
             except Damaged as error:
                 log.error("%s", error)
                 self._damaged[session_id] = error
@@ -93,18 +86,18 @@ class Sessions:
         await asyncio.gather(*(ticket.left.wait() for ticket in tickets))
         self._pool.shutdown(wait=True)
 
-    def get(self, session_id: str) -> tuple[SessionFolder, bool]:
+    def get(self, session_id: str) -> tuple[SessionFiles, bool]:
         """(session, whether it is speaking). Raises InvalidInput, NotFound, Damaged."""
         live = self._find(session_id)
         return live.folder, bool(live.queue)
 
-    def all(self) -> list[tuple[SessionFolder, bool]]:
+    def all(self) -> list[tuple[SessionFiles, bool]]:
         """The newest first."""
         live = [one for one in self._live.values() if not one.gone]
         live.sort(key=lambda one: (one.record.created, one.record.session_id), reverse=True)
         return [(one.folder, bool(one.queue)) for one in live]
 
-    async def create(self, session_id: str, avatar_id: str, fps: Fraction | None) -> SessionFolder:
+    async def create(self, session_id: str, avatar_id: str, fps: Fraction | None) -> SessionFiles:
         """Raises InvalidInput, NotFound, NotReady, Damaged (the avatar), AlreadyExists, StorageFull."""
         session_id = checked_id(session_id, "session_id") if session_id else f"s-{uuid.uuid4().hex[:12]}"
         avatar_id = avatar_id or self._default_avatar
@@ -119,12 +112,12 @@ class Sessions:
             footage = await self._in_pool(self._studio.avatars.get, avatar_id)
             rate = str(fps or footage.info.rate)
             path = self._store.path(session_id)
-            folder = await self._in_pool(SessionFolder.create, path, avatar_id, rate, self._studio.x264)
-            self._live[session_id] = _Live(folder)
+            folder = await self._in_pool(SessionFiles.create, path, avatar_id, rate, self._studio.x264)
+            self._live[session_id] = _SessionState(folder)
             self._begin_warming(avatar_id)
             return folder
 
-    def speak(self, session_id: str, *, text: str = "", audio: bytes = b"") -> Utterance:
+    def speak(self, session_id: str, *, text: str = "", audio: bytes = b"") -> SpeakUtterance:
         """Takes the next place in the session's queue. The caller reads `events` and calls `close`.
 
         Raises InvalidInput, NotFound, Damaged, Busy; all else comes out of `events`.
@@ -138,7 +131,7 @@ class Sessions:
                 "Wait for one of them to finish",
                 retry_after_s=2.0,
             )
-        utterance = Utterance(live.folder, live.queue)
+        utterance = SpeakUtterance(live.folder, live.queue)
         utterance.start(self._say(live, utterance, text, audio))
         return utterance
 
@@ -153,7 +146,7 @@ class Sessions:
         options = self._studio.live
         options = replace(options, encoder=replace(options.encoder, fragment_s=fragment_s))
         make_input = partial(
-            LiveInput, self._voice, max_chars=self._config.max_text_chars, max_s=self._config.max_clip_s
+            UtteranceInput, self._voice, max_chars=self._config.max_text_chars, max_s=self._config.max_clip_s
         )
         stream = LiveStream(live.folder, live.queue, self._studio, options, make_input, idle=idle)
         live.stream = stream
@@ -165,8 +158,8 @@ class Sessions:
         """Seconds that are kept of what the session was saying; None when it said nothing."""
         live = self._find(session_id)
         acting = live.queue[0] if live.queue else None
-        stopped: Utterance | LiveUtterance | None = None
-        if isinstance(acting, Utterance) and acting.cut(played_s):
+        stopped: SpeakUtterance | LiveUtterance | None = None
+        if isinstance(acting, SpeakUtterance) and acting.cut(played_s):
             stopped = acting
         elif isinstance(acting, LiveUtterance) and live.stream is not None:
             stopped = live.stream.interrupt(played_s=played_s)
@@ -175,7 +168,7 @@ class Sessions:
         await asyncio.wait([stopped.kept])
         return None if stopped.kept.cancelled() else stopped.kept.result()
 
-    async def reset(self, session_id: str, *, delete: bool) -> tuple[SessionFolder, ConversationRecord | None]:
+    async def reset(self, session_id: str, *, delete: bool) -> tuple[SessionFiles, ConversationRecord | None]:
         """(session, the conversation that was closed and kept). Ends every Speak that came before."""
         live = self._find(session_id)
         why = Interrupted(f"session {session_id!r} was reset", "Speak again to begin the next conversation")
@@ -192,7 +185,7 @@ class Sessions:
         live.gone = True
         why = Interrupted(f"session {session_id!r} was deleted")
         try:
-            await unbroken(self._alone(live, why, live.folder.delete))
+            await run_to_completion(self._alone(live, why, live.folder.delete))
         finally:
             self._live.pop(session_id, None)
 
@@ -210,24 +203,24 @@ class Sessions:
         except (grpc.aio.AioRpcError, WarmtalkError) as error:
             log.info("avatar %s is not warm: %s", avatar_id, error)
 
-    async def _alone(self, live: _Live, why: Interrupted, work: Callable[[], T]) -> T:
+    async def _alone(self, live: _SessionState, why: Interrupted, work: Callable[[], T]) -> T:
         """Ends what is in the queue, then does the work in its turn. Work that has begun is finished."""
         if live.stream is not None:
             live.stream.fail(why)
         before = list(live.queue)
-        ticket = Ticket(live.queue)
+        ticket = QueueSlot(live.queue)
         try:
             for one in before:
                 one.interrupt(why)
             await ticket.turn.wait()
-            return await unbroken(self._in_pool(work))
+            return await run_to_completion(self._in_pool(work))
         finally:
             ticket.leave()
 
-    async def _say(self, live: _Live, utterance: Utterance, text: str, audio: bytes) -> None:
+    async def _say(self, live: _SessionState, utterance: SpeakUtterance, text: str, audio: bytes) -> None:
         begin = time.monotonic()
         if audio:
-            checked = await self._in_pool(lambda: sound.check(audio, max_s=self._config.max_clip_s))
+            checked = await self._in_pool(lambda: audio_decode.check(audio, max_s=self._config.max_clip_s))
             source, parts = self._play(checked), 1
         else:
             spoken = self._sentences(text)
@@ -236,7 +229,7 @@ class Sessions:
         await utterance.turn.wait()
         if live.gone:
             raise NotFound(f"session {live.record.session_id!r} was deleted")
-        speaker = Speaker(self._studio, live.folder, utterance.emit, begin)
+        speaker = ClipPipeline(self._studio, live.folder, utterance.emit, begin)
         utterance.begin(speaker)
         await speaker.say(text, source)
 
@@ -258,15 +251,15 @@ class Sessions:
                 async for piece in pieces:
                     yield piece
 
-    async def _play(self, checked: sound.Sound) -> AsyncGenerator[Speech, None]:
+    async def _play(self, checked: audio_decode.AudioFile) -> AsyncGenerator[Speech, None]:
         pieces = checked.pieces()
         try:
-            while (piece := await unbroken(self._in_pool(next, pieces, None))) is not None:
+            while (piece := await run_to_completion(self._in_pool(next, pieces, None))) is not None:
                 yield Speech(piece, checked.rate_hz)
         finally:
             await self._in_pool(pieces.close)
 
-    def _find(self, session_id: str) -> _Live:
+    def _find(self, session_id: str) -> _SessionState:
         if checked_id(session_id, "session_id") in self._damaged:
             raise self._damaged[session_id]
         live = self._live.get(session_id)
@@ -276,7 +269,7 @@ class Sessions:
         return live
 
     @staticmethod
-    def _same(live: _Live, avatar_id: str, fps: Fraction | None) -> SessionFolder:
+    def _same(live: _SessionState, avatar_id: str, fps: Fraction | None) -> SessionFiles:
         record = live.record
         if live.gone:
             raise Busy(f"session {record.session_id!r} is being deleted", "Try again")
@@ -294,12 +287,12 @@ class Sessions:
         return asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
 
 
-class _Live:
+class _SessionState:
     """A session and its queue; the first in the queue is the one that acts."""
 
-    def __init__(self, folder: SessionFolder) -> None:
+    def __init__(self, folder: SessionFiles) -> None:
         self.folder = folder
-        self.queue: list[Ticket] = []
+        self.queue: list[QueueSlot] = []
         self.stream: LiveStream | None = None
         self.gone = False
 

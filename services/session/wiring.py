@@ -11,17 +11,17 @@ from dataclasses import dataclass
 import cv2
 import grpc
 
-from services.session.frames import Avatars
-from services.session.servicer import SessionServicer
-from services.session.sessions import Sessions
-from services.session.speaker import LiveOptions, Studio
+from warmtalk.avatar.source_frames import SourceFrameCache
 from warmtalk.config import Config, SessionConfig
 from warmtalk.core.errors import InvalidInput, NotReady, Unreachable
 from warmtalk.core.ports import Voice
 from warmtalk.media.h264 import X264
-from warmtalk.media.live import LiveSettings
+from warmtalk.media.live_encoder import LiveSettings
 from warmtalk.rpc.client import channel
 from warmtalk.rpc.server import Server, serve
+from warmtalk.services.session.clip_pipeline import LiveOptions, PipelineDeps
+from warmtalk.services.session.servicer import SessionServicer
+from warmtalk.services.session.sessions import Sessions
 from warmtalk.store import AvatarStore, SessionStore
 from warmtalk.v1 import session_pb2_grpc
 from warmtalk.voices.openai import OpenAiSettings, OpenAiVoice
@@ -39,7 +39,7 @@ MESSAGE_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class SessionService:
     """What was built and has to be started and closed."""
 
     server: Server
@@ -79,13 +79,13 @@ def voice_of(config: SessionConfig) -> Voice:
     raise InvalidInput(f"session.voice is {config.voice!r}", "Use piper or openai", field="session.voice")
 
 
-def build(config: Config, voice: Voice | None = None) -> Parts:
+def build(config: Config, voice: Voice | None = None) -> SessionService:
     """Nothing is started yet; within a running event loop. `voice` is for tests; default the configured one."""
     settings = config.session
     voice = voice or voice_of(settings)
     infer = channel(settings.infer, config.api_key)
-    studio = Studio(
-        avatars=Avatars(AvatarStore(config.avatars_dir), settings.cache_mb << 20),
+    studio = PipelineDeps(
+        avatars=SourceFrameCache(AvatarStore(config.avatars_dir), settings.cache_mb << 20),
         infer=infer,
         x264=X264(settings.x264_preset, settings.x264_crf),
         batch_frames=config.batch_size,
@@ -97,7 +97,7 @@ def build(config: Config, voice: Voice | None = None) -> Parts:
     sessions = Sessions(SessionStore(config.sessions_dir), studio, voice, settings, config.avatar_id)
     server = Server(settings.listen, SERVICE, api_key=config.api_key, max_message_bytes=MESSAGE_BYTES)
     session_pb2_grpc.add_SessionServiceServicer_to_server(SessionServicer(sessions), server.grpc)
-    return Parts(server, sessions, voice, infer)
+    return SessionService(server, sessions, voice, infer)
 
 
 def _few_arenas() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from playwright.async_api import Page, async_playwright
 
-from warmtalk.cli.stack import own_place, programs
+from warmtalk.cli.supervisor import own_place, programs
 from warmtalk.config import Config
 
 ARGS = ["--no-sandbox", "--disable-gpu"]
@@ -85,7 +85,7 @@ class Services:
         for name in names:
             with open(self._folder / f"{name}.log", "ab") as log:
                 self._children[name] = subprocess.Popen(
-                    [sys.executable, "-m", f"services.{name}", "--until-eof"],
+                    [sys.executable, "-m", f"warmtalk.services.{name}", "--until-eof"],
                     env=self._environ, stdin=subprocess.PIPE, stdout=log, stderr=log,
                 )  # fmt: skip
         for program in programs(self.config):

@@ -8,8 +8,8 @@ import httpx
 import pytest
 from axe_playwright_python.async_playwright import Axe
 
+from tests.browser.page_actions import SCRIPT, states
 from tests.browser.stack import Line, Services, tab
-from tests.browser.walk import SCRIPT, states
 
 LOOKS = [("light", 1280, 800), ("dark", 390, 844)]
 

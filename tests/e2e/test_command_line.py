@@ -18,7 +18,7 @@ from pathlib import Path
 import av
 import pytest
 
-from tests.sounds import syllables, wav
+from tests.audio import syllables, wav
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,9 @@ def test_up_ends_when_a_service_ends(tmp_path: Path) -> None:
     one = machine(tmp_path)
     child = one.up()
     wait_for(child, "ready")
-    found = subprocess.run(["pgrep", "-P", str(child.pid), "-f", "services.infer"], capture_output=True, text=True)
+    found = subprocess.run(
+        ["pgrep", "-P", str(child.pid), "-f", "warmtalk.services.infer"], capture_output=True, text=True
+    )
     os.kill(int(found.stdout.split()[0]), signal.SIGKILL)
     _, err = child.communicate(timeout=30)
     assert child.returncode == 1

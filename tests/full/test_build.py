@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from services.prep.messages import configured
-from services.prep.order import Order
-from services.prep.wiring import builder
 from tests.footage import portrait
 from tests.full import pose_file
 from tests.torch.face_parsing_net import BiSeNet
+from warmtalk.avatar.build_request import BuildRequest
+from warmtalk.avatar.from_config import builder, configured
 from warmtalk.config import Config
 from warmtalk.core.bundle import Bundle
 from warmtalk.store import AvatarStore
@@ -41,7 +40,7 @@ def build(tmp_path: Path) -> Build:
         store = AvatarStore(config.avatars_dir)
         params = replace(configured(config), still_seconds=0.2)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        builder(config, store).build(Order("dotted", path, path.name, digest, params), lambda progress: None)
+        builder(config, store).build(BuildRequest("dotted", path, path.name, digest, params), lambda progress: None)
         return Bundle(store.path("dotted"))
 
     return make

@@ -12,7 +12,7 @@ from typing import Any
 import av
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.gateway.desk import Desk
+from tests.gateway.harness import GatewayHarness
 
 WITHIN_S = 15
 
@@ -63,6 +63,6 @@ class Player:
 
 
 @asynccontextmanager
-async def player(desk: Desk, query: str = "", session_id: str = "s1") -> AsyncIterator[Player]:
+async def player(desk: GatewayHarness, query: str = "", session_id: str = "s1") -> AsyncIterator[Player]:
     async with connect(f"ws://{desk.address}/v1/sessions/{session_id}/live{query}", max_size=None) as socket:
         yield Player(socket)

@@ -17,21 +17,21 @@ import pytest_asyncio
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from services.gateway.edit import starting_at
-from tests.gateway.desk import Desk, running
+from tests.audio import syllables, wav
+from tests.gateway.harness import GatewayHarness, running
 from tests.gateway.player import player, sequence
-from tests.sounds import syllables, wav
-from warmtalk.media.live import LiveEncoder, LiveSettings
+from warmtalk.media.live_encoder import LiveEncoder, LiveSettings
+from warmtalk.services.gateway.live.edit_list import starting_at
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk(tmp_path: Path) -> AsyncIterator[GatewayHarness]:
     async with running(tmp_path) as one:
         await one.http.post("/v1/sessions", json={"session_id": "s1", "avatar_id": "ann"})
         yield one
 
 
-async def test_a_text_is_said_live_and_kept(desk: Desk) -> None:
+async def test_a_text_is_said_live_and_kept(desk: GatewayHarness) -> None:
     async with player(desk) as page:
         opened = await page.until("opened")
         assert opened["mime_type"].startswith('video/mp4; codecs="avc1.')
@@ -50,7 +50,7 @@ async def test_a_text_is_said_live_and_kept(desk: Desk) -> None:
     assert [clip["text"] for clip in session["conversation"]["clips"]] == ["Hello there my friend."]
 
 
-async def test_a_player_that_comes_back_goes_on_where_it_was(desk: Desk) -> None:
+async def test_a_player_that_comes_back_goes_on_where_it_was(desk: GatewayHarness) -> None:
     async with player(desk) as page:
         stream = (await page.until("opened"))["stream"]
         await page.watch(8)
@@ -80,7 +80,7 @@ async def test_a_player_that_comes_back_goes_on_where_it_was(desk: Desk) -> None
             assert (await page.until("error"))["reason"] == "INVALID_INPUT"
 
 
-async def test_plain_video_is_live_too(desk: Desk) -> None:
+async def test_plain_video_is_live_too(desk: GatewayHarness) -> None:
     data, pieces = b"", 0
     async with desk.http.stream("GET", "/v1/sessions/s1/live.mp4") as answer:
         assert answer.headers["content-type"] == "video/mp4"
@@ -117,7 +117,7 @@ def test_an_edit_list_is_added_to_every_track_and_nothing_else_changes() -> None
         assert head[place : place + 24] in edited
 
 
-async def test_sound_is_said_back(desk: Desk) -> None:
+async def test_sound_is_said_back(desk: GatewayHarness) -> None:
     sound = (syllables(0.6) * 32767).astype("<i2").tobytes()
     async with player(desk) as page:
         await page.until("opened")
@@ -129,7 +129,7 @@ async def test_sound_is_said_back(desk: Desk) -> None:
     assert [(clip["text"], clip["frames"] >= 15) for clip in clips] == [("", True)]
 
 
-async def test_the_built_in_partner_asks_back(desk: Desk) -> None:
+async def test_the_built_in_partner_asks_back(desk: GatewayHarness) -> None:
     async with player(desk) as page:
         await page.until("opened")
         await page.send("ask", text="I like rain.")
@@ -140,7 +140,7 @@ async def test_the_built_in_partner_asks_back(desk: Desk) -> None:
     assert desk.voice.said[:2] == ["I see.", "You said: I like rain."]
 
 
-async def test_an_interrupt_stops_and_keeps_what_was_played(desk: Desk) -> None:
+async def test_an_interrupt_stops_and_keeps_what_was_played(desk: GatewayHarness) -> None:
     async with player(desk) as page:
         await page.until("opened")
         await page.send("text", text="word " * 60)
@@ -158,7 +158,7 @@ async def test_an_interrupt_stops_and_keeps_what_was_played(desk: Desk) -> None:
     assert clips[0]["duration_s"] < 1.0
 
 
-async def test_a_reset_ends_the_stream_and_the_next_connection_begins_anew(desk: Desk) -> None:
+async def test_a_reset_ends_the_stream_and_the_next_connection_begins_anew(desk: GatewayHarness) -> None:
     async with player(desk) as page:
         first = (await page.until("opened"))["stream"]
         await desk.http.post("/v1/sessions/s1/reset")
@@ -171,7 +171,7 @@ async def test_a_reset_ends_the_stream_and_the_next_connection_begins_anew(desk:
         assert (await page.until("opened"))["stream"] != first
 
 
-async def test_a_speak_does_not_wait_for_an_open_page(desk: Desk) -> None:
+async def test_a_speak_does_not_wait_for_an_open_page(desk: GatewayHarness) -> None:
     async with player(desk) as page:
         await page.until("opened")
         busy = await desk.say("Hello.")
@@ -195,7 +195,9 @@ async def test_a_speak_does_not_wait_for_an_open_page(desk: Desk) -> None:
         (b"odd", "3 bytes"),
     ],
 )
-async def test_a_bad_message_is_answered_and_the_stream_goes_on(desk: Desk, message: str | bytes, words: str) -> None:
+async def test_a_bad_message_is_answered_and_the_stream_goes_on(
+    desk: GatewayHarness, message: str | bytes, words: str
+) -> None:
     async with player(desk) as page:
         await page.until("opened")
         await page.socket.send(message)
@@ -205,7 +207,7 @@ async def test_a_bad_message_is_answered_and_the_stream_goes_on(desk: Desk, mess
         await page.watch(len(page.media) + 2)
 
 
-async def test_text_and_sound_mixed_end_the_stream_and_the_next_connection_works(desk: Desk) -> None:
+async def test_text_and_sound_mixed_end_the_stream_and_the_next_connection_works(desk: GatewayHarness) -> None:
     async with player(desk) as page:
         await page.until("opened")
         await page.send("text", text="Half a ")
@@ -221,7 +223,7 @@ async def test_text_and_sound_mixed_end_the_stream_and_the_next_connection_works
         await page.until("finished")
 
 
-async def test_connections_that_are_refused(desk: Desk, tmp_path: Path) -> None:
+async def test_connections_that_are_refused(desk: GatewayHarness, tmp_path: Path) -> None:
     for session_id, reason in (("nobody", "NOT_FOUND"), ("S!", "INVALID_INPUT")):
         async with player(desk, session_id=session_id) as page:
             assert (await page.until("error"))["reason"] == reason
@@ -314,6 +316,6 @@ async def test_servers_that_do_not_answer_are_said_to(tmp_path: Path) -> None:
             await page.watch(len(page.media) + 2)
 
 
-async def test_without_a_transcription_server_it_says_so(desk: Desk) -> None:
+async def test_without_a_transcription_server_it_says_so(desk: GatewayHarness) -> None:
     refused = await desk.http.post("/v1/transcriptions", content=b"RIFF")
     assert (refused.status_code, refused.json()["reason"]) == (409, "NOT_READY")

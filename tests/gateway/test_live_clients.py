@@ -7,16 +7,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from services.gateway.live import Live, Viewer
-from services.gateway.ring import Piece, Ring
-from tests.gateway.desk import Desk, running
+from tests.gateway.harness import GatewayHarness, running
 from tests.gateway.player import WITHIN_S, player, sequence
+from warmtalk.services.gateway.live.broadcast import Broadcast, Viewer
+from warmtalk.services.gateway.live.replay_buffer import BufferedFragment, ReplayBuffer
 
 CLOSE = b"Host: localhost\r\nConnection: close\r\n"
 
 
 async def test_a_hundred_sessions_that_come_and_drop_leave_nothing(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("services.gateway.hub.LINGER_S", 0.1)
+    monkeypatch.setattr("warmtalk.services.gateway.live.registry.LINGER_S", 0.1)
     async with running(tmp_path) as desk:
         host, _, port = desk.address.partition(":")
         for number in range(100):
@@ -42,8 +42,8 @@ async def test_a_hundred_sessions_that_come_and_drop_leave_nothing(tmp_path: Pat
 async def test_connections_without_a_request_and_bodies_without_an_end_are_given_up(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("services.gateway.wiring._SILENCE_S", 0.3)
-    monkeypatch.setattr("services.gateway.guard._SILENCE_S", 0.3)
+    monkeypatch.setattr("warmtalk.services.gateway.wiring._SILENCE_S", 0.3)
+    monkeypatch.setattr("warmtalk.services.gateway.access._SILENCE_S", 0.3)
     halves = [
         b"",
         b"GET /v1/sessions HTTP/1.1\r\nHost: local",
@@ -70,7 +70,7 @@ async def test_connections_without_a_request_and_bodies_without_an_end_are_given
 
 
 async def test_a_slow_reader_slows_nobody_and_memory_is_bounded(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("services.gateway.live.Ring", lambda: Ring(most_s=1.0))
+    monkeypatch.setattr("warmtalk.services.gateway.live.broadcast.Ring", lambda: ReplayBuffer(most_s=1.0))
     async with running(tmp_path) as desk:
         await desk.http.post("/v1/sessions", json={"session_id": "s1", "avatar_id": "ann"})
         reader, writer = await slow_reader(desk)
@@ -88,11 +88,11 @@ async def test_a_slow_reader_slows_nobody_and_memory_is_bounded(tmp_path: Path, 
 
 
 async def test_readers_that_take_nothing_stop_the_stream_and_are_given_up(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("services.gateway.live._AHEAD", 5)
-    monkeypatch.setattr("services.gateway.live._GIVE_UP_S", 1.0)
+    monkeypatch.setattr("warmtalk.services.gateway.live.broadcast._AHEAD", 5)
+    monkeypatch.setattr("warmtalk.services.gateway.live.broadcast._GIVE_UP_S", 1.0)
     async with running(tmp_path) as desk:
         await desk.http.post("/v1/sessions", json={"session_id": "s1", "avatar_id": "ann"})
-        monkeypatch.setattr(Live, "took", lambda self: None)  # as if the sockets held nothing
+        monkeypatch.setattr(Broadcast, "took", lambda self: None)  # as if the sockets held nothing
         monkeypatch.setattr(Viewer, "pieces", nothing)
         _, writer = await slow_reader(desk)
         live = desk.live("s1")
@@ -106,7 +106,7 @@ async def test_readers_that_take_nothing_stop_the_stream_and_are_given_up(tmp_pa
         writer.transport.abort()
 
 
-async def nothing(viewer: Viewer) -> AsyncIterator[Piece]:
+async def nothing(viewer: Viewer) -> AsyncIterator[BufferedFragment]:
     """Of a player that reads nothing."""
     while viewer.live.ended is None:
         await asyncio.sleep(0.01)
@@ -114,7 +114,7 @@ async def nothing(viewer: Viewer) -> AsyncIterator[Piece]:
         yield piece
 
 
-async def slow_reader(desk: Desk) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def slow_reader(desk: GatewayHarness) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A plain player that has read the head of the answer and pauses."""
     host, _, port = desk.address.partition(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=4096)

@@ -13,17 +13,17 @@ import av
 import pytest
 import pytest_asyncio
 
-from tests.gateway.desk import Desk, running
-from tests.sounds import syllables, wav
+from tests.audio import syllables, wav
+from tests.gateway.harness import GatewayHarness, running
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk(tmp_path: Path) -> AsyncIterator[GatewayHarness]:
     async with running(tmp_path) as one:
         yield one
 
 
-async def test_a_text_becomes_a_clip_and_a_conversation(desk: Desk) -> None:
+async def test_a_text_becomes_a_clip_and_a_conversation(desk: GatewayHarness) -> None:
     answer = await desk.say("Hello there my friend.")
     assert answer.status_code == 200, answer.text
     spoken = answer.json()
@@ -41,7 +41,7 @@ async def test_a_text_becomes_a_clip_and_a_conversation(desk: Desk) -> None:
         assert sum(1 for _ in file.decode(video=0)) == 5
 
 
-async def test_a_sound_is_said_too(desk: Desk) -> None:
+async def test_a_sound_is_said_too(desk: GatewayHarness) -> None:
     files = {"audio": ("a.wav", wav(syllables(0.5)), "audio/wav")}
     answer = await desk.http.post("/v1/speak", files=files, data={"session_id": "s1", "avatar_id": "ann"})
     assert answer.status_code == 200, answer.text
@@ -49,7 +49,7 @@ async def test_a_sound_is_said_too(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("kind", ["application/x-ndjson", "text/event-stream"])
-async def test_events_are_streamed_when_asked_for(desk: Desk, kind: str) -> None:
+async def test_events_are_streamed_when_asked_for(desk: GatewayHarness, kind: str) -> None:
     body = {"text": "Hello there.", "session_id": "s1"}
     async with desk.http.stream("POST", "/v1/speak", json=body, headers={"Accept": kind}) as answer:
         assert answer.headers["content-type"].startswith(kind)
@@ -61,7 +61,7 @@ async def test_events_are_streamed_when_asked_for(desk: Desk, kind: str) -> None
     assert "progress" in events
 
 
-async def test_an_error_in_the_middle_of_a_stream_is_its_last_event(desk: Desk) -> None:
+async def test_an_error_in_the_middle_of_a_stream_is_its_last_event(desk: GatewayHarness) -> None:
     desk.infer.hold_at = 2
     events: list[dict[str, Any]] = []
     async with desk.http.stream(
@@ -77,7 +77,7 @@ async def test_an_error_in_the_middle_of_a_stream_is_its_last_event(desk: Desk) 
     desk.infer.go.set()
 
 
-async def test_a_client_that_goes_away_cancels_its_speak(desk: Desk) -> None:
+async def test_a_client_that_goes_away_cancels_its_speak(desk: GatewayHarness) -> None:
     desk.infer.hold_at = 2
     work = asyncio.create_task(desk.say("One two three four five."))
     await desk.infer.held.wait()
@@ -92,7 +92,7 @@ async def test_a_client_that_goes_away_cancels_its_speak(desk: Desk) -> None:
     desk.infer.go.set()
 
 
-async def test_the_life_of_a_session(desk: Desk) -> None:
+async def test_the_life_of_a_session(desk: GatewayHarness) -> None:
     made = await desk.http.post("/v1/sessions", json={"avatar_id": "ann"})
     assert made.status_code == 201, made.text
     session_id = made.json()["session_id"]
@@ -112,7 +112,7 @@ async def test_the_life_of_a_session(desk: Desk) -> None:
     assert (await desk.http.get(f"/v1/sessions/{session_id}")).status_code == 404
 
 
-async def test_a_video_comes_in_parts_and_a_sized_view_does_not_grow(desk: Desk) -> None:
+async def test_a_video_comes_in_parts_and_a_sized_view_does_not_grow(desk: GatewayHarness) -> None:
     url = (await desk.say("Hello there.")).json()["conversation"]["url"]
     whole = await desk.http.get(url)
     size, tag = len(whole.content), whole.headers["etag"]
@@ -136,7 +136,7 @@ async def test_a_video_comes_in_parts_and_a_sized_view_does_not_grow(desk: Desk)
     assert saved.headers["content-disposition"] == 'attachment; filename="s1-1.mp4"'
 
 
-async def test_an_avatar_is_uploaded_followed_and_deleted(desk: Desk, portrait: Path) -> None:
+async def test_an_avatar_is_uploaded_followed_and_deleted(desk: GatewayHarness, portrait: Path) -> None:
     photo = await asyncio.to_thread(portrait.read_bytes)
     sent = await desk.http.post("/v1/avatars", files={"file": ("Eileen C.png", photo, "image/png")})
     assert sent.status_code == 202, sent.text
@@ -156,7 +156,7 @@ async def test_an_avatar_is_uploaded_followed_and_deleted(desk: Desk, portrait: 
     assert (await desk.http.get("/v1/avatars/eileen-c")).status_code == 404
 
 
-async def test_the_old_names_answer_as_the_warm_server_did(desk: Desk) -> None:
+async def test_the_old_names_answer_as_the_warm_server_did(desk: GatewayHarness) -> None:
     said = await desk.http.post("/speak", json={"text": "Hello there."})
     assert said.status_code == 200, said.text
     assert said.json()["status"] == "ok"
@@ -167,7 +167,7 @@ async def test_the_old_names_answer_as_the_warm_server_did(desk: Desk) -> None:
     assert (await desk.http.get("/reset")).json() == {"status": "ok", "video_path": None}
 
 
-async def test_health_and_the_documentation(desk: Desk) -> None:
+async def test_health_and_the_documentation(desk: GatewayHarness) -> None:
     assert (await desk.http.get("/health")).json()["status"] == "ok"
     assert (await desk.http.get("/v1/health/live")).status_code == 200
     ready = await desk.http.get("/v1/health/ready")

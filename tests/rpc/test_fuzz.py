@@ -16,17 +16,17 @@ import grpc
 import pytest
 
 from tests.mutations import FILMS, PHOTOS, spoiled, whole_files
-from tests.rpc.prep.desk import configured, running
+from tests.rpc.prep.harness import configured, running
 from warmtalk.core.errors import BadMedia
-from warmtalk.media import sound
-from warmtalk.media.decode import Limits, VideoFrames
-from warmtalk.media.still import read_still
+from warmtalk.media import audio_decode
+from warmtalk.media.photo_decode import read_photo
+from warmtalk.media.video_decode import SourceLimits, VideoFrames
 from warmtalk.v1.prep_pb2 import Avatar
 
 FILES = int(os.environ.get("WARMTALK_FUZZ", "210"))
 SERVED = FILES // 10
 """Of them, sent to a running service."""
-LIMITS = Limits(seconds=2.0, pixels=1 << 20)
+LIMITS = SourceLimits(seconds=2.0, pixels=1 << 20)
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +42,9 @@ def through_the_door(kind: str, path: Path) -> str:
                 for image in frames:
                     assert image.shape[0] * image.shape[1] <= LIMITS.pixels * 2  # odd sides and pixels are evened out
         elif kind in PHOTOS:
-            read_still(path, name="a.photo")
+            read_photo(path, name="a.photo")
         else:
-            sound.check(path.read_bytes(), max_s=5.0)
+            audio_decode.check(path.read_bytes(), max_s=5.0)
     except BadMedia as error:
         assert error.hint and str(path) not in str(error)
         assert len(str(error)) < 600

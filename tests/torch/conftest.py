@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from services.prep.bundle.adopt import adopt
 from tests.golden.tiny_checkpoint import build
+from warmtalk.avatar.import_musetalk import import_musetalk_avatar
 from warmtalk.core.types import Samples
 from warmtalk.models.checkpoints import load
 from warmtalk.models.musetalk.networks import MuseTalk
@@ -37,7 +37,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def avatars(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An avatars folder with `synth`, 6 frames, taken over from the reference program's cache. Copy what you break."""
     root = tmp_path_factory.mktemp("avatars")
-    adopt(GOLDEN / "synth_avatar_v15", "synth", AvatarStore(root), fps=Fraction(25))
+    import_musetalk_avatar(GOLDEN / "synth_avatar_v15", "synth", AvatarStore(root), fps=Fraction(25))
     return root
 
 

@@ -12,9 +12,9 @@ import torch
 
 from benchmarks import engine, lips
 from benchmarks.roofline import Ceilings, Cost, cost_of
-from services.infer import wiring
-from warmtalk.configure import load
+from warmtalk.config_loader import load
 from warmtalk.core.types import Samples
+from warmtalk.renderers import registry
 from warmtalk.store import AvatarStore
 
 
@@ -40,7 +40,7 @@ def test_lips_are_drawn_by_musetalk_too(
     """One frame of an avatar, latents included, speaks half a second. Nobody looks for the lips of random weights."""
     still = lips.still_of(AvatarStore(avatars).open("synth"), tmp_path / "still")
     monkeypatch.setenv("WARMTALK_MODELS_DIR", str(models))
-    drawn = list(lips.drawn(still, wiring.model("musetalk", load(None)), speech[:8000]))
+    drawn = list(lips.drawn(still, registry.model("musetalk", load(None)), speech[:8000]))
     assert len(drawn) == 13 and not np.array_equal(drawn[0], drawn[6])
 
 

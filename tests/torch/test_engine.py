@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.infer.avatars import AvatarCache
-from services.infer.engine import Engine
-from services.infer.stream import StreamConfig
 from tests.torch.conftest import CPU
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import Busy, Damaged, WarmtalkError
-from warmtalk.core.pipeline import Model, WarmAvatar, render
+from warmtalk.core.pipeline import RenderModel, WarmAvatar, render
 from warmtalk.core.ports import FaceJob
 from warmtalk.core.types import FrameClock, Image, Patch, Samples
 from warmtalk.models.musetalk.renderer import MuseTalkAvatar, MuseTalkRenderer
 from warmtalk.models.musetalk.speech_features import WhisperFeatures
 from warmtalk.models.musetalk.whisper import WhisperEncoder
+from warmtalk.services.infer.avatars import AvatarCache
+from warmtalk.services.infer.engine import Engine
+from warmtalk.services.infer.stream import StreamConfig
 from warmtalk.store import AvatarStore
 
 
@@ -45,7 +45,7 @@ def watched(renderer: MuseTalkRenderer) -> Watched:
 @pytest.fixture
 async def engine(watched: Watched, encoder: WhisperEncoder, avatars: Path) -> AsyncIterator[Engine]:
     cache = AvatarCache(AvatarStore(avatars), 1 << 30)
-    one = Engine({"musetalk": Model(WhisperFeatures(encoder, CPU), watched)}, cache, max_streams=8)
+    one = Engine({"musetalk": RenderModel(WhisperFeatures(encoder, CPU), watched)}, cache, max_streams=8)
     yield one
     await one.close()
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from services.prep.bundle.adopt import adopt
 from tests.torch.conftest import GOLDEN
+from warmtalk.avatar.import_musetalk import import_musetalk_avatar
 from warmtalk.core.bundle import Bundle, read_latents
 from warmtalk.core.errors import AlreadyExists, BadMedia, NotReady
-from warmtalk.media.pictures import Pictures
+from warmtalk.media.png_decode import PngDecoder
 from warmtalk.models.musetalk import reference_cache
 from warmtalk.store import AvatarStore
 
@@ -43,7 +43,7 @@ def test_what_the_program_wrote_is_read(version: str, tmp_path: Path) -> None:
         tuple(r) for r in ARRAYS[f"{run}/mask_coords_list_cycle"][:6]
     ]
     assert np.array_equal(avatar.latents[:2], ARRAYS[f"{run}/latents"].astype(np.float16))
-    with Pictures() as pictures:
+    with PngDecoder() as pictures:
         assert np.array_equal(pictures.read(avatar.masks[1], channels=1), ARRAYS[f"{run}/mask_1"])
         assert np.array_equal(pictures.read(avatar.images[5]), cv2.imread(str(GOLDEN / "synth_frames/00000005.png")))
 
@@ -55,7 +55,7 @@ def test_there_and_back(avatars: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "back" / "full_imgs").iterdir())) == 12
     assert (back.boxes, back.crop_boxes, back.version) == (theirs.boxes, theirs.crop_boxes, "v15")
     assert np.array_equal(back.latents, theirs.latents)
-    with Pictures() as pictures:
+    with PngDecoder() as pictures:
         mask, its = (pictures.read(one.masks[3], channels=1) for one in (back, theirs))
         assert np.array_equal(mask, its)
         image, its = (pictures.read(one.images[3]).astype(int) for one in (back, theirs))
@@ -83,7 +83,7 @@ def test_a_frame_without_a_face_keeps_the_latents_aligned(folder: Path, tmp_path
         boxes[index] = (0.0, 0.0, 0.0, 0.0)
     torch.save([one for index, one in enumerate(latents) if index not in (2, 9)], folder / "latents.pt")
     (folder / "coords.pkl").write_bytes(pickle.dumps([tuple(box) for box in boxes]))
-    info = adopt(folder, "gap", AvatarStore(tmp_path / "avatars"), fps=Fraction(25))
+    info = import_musetalk_avatar(folder, "gap", AvatarStore(tmp_path / "avatars"), fps=Fraction(25))
     bundle = Bundle(tmp_path / "avatars" / "gap")
     assert (info.frames, info.usable_frames, info.renderers) == (6, 5, ("musetalk",))
     assert [bundle.usable(row) for row in range(6)] == [True, True, False, True, True, True]
@@ -146,14 +146,14 @@ def test_a_picture_that_is_none(folder: Path, tmp_path: Path, name: str, content
     other.write_bytes(content)
     store = AvatarStore(tmp_path / "avatars")
     with pytest.raises(BadMedia, match=r"00000002\.png (is no PNG picture|cannot be decoded)"):
-        adopt(folder, "one", store, fps=Fraction(25))
+        import_musetalk_avatar(folder, "one", store, fps=Fraction(25))
     assert not store.path("one").exists() and not store.building_path("one").exists()
 
 
 def test_a_mask_of_another_size(folder: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(folder / "mask" / "00000000.png"), np.zeros((7, 7), np.uint8))
     with pytest.raises(BadMedia, match=r"is \(7, 7\), its crop box"):
-        adopt(folder, "one", AvatarStore(tmp_path / "avatars"), fps=Fraction(25))
+        import_musetalk_avatar(folder, "one", AvatarStore(tmp_path / "avatars"), fps=Fraction(25))
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
@@ -163,12 +163,12 @@ def test_no_such_folder(tmp_path: Path) -> None:
 
 def test_an_id_that_is_taken(folder: Path, tmp_path: Path) -> None:
     store = AvatarStore(tmp_path / "avatars")
-    adopt(folder, "one", store, fps=Fraction(25))
+    import_musetalk_avatar(folder, "one", store, fps=Fraction(25))
     with pytest.raises(AlreadyExists):
-        adopt(folder, "one", store, fps=Fraction(25))
-    assert adopt(folder, "one", store, fps=Fraction(30), replace=True).fps == "30"
+        import_musetalk_avatar(folder, "one", store, fps=Fraction(25))
+    assert import_musetalk_avatar(folder, "one", store, fps=Fraction(30), replace=True).fps == "30"
     shutil.rmtree(folder / "full_imgs")
     with pytest.raises(BadMedia):
-        adopt(folder, "two", store, fps=Fraction(25))
+        import_musetalk_avatar(folder, "two", store, fps=Fraction(25))
     assert store.ids() == ["one"]
     assert not store.building_path("two").exists()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from services.infer import wiring
 from warmtalk.config import Config, InferConfig, MuseTalkConfig
 from warmtalk.core.types import Samples
+from warmtalk.renderers import registry
 from warmtalk.rpc import convert
 from warmtalk.rpc.client import channel
+from warmtalk.services.infer import wiring
 from warmtalk.v1.infer_pb2 import AudioPiece, EndOfAudio, GetCapacityRequest, RenderConfig, RenderRequest
 from warmtalk.v1.infer_pb2_grpc import InferServiceStub
 
@@ -20,8 +21,8 @@ def configured(models: Path, data: Path) -> Config:
 
 def test_the_configured_renderer_comes_first(models: Path, tmp_path: Path) -> None:
     config = configured(models, tmp_path)
-    assert wiring.renderers(config) == ["musetalk", "mesh"]
-    assert wiring.renderers(Config(models_dir=models)) == ["mesh", "musetalk"]
+    assert registry.renderers(config) == ["musetalk", "mesh"]
+    assert registry.renderers(Config(models_dir=models)) == ["mesh", "musetalk"]
 
 
 async def test_musetalk_over_the_wire(models: Path, avatars: Path, speech: Samples, tmp_path: Path) -> None:

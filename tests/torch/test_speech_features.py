@@ -9,8 +9,8 @@ import pytest
 
 from tests.torch.conftest import CPU
 from warmtalk.core.errors import InvalidInput
-from warmtalk.core.gate import SilentLips
-from warmtalk.core.ports import LooksAhead, SpeechEncoder
+from warmtalk.core.ports import LookaheadStream, SpeechEncoder
+from warmtalk.core.silence_gate import SilenceGatedEncoder
 from warmtalk.core.types import Features, FrameClock, Samples
 from warmtalk.core.windows import IndexMap
 from warmtalk.models.musetalk.speech_features import PIECE_SAMPLES, WhisperFeatures
@@ -37,7 +37,7 @@ def distance(found: Features, wanted: Features) -> float:
 def shown(features: SpeechEncoder, sound: Samples, ahead: int = 1 << 30, slice_samples: int = 8000) -> Features:
     """In slices, after a look at `ahead` samples from each slice on."""
     stream = features.start_stream(FrameClock())
-    assert isinstance(stream, LooksAhead)
+    assert isinstance(stream, LookaheadStream)
     rows = []
     for begin in range(0, len(sound), slice_samples):
         stream.look_ahead(sound[begin : begin + ahead], last=begin + ahead >= len(sound))
@@ -94,7 +94,7 @@ def test_the_row_of_silence_is_that_of_silence(encoder: WhisperEncoder) -> None:
     features = WhisperFeatures(encoder, CPU)
     quiet = shown(features, np.zeros(9600, np.float32))
     stream = features.start_stream(FrameClock())
-    assert isinstance(stream, LooksAhead)
+    assert isinstance(stream, LookaheadStream)
     for frame in (0, 1, 6, 12):  # the last two see zeros behind the end
         assert np.abs(stream.rest(frame) - quiet[frame]).max() < 1e-5
     after = stream.rest(int(30.5 * 25))  # in the second segment, which begins at 20 s
@@ -105,9 +105,9 @@ def test_lips_rest_in_silence_and_nowhere_else(encoder: WhisperEncoder, speech: 
     features = WhisperFeatures(encoder, CPU)
     sound = np.concatenate([np.zeros(8000, np.float32), speech, np.zeros(12_800, np.float32)])
     sound += np.random.default_rng(0).normal(0, 1e-4, len(sound)).astype(np.float32)
-    plain, gated = shown(features, sound), shown(SilentLips(features, ahead_ms=90), sound)
+    plain, gated = shown(features, sound), shown(SilenceGatedEncoder(features, ahead_ms=90), sound)
     stream = features.start_stream(FrameClock())
-    assert isinstance(stream, LooksAhead)
+    assert isinstance(stream, LookaheadStream)
     frames = range(FrameClock().frames_for(len(sound), 16_000))
     assert len(plain) == len(gated) == len(frames)
     resting = [frame for frame in frames if np.array_equal(gated[frame], stream.rest(frame))]
@@ -120,7 +120,7 @@ def test_lips_rest_in_silence_and_nowhere_else(encoder: WhisperEncoder, speech: 
 @pytest.mark.parametrize("lookahead", [2, 3, 4])
 def test_resting_lips_cost_no_time(encoder: WhisperEncoder, speech: Samples, lookahead: int) -> None:
     features = WhisperFeatures(encoder, CPU, lookahead=lookahead)
-    gate = SilentLips(features, ahead_ms=80 * lookahead - 70)
+    gate = SilenceGatedEncoder(features, ahead_ms=80 * lookahead - 70)
     plain, gated = ([len(part) for part in streamed(one, speech[:7680], [1280] * 6)] for one in (features, gate))
     assert plain == gated
 

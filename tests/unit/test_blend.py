@@ -9,7 +9,7 @@ import pytest
 
 from warmtalk.core.blend import BlendRegion
 from warmtalk.core.faces import crop_face
-from warmtalk.core.types import FACE_SIZE, Box, Place
+from warmtalk.core.types import FACE_SIZE, Box, FloatBox
 
 RANDOM = np.random.default_rng(1)
 FRAME = RANDOM.integers(0, 256, (120, 160, 3), np.uint8)
@@ -73,7 +73,7 @@ def test_wrong_sizes_are_refused() -> None:
 def test_a_place_of_whole_pixels_is_the_box() -> None:
     smooth = np.asarray(cv2.GaussianBlur(FACE, (0, 0), 4), np.uint8)
     box, exact = BlendRegion(FRAME, mask(), INNER, CROP).blend(smooth)
-    same, placed = BlendRegion(FRAME, mask(), Place(*map(float, INNER.as_tuple())), CROP).blend(smooth)
+    same, placed = BlendRegion(FRAME, mask(), FloatBox(*map(float, INNER.as_tuple())), CROP).blend(smooth)
     assert same == box
     assert np.abs(placed.astype(int) - exact).max() <= 1
 
@@ -81,7 +81,7 @@ def test_a_place_of_whole_pixels_is_the_box() -> None:
 def test_a_face_moves_by_parts_of_a_pixel() -> None:
     ramp = np.repeat(np.linspace(20, 220, FACE_SIZE).astype(np.uint8)[None, :, None], FACE_SIZE, 0).repeat(3, 2)
     pixels = [
-        BlendRegion(FRAME, mask(), Place(50 + part, 30, 110 + part, 100), CROP).blend(ramp)[1][:, 5:-5].astype(float)
+        BlendRegion(FRAME, mask(), FloatBox(50 + part, 30, 110 + part, 100), CROP).blend(ramp)[1][:, 5:-5].astype(float)
         for part in (0.0, 0.25, 0.45)
     ]
     slope = np.gradient(pixels[0], axis=1).mean()
@@ -91,6 +91,6 @@ def test_a_face_moves_by_parts_of_a_pixel() -> None:
 
 def test_what_is_cut_from_a_place_comes_back_to_it() -> None:
     frame = np.asarray(cv2.GaussianBlur(FRAME, (0, 0), 2), np.uint8)
-    place = Place(50.4, 29.7, 110.6, 100.2)
+    place = FloatBox(50.4, 29.7, 110.6, 100.2)
     box, pixels = BlendRegion(frame, mask(), place, CROP).blend(crop_face(frame, place))
     assert np.abs(pixels.astype(int) - frame[box.y1 : box.y2, box.x1 : box.x2])[1:-1, 1:-1].max() <= 2

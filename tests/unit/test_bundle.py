@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from warmtalk.core.bundle import Faces, read_faces, write_faces
-from warmtalk.core.types import Place
+from warmtalk.core.bundle import FaceTable, read_faces, write_faces
+from warmtalk.core.types import FloatBox
 from warmtalk.store import AvatarStore
 
 
 def test_places_are_optional(tmp_path: Path) -> None:
     boxes, landmarks = np.array([[10, 20, 30, 50]], np.int32), np.zeros((1, 468, 2), np.float32)
-    exact = Faces(boxes, boxes, landmarks, np.ones(1, np.uint8))
+    exact = FaceTable(boxes, boxes, landmarks, np.ones(1, np.uint8))
     write_faces(tmp_path, exact)
     assert read_faces(tmp_path).places is None
     write_faces(tmp_path, replace(exact, places=np.array([[10.25, 20, 30.25, 50]], np.float32)))
@@ -29,7 +29,7 @@ def test_places_are_optional(tmp_path: Path) -> None:
 def test_a_new_avatar_lies_to_parts_of_a_pixel(avatars: Path) -> None:
     bundle = AvatarStore(avatars).open("eileen")
     places = [bundle.place(row) for row in range(len(bundle))]
-    assert all(isinstance(place, Place) and place.box() == bundle.box(i) for i, place in enumerate(places))
+    assert all(isinstance(place, FloatBox) and place.box() == bundle.box(i) for i, place in enumerate(places))
     assert any(place.x1 != round(place.x1) for place in places)
 
 

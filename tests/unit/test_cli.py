@@ -10,8 +10,8 @@ import grpc
 import pytest
 from grpc.aio import AioRpcError, Metadata
 
-from warmtalk.cli import avatar, demo, main, words
-from warmtalk.cli.stack import found
+from warmtalk.cli import avatar, demo, formatting, main
+from warmtalk.cli.supervisor import found
 from warmtalk.config import Config, InferConfig, SessionConfig
 from warmtalk.core.errors import InvalidInput
 from warmtalk.rpc.errors import from_rpc
@@ -49,15 +49,15 @@ def test_a_missing_word_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_lengths(count: int, seconds: float, text: str) -> None:
-    assert words.clips_of(count, seconds) == text
+    assert formatting.clips_of(count, seconds) == text
 
 
 def test_where_no_file_can_go_is_said_before_the_work(tmp_path: Path) -> None:
-    assert words.writable(tmp_path / "a.mp4") == tmp_path / "a.mp4"
+    assert formatting.writable(tmp_path / "a.mp4") == tmp_path / "a.mp4"
     with pytest.raises(InvalidInput, match="is a folder"):
-        words.writable(tmp_path)
+        formatting.writable(tmp_path)
     with pytest.raises(InvalidInput, match="there is no folder"):
-        words.writable(tmp_path / "none" / "a.mp4")
+        formatting.writable(tmp_path / "none" / "a.mp4")
 
 
 def test_demo_removes_an_earlier_one_and_nothing_else(tmp_path: Path) -> None:

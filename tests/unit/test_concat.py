@@ -14,8 +14,8 @@ from tests.media import read, write_clip
 from warmtalk.core.errors import Damaged, NotReady, StorageFull
 from warmtalk.core.types import FrameClock
 from warmtalk.media import concat
-from warmtalk.media import ffmpeg as found
-from warmtalk.media.concat import ClipFile, Joined
+from warmtalk.media import file_types as found
+from warmtalk.media.concat import ClipFile, ConversationFileState
 from warmtalk.media.h264 import X264
 
 CLOCK = FrameClock()
@@ -29,12 +29,12 @@ class Talk:
         self.clock = clock
         self.clips: list[ClipFile] = []
         self.pcm: list[npt.NDArray[np.int16]] = []
-        self.states = [Joined()]
+        self.states = [ConversationFileState()]
         for length in lengths:
             self.add(length)
 
     @property
-    def state(self) -> Joined:
+    def state(self) -> ConversationFileState:
         return self.states[-1]
 
     def write(self, length: int, x264: X264 | None = None) -> ClipFile:
@@ -105,9 +105,9 @@ def test_torn_append_is_cut_off(tmp_path: Path) -> None:
     data = talk.path.read_bytes()
     talk.path.write_bytes(data[: len(whole) + (len(data) - len(whole)) // 2])
 
-    assert concat.mend(talk.path, talk.state, CLOCK)
+    assert concat.truncate_torn_append(talk.path, talk.state, CLOCK)
     assert talk.path.read_bytes() == whole, "the length in the head is that of the record too"
-    assert not concat.mend(talk.path, talk.state, CLOCK)
+    assert not concat.truncate_torn_append(talk.path, talk.state, CLOCK)
     talk.path.write_bytes(data[:-100])
     assert concat.append(talk.path, talk.state, clip, CLOCK) == after
     assert talk.path.read_bytes() == data
@@ -115,7 +115,7 @@ def test_torn_append_is_cut_off(tmp_path: Path) -> None:
 
 def test_torn_first_append_is_removed(tmp_path: Path) -> None:
     (tmp_path / "conversation.mp4").write_bytes(b"half a head")
-    assert concat.mend(tmp_path / "conversation.mp4", Joined(), CLOCK)
+    assert concat.truncate_torn_append(tmp_path / "conversation.mp4", ConversationFileState(), CLOCK)
     assert not (tmp_path / "conversation.mp4").exists()
 
 
@@ -123,7 +123,7 @@ def test_file_shorter_than_recorded(tmp_path: Path) -> None:
     talk = Talk(tmp_path, CLOCK, [10])
     os.truncate(talk.path, 1000)
     with pytest.raises(Damaged, match=r"conversation.mp4 has 1000 bytes, \d+ are recorded"):
-        concat.mend(talk.path, talk.state, CLOCK)
+        concat.truncate_torn_append(talk.path, talk.state, CLOCK)
 
 
 def test_clip_that_is_not_what_it_should_be(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_other_encoder_settings_do_not_fit(tmp_path: Path) -> None:
     clip = talk.write(10, X264("ultrafast", 30))
     with pytest.raises(NotReady, match=r"the encoder has changed since its first clip\. Reset the session"):
         concat.append(talk.path, talk.state, clip, CLOCK)
-    assert concat.mend(talk.path, talk.state, CLOCK) is False
+    assert concat.truncate_torn_append(talk.path, talk.state, CLOCK) is False
 
 
 def test_full_disk(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_full_disk(tmp_path: Path) -> None:
     link = tmp_path / "full.mp4"
     link.symlink_to(full)
     with pytest.raises(StorageFull, match=r"the volume is full \(while joining a clip to the conversation\)"):
-        concat.append(link, Joined(), clip, CLOCK)
+        concat.append(link, ConversationFileState(), clip, CLOCK)
 
 
 def test_odd_names(tmp_path: Path) -> None:

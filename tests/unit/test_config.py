@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from warmtalk import configure
+from warmtalk import config_loader
 from warmtalk.core.errors import InvalidInput
 
 
@@ -18,7 +18,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_everything_has_a_default_and_listens_on_loopback() -> None:
-    defaults = configure.load(None, {})
+    defaults = config_loader.load(None, {})
     for section in (defaults.prep, defaults.infer, defaults.session):
         assert section.listen.startswith("127.0.0.1:")
     assert defaults.session.infer == defaults.infer.listen
@@ -26,7 +26,7 @@ def test_everything_has_a_default_and_listens_on_loopback() -> None:
 
 def test_the_keys_of_the_warm_server_mean_what_they_meant(tmp_path: Path) -> None:
     text = "avatar_id: anna\nvideo_path: anna.mp4\nbbox_shift: -7\nbatch_size: 8\npreparation: True\nfps: 29.97\n"
-    loaded = configure.load(write(tmp_path, text), {})
+    loaded = config_loader.load(write(tmp_path, text), {})
     assert (loaded.avatar_id, loaded.video_path, loaded.bbox_shift, loaded.batch_size) == ("anna", "anna.mp4", -7, 8)
     assert loaded.preparation is True
     assert loaded.fps == Fraction("29.97")
@@ -34,13 +34,13 @@ def test_the_keys_of_the_warm_server_mean_what_they_meant(tmp_path: Path) -> Non
 
 def test_variables_win_over_the_file(tmp_path: Path) -> None:
     path = write(tmp_path, "fps: 30\nsession: {voice: piper, x264_crf: 20}\n")
-    loaded = configure.load(path, {"WARMTALK_FPS": "30000/1001", "WARMTALK_SESSION_VOICE": "openai"})
+    loaded = config_loader.load(path, {"WARMTALK_FPS": "30000/1001", "WARMTALK_SESSION_VOICE": "openai"})
     assert loaded.fps == Fraction(30000, 1001)
     assert (loaded.session.voice, loaded.session.x264_crf) == ("openai", 20)
 
 
 def test_an_empty_variable_is_as_good_as_unset() -> None:
-    assert configure.load(None, {"WARMTALK_SESSION_OPENAI_URL": ""}).session.openai_url.startswith("http")
+    assert config_loader.load(None, {"WARMTALK_SESSION_OPENAI_URL": ""}).session.openai_url.startswith("http")
 
 
 @pytest.mark.parametrize(
@@ -66,23 +66,23 @@ def test_an_empty_variable_is_as_good_as_unset() -> None:
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
-        configure.load(write(tmp_path, text), {})
+        config_loader.load(write(tmp_path, text), {})
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"nowhere\.yaml"):
-        configure.load(tmp_path / "nowhere.yaml", {})
+        config_loader.load(tmp_path / "nowhere.yaml", {})
 
 
 def test_a_misspelt_variable_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    configure.load(
+    config_loader.load(
         None, {"WARMTALK_SESSION_VOISE": "piper", "WARMTALK_SERVICE_HOST": "10.0.0.1", "WARMTALK_CONFIG": "a"}
     )
     assert caplog.messages == ["the variable WARMTALK_SESSION_VOISE sets nothing. Did you mean WARMTALK_SESSION_VOICE?"]
 
 
 def test_every_key_is_described() -> None:
-    rows = configure.describe()
+    rows = config_loader.describe()
     assert ("fps", "WARMTALK_FPS") in [row[:2] for row in rows]
     assert ("session.voice", "WARMTALK_SESSION_VOICE") in [row[:2] for row in rows]
     assert all(text.endswith(".") for *_, text in rows)

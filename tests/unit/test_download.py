@@ -13,9 +13,9 @@ import pytest
 
 from warmtalk.cli import main
 from warmtalk.core.errors import Damaged, Interrupted, NotReady, Unreachable
-from warmtalk.models.checkpoints import extras, fetch
+from warmtalk.models.checkpoints import fetch, optional_weights
 from warmtalk.models.checkpoints.download import download
-from warmtalk.models.checkpoints.extras import DWPOSE, EXTRAS, GFPGAN, Extra
+from warmtalk.models.checkpoints.optional_weights import DWPOSE, GFPGAN, WEIGHT_FILES, WeightFile
 
 DATA = bytes(range(256)) * 12_000
 Said = pytest.CaptureFixture[str]
@@ -107,7 +107,7 @@ def test_nobody_there(tmp_path: Path) -> None:
         download("http://127.0.0.1:9/a", tmp_path / "a", len(DATA), SHA)
 
 
-def small(extra: Extra, url: str = "") -> Extra:
+def small(extra: WeightFile, url: str = "") -> WeightFile:
     return replace(extra, size=len(DATA), sha256=SHA, url=url or extra.url)
 
 
@@ -119,8 +119,8 @@ def test_what_is_on_the_hub_comes_from_its_mirror(server: tuple[str, type[Files]
 
 
 def test_the_list_is_right() -> None:
-    assert len({extra.path for extra in EXTRAS}) == len(EXTRAS)
-    for extra in EXTRAS:
+    assert len({extra.path for extra in WEIGHT_FILES}) == len(WEIGHT_FILES)
+    for extra in WEIGHT_FILES:
         assert extra.url.startswith(("/", "https://"))
         assert extra.url.endswith("/" + extra.name)
         assert len(bytes.fromhex(extra.sha256)) == 32
@@ -132,8 +132,8 @@ def test_the_list_is_right() -> None:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The command line knows two files, of DATA each; models_dir is this folder."""
-    for module in ("warmtalk.cli.weights", "warmtalk.models.checkpoints.extras"):
-        monkeypatch.setattr(f"{module}.EXTRAS", (small(DWPOSE), small(GFPGAN)))
+    for module in ("warmtalk.cli.weights", "warmtalk.models.checkpoints.optional_weights"):
+        monkeypatch.setattr(f"{module}.WEIGHT_FILES", (small(DWPOSE), small(GFPGAN)))
     monkeypatch.setenv("WARMTALK_MODELS_DIR", str(tmp_path / "models"))
     return tmp_path / "models"
 
@@ -184,4 +184,4 @@ def test_import_finds_the_right_one_among_many(few: Path, tmp_path: Path, capsys
 
 def test_a_missing_file_names_its_command(tmp_path: Path) -> None:
     with pytest.raises(NotReady, match=r"GFPGANv1\.4\.pth. Run: warmtalk weights fetch gfpgan"):
-        extras.find(tmp_path, GFPGAN)
+        optional_weights.find(tmp_path, GFPGAN)

@@ -17,12 +17,12 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.audio import syllables, wav
 from tests.footage import HEIGHT, WIDTH, film, grey, panned, portrait, run
-from tests.sounds import syllables, wav
 from warmtalk.cli import main
-from warmtalk.cli.enhance import Order, enhance
+from warmtalk.cli.enhance import EnhanceRequest, enhance
 from warmtalk.core.errors import BadMedia, InvalidInput
-from warmtalk.core.restore import KEEP, SIDE, TEMPLATE, FaceRestoration, five_points, similarity
+from warmtalk.core.face_restoration import KEEP, SIDE, TEMPLATE, FaceRestoration, five_points, similarity
 from warmtalk.core.types import SPEECH_RATE_HZ, Image, Points
 from warmtalk.models.faces.mesh import FaceFinder
 
@@ -153,7 +153,7 @@ def pictures_of(path: Path) -> list[Image]:
 @pytest.mark.parametrize("ending", [".mp4", ".mkv"])
 async def test_the_sound_is_copied_and_the_face_sharper(talk: Path, tmp_path: Path, ending: str) -> None:
     out = tmp_path / f"it's sharp{ending}"
-    assert await enhance(Order(talk, out), Trembling(0)) == (120, 120)
+    assert await enhance(EnhanceRequest(talk, out), Trembling(0)) == (120, 120)
     assert sound_of(out) == sound_of(talk)
     before, after = pictures_of(talk), pictures_of(out)
     assert len(after) == 120 and after[0].shape == (HEIGHT, WIDTH, 3)
@@ -162,9 +162,9 @@ async def test_the_sound_is_copied_and_the_face_sharper(talk: Path, tmp_path: Pa
 
 
 async def test_a_stopped_one_goes_on_and_gives_the_same(talk: Path, tmp_path: Path) -> None:
-    await enhance(Order(talk, tmp_path / "whole.mp4"), Trembling(0))
+    await enhance(EnhanceRequest(talk, tmp_path / "whole.mp4"), Trembling(0))
     restorer = Trembling(0)
-    order = Order(talk, tmp_path / "twice.mp4")
+    order = EnhanceRequest(talk, tmp_path / "twice.mp4")
     first = asyncio.create_task(enhance(order, restorer))
     while restorer.faces < 70 and not first.done():
         await asyncio.sleep(0.01)
@@ -192,7 +192,7 @@ def sharper(face):
 from warmtalk.cli import enhance, main
 sys.modules["warmtalk.models.faces.gfpgan"] = types.SimpleNamespace(Gfpgan=lambda path, device: sharper)
 enhance.find_spec = lambda name: True
-enhance.extras.find = lambda models_dir, extra: None
+enhance.optional_weights.find = lambda models_dir, extra: None
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background work ignores it
 sys.exit(main(["enhance", *sys.argv[2:]]))
 """
@@ -264,7 +264,7 @@ async def test_picture_and_sound_keep_their_distance(tmp_path: Path, ending: str
     streams += ["-itsoffset", sound, "-i", str(tmp_path / "a.wav")]
     source, out = tmp_path / f"in{ending}", tmp_path / "out.mkv"
     run([*streams, "-c:v", "libx264", "-c:a", "aac", str(source)])
-    await enhance(Order(source, out), lambda face: face)
+    await enhance(EnhanceRequest(source, out), lambda face: face)
     assert abs(click_after_flash(out) - click_after_flash(source)) <= 0.021  # half a frame
 
 
@@ -284,7 +284,7 @@ async def test_of_two_faces_both_get_sharper(tmp_path: Path) -> None:
     away = [np.concatenate([image, image if i not in (30, 31) else grey(1)[0]], 1) for i, image in enumerate(images)]
     source = film(tmp_path / "two.mp4", away)
     out = tmp_path / "out.mp4"
-    assert await enhance(Order(source, out), Trembling(0)) == (60, 60)
+    assert await enhance(EnhanceRequest(source, out), Trembling(0)) == (60, 60)
     before, after = pictures_of(source), pictures_of(out)
     for side in (np.s_[:, :WIDTH], np.s_[:, WIDTH:]):
         sharp, soft = (cv2.Laplacian(some[50][side], cv2.CV_32F).var() for some in (after, before))
@@ -319,18 +319,18 @@ async def test_another_order_starts_anew(talk: Path, tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "order.json").write_text("[]")
     (folder / "00000.mp4").write_bytes(b"of something else")
-    assert (await enhance(Order(talk, tmp_path / "a.mp4", area="mouth"), Trembling(0)))[0] == 120
+    assert (await enhance(EnhanceRequest(talk, tmp_path / "a.mp4", area="mouth"), Trembling(0)))[0] == 120
 
 
 async def test_a_film_without_sound_and_one_that_is_none(talk: Path, tmp_path: Path) -> None:
     silent = film(tmp_path / "silent.mp4", panned(10), fps="30000/1001")
-    await enhance(Order(silent, tmp_path / "a.mp4"), Trembling(0))
+    await enhance(EnhanceRequest(silent, tmp_path / "a.mp4"), Trembling(0))
     with av.open(str(tmp_path / "a.mp4")) as file:
         assert file.streams.video[0].average_rate == pytest.approx(29.97, abs=0.01)
     with pytest.raises(InvalidInput, match=r"\.mov cannot hold the sound of talk\.mp4 as it is\. Name OUT \.mkv"):
-        await enhance(Order(talk, tmp_path / "a.mov"), Trembling(0))
+        await enhance(EnhanceRequest(talk, tmp_path / "a.mov"), Trembling(0))
     (tmp_path / "b.mp4").write_bytes(b"#EXTM3U")
     with pytest.raises(BadMedia, match="list of other files"):
-        await enhance(Order(tmp_path / "b.mp4", tmp_path / "c.mp4"), Trembling(0))
+        await enhance(EnhanceRequest(tmp_path / "b.mp4", tmp_path / "c.mp4"), Trembling(0))
     with pytest.raises(InvalidInput, match=r"Name it \.mp4, \.mov or \.mkv"):
-        await enhance(Order(silent, tmp_path / "c.avi"), Trembling(0))
+        await enhance(EnhanceRequest(silent, tmp_path / "c.avi"), Trembling(0))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from warmtalk.core.types import Box, Image
-from warmtalk.media.i420 import lay, planes, to_i420
+from warmtalk.media.i420 import paste_patch, planes, to_i420
 
 
 def landscape(height: int = 60, width: int = 80) -> Image:
@@ -28,7 +28,7 @@ def test_a_patch_of_the_picture_itself_changes_nothing(box: Box) -> None:
     image = landscape()
     whole = to_i420(image)
     laid = whole.copy()
-    lay(laid, box, image[box.y1 : box.y2, box.x1 : box.x2])
+    paste_patch(laid, box, image[box.y1 : box.y2, box.x1 : box.x2])
     assert np.array_equal(planes(laid)[0], planes(whole)[0])
     assert np.abs(laid.astype(int) - whole).max() <= 12, "pairs of pixels that the box cuts"
     inside = np.s_[(box.y1 + 1) // 2 : box.y2 // 2, (box.x1 + 1) // 2 : box.x2 // 2]
@@ -38,7 +38,7 @@ def test_a_patch_of_the_picture_itself_changes_nothing(box: Box) -> None:
 
 def test_a_share_mixes() -> None:
     ground, box = to_i420(np.full((20, 20, 3), 50, np.uint8)), Box(4, 4, 12, 12)
-    lay(ground, box, np.full((8, 8, 3), 150, np.uint8), 0.5)
+    paste_patch(ground, box, np.full((8, 8, 3), 150, np.uint8), 0.5)
     assert set(planes(ground)[0][4:12, 4:12].ravel().tolist()) == {102}
     assert set(planes(ground)[0][12:].ravel().tolist()) == {59}
 
@@ -46,5 +46,5 @@ def test_a_share_mixes() -> None:
 def test_the_edge_of_an_odd_picture_can_be_laid_on() -> None:
     image = landscape(35, 41)
     laid = to_i420(image)
-    lay(laid, Box(30, 20, 41, 35), image[20:35, 30:41])
+    paste_patch(laid, Box(30, 20, 41, 35), image[20:35, 30:41])
     assert np.abs(laid.astype(int) - to_i420(image)).max() <= 12

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from benchmarks.alignment import closures
-from benchmarks.lip_figures import Track, figures
+from benchmarks.lip_figures import LipTrack, figures
 from warmtalk.models.mesh.shape import EYES, INNER_LOWER, INNER_UPPER
 
 Array = npt.NDArray[np.float32]
@@ -31,7 +31,7 @@ def mouth(gaps: Array) -> Array:
 
 def measured(ours: Array, shut: npt.NDArray[np.bool_] | None = None) -> dict[str, float]:
     shut = np.zeros(100, bool) if shut is None else shut
-    track = Track("clip", mouth(SPEECH), mouth(ours), np.ones(100, bool), shut)
+    track = LipTrack("clip", mouth(SPEECH), mouth(ours), np.ones(100, bool), shut)
     return {key: figure for key, figure, _ in figures([track])}
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.media import tone
 from warmtalk.core.types import Samples
 from warmtalk.media.i420 import I420, to_i420
-from warmtalk.media.live import Fragment, LiveEncoder, LiveSettings
+from warmtalk.media.live_encoder import Fragment, LiveEncoder, LiveSettings
 
 WIDTH, HEIGHT = 64, 48
 FRAME = 1920

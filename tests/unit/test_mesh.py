@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 
 from tests import footage
-from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, Bundle, Faces, write_faces, write_info
+from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, Bundle, FaceTable, write_faces, write_info
 from warmtalk.core.errors import NotReady
 from warmtalk.core.mouth import LEAST, MOST, WIDTH, MouthShape, to_features
 from warmtalk.core.types import Box, Features, Image
 from warmtalk.models.faces.mesh import FaceFinder
 from warmtalk.models.mesh import renderer
-from warmtalk.models.mesh.donor import Teeth
-from warmtalk.models.mesh.habit import MOST_BY_LIPS, habit_of
+from warmtalk.models.mesh.mouth_profile import MOST_BY_LIPS, mouth_profile
 from warmtalk.models.mesh.renderer import MeshAvatar, MeshRenderer, steady
 from warmtalk.models.mesh.shape import cut_face, eye_distance, face_pixels, lip_gap, mouth_width, prepare_shape
+from warmtalk.models.mesh.source_teeth import SourceTeeth
 from warmtalk.models.mesh.warp import warp
 
 RENDERER = MeshRenderer()
@@ -65,7 +65,7 @@ def make_bundle(path: Path, frames: Sequence[Image], finder: FaceFinder) -> Bund
     writer.release()
     landmarks = np.stack([finder.find(frame)[0].landmarks for frame in frames])
     boxes = np.stack([face_box(points) for points in landmarks])
-    write_faces(path, Faces(boxes, np.zeros_like(boxes), landmarks, np.ones(len(frames), np.uint8)))
+    write_faces(path, FaceTable(boxes, np.zeros_like(boxes), landmarks, np.ones(len(frames), np.uint8)))
     write_info(path, AvatarInfo(path.name, "test", "", "25", width, height, len(frames), ("mesh",)))
     return Bundle(path)
 
@@ -236,7 +236,7 @@ def talker(
     frames = [pasted(avatar, green_teeth(face, avatar)) for face in faces]
     bundle = make_bundle(tmp_path_factory.mktemp("talker") / "talker", frames, finder)
     talks = RENDERER.prepare(bundle)
-    return talks, MeshAvatar(bundle, talks.landmarks, talks.habit, Teeth(None, None))
+    return talks, MeshAvatar(bundle, talks.landmarks, talks.habit, SourceTeeth(None, None))
 
 
 def green_teeth(face: Image, avatar: MeshAvatar) -> Image:
@@ -292,9 +292,9 @@ def test_a_habit_is_read_where_the_source_shows_it(talker: tuple[MeshAvatar, Mes
     assert smile.own_teeth == 1 and smile.reach == 1
     assert talks.own_teeth == 0 and talks.reach != 1
     points = talker[0].landmarks.copy()
-    still = habit_of(points[:3])
+    still = mouth_profile(points[:3])
     points[:, 17, 1] += 0.2 * float(eye_distance(points[0]))  # a thicker lower lip
-    assert still.reach < habit_of(points[:3]).reach == pytest.approx(1 + MOST_BY_LIPS)
+    assert still.reach < mouth_profile(points[:3]).reach == pytest.approx(1 + MOST_BY_LIPS)
 
 
 def test_a_smile_is_let_go_while_it_speaks(avatar: MeshAvatar) -> None:

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from warmtalk.core.errors import Damaged
 from warmtalk.core.mouth import LEAST, MOST, OPENING
 from warmtalk.core.types import SPEECH_RATE_HZ, FrameClock
-from warmtalk.models.mouth.hearing import FEATURES, RelativeSound
+from warmtalk.models.mouth.audio_features import FEATURES, NormalizedFeatures
 from warmtalk.models.mouth.net import DILATIONS, TAPS, Network, NetworkStream, TrainedMouth, shape_of
 
 Floats = npt.NDArray[np.float32]
@@ -59,7 +59,7 @@ def arrays() -> dict[str, Floats]:
 def offline(arrays: dict[str, Floats], rows: Floats) -> Floats:
     """The whole utterance layer by layer, as the training network does it, at 100 Hz with doubled dilations."""
     span = 2 * (TAPS - 1) * sum(DILATIONS)
-    led = np.concatenate([np.tile(RelativeSound.QUIET, (span + 1, 1)), rows])
+    led = np.concatenate([np.tile(NormalizedFeatures.QUIET, (span + 1, 1)), rows])
     pairs = (led[1:] + led[:-1]) / 2
     x = np.maximum((pairs - arrays["centre"]) / arrays["spread"] @ arrays["first.weight"][0] + arrays["first.bias"], 0)
     for k, dilation in enumerate(DILATIONS):

@@ -9,21 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.infer.wiring import renderers
-from services.prep.bundle.builder import Builder, LatentMaker
-from services.prep.order import BuildParams, Order
-from services.prep.wiring import latent_maker
+from warmtalk.avatar.build_request import BuildParams, BuildRequest
+from warmtalk.avatar.builder import AvatarBuilder, LatentMaker
+from warmtalk.avatar.from_config import latent_maker
 from warmtalk.config import Config, InferConfig
 from warmtalk.core.bundle import Bundle, Latents, read_latents
 from warmtalk.core.errors import NotReady
-from warmtalk.media.decode import Limits
+from warmtalk.media.video_decode import SourceLimits
+from warmtalk.renderers.registry import renderers
 from warmtalk.store import AvatarStore
 
 
 def build(portrait: Path, root: Path, latents: LatentMaker | None) -> Bundle:
     digest = hashlib.sha256(portrait.read_bytes()).hexdigest()
-    order = Order("eileen", portrait, portrait.name, digest, BuildParams(still_seconds=0.2))
-    Builder(AvatarStore(root), Limits(), latents).build(order, lambda progress: None)
+    order = BuildRequest("eileen", portrait, portrait.name, digest, BuildParams(still_seconds=0.2))
+    AvatarBuilder(AvatarStore(root), SourceLimits(), latents).build(order, lambda progress: None)
     return AvatarStore(root).open("eileen")
 
 

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
-from services.prep.bundle.builder import Builder
-from services.prep.order import BuildParams, Order
 from tests.footage import HEIGHT, WIDTH, film, grey, panned, photo, portrait, run
+from warmtalk.avatar.build_request import BuildParams, BuildRequest
+from warmtalk.avatar.builder import AvatarBuilder
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import BadMedia
 from warmtalk.core.types import Image
-from warmtalk.media.decode import Limits
+from warmtalk.media.video_decode import SourceLimits
 from warmtalk.store import AvatarStore
 
 
@@ -34,17 +34,17 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def builder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Builder, AvatarStore]:
+def builder(tmp_path_factory: pytest.TempPathFactory) -> tuple[AvatarBuilder, AvatarStore]:
     store = AvatarStore(tmp_path_factory.mktemp("avatars"))
-    return Builder(store, Limits()), store
+    return AvatarBuilder(store, SourceLimits()), store
 
 
 @pytest.fixture
-def make(builder: tuple[Builder, AvatarStore], request: pytest.FixtureRequest) -> Any:
+def make(builder: tuple[AvatarBuilder, AvatarStore], request: pytest.FixtureRequest) -> Any:
     def made(source: Path, **params: Any) -> Made:
         name = f"a{abs(hash(request.node.name)) % 10**12}"
         chosen = BuildParams(still_seconds=0.2, **params)
-        builder[0].build(Order(name, source, source.name, "0", chosen), lambda progress: None)
+        builder[0].build(BuildRequest(name, source, source.name, "0", chosen), lambda progress: None)
         path = builder[1].path(name)
         return Made(Bundle(path), json.loads((path / "report.json").read_text()))
 

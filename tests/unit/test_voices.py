@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.sounds import syllables, wav
+from tests.audio import syllables, wav
 from warmtalk.core.errors import InvalidInput, NotReady, Unreachable
 from warmtalk.core.ports import Voice
 from warmtalk.core.types import Samples

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from training.mouth.corpus import FPS, Clip, Floats, pressed
 from training.mouth.net import AHEAD_HOPS, SCALE
-from warmtalk.models.mouth.hearing import BANDS, HOP, SETTLE, WINDOW, Ear, RelativeSound
+from warmtalk.models.mouth.audio_features import BANDS, HOP, SETTLE, WINDOW, LogMelExtractor, NormalizedFeatures
 from warmtalk.models.mouth.stream import LOOKAHEAD
 from warmtalk.models.mouth.voice_gate import VoiceGate
 
@@ -36,10 +36,10 @@ class Example:
 
 
 def example(clip: Clip) -> Example:
-    sound, gate = RelativeSound(), VoiceGate()
+    sound, gate = NormalizedFeatures(), VoiceGate()
     rows, gates = [], []
     tail = np.zeros((LOOKAHEAD + AHEAD_HOPS) * HOP + WINDOW, np.float32)
-    for row in Ear().accept(np.concatenate([clip.samples, tail])):
+    for row in LogMelExtractor().accept(np.concatenate([clip.samples, tail])):
         voiced, settled = sound.hear(row)
         rows.append(settled)
         gates.append(gate.hear(voiced))
@@ -84,7 +84,7 @@ def batch(examples: list[Example], rng: np.random.Generator | None = None) -> Ba
     phase = int(rng.integers(2)) if rng is not None else 1
     heard = [halved(varied(e.heard, rng) if rng is not None else e.heard, phase) for e in examples]
     steps, frames = max(map(len, heard)), max(len(e.targets) for e in examples)
-    sound = np.tile(RelativeSound.QUIET, (len(heard), steps, 1))
+    sound = np.tile(NormalizedFeatures.QUIET, (len(heard), steps, 1))
     targets, weight, speaks = (np.zeros((len(heard), frames, *rest), np.float32) for rest in ((4,), (), ()))
     for k, (rows, e) in enumerate(zip(heard, examples, strict=True)):
         sound[k, : len(rows)] = rows
@@ -102,7 +102,7 @@ def batch(examples: list[Example], rng: np.random.Generator | None = None) -> Ba
 
 def halved(rows: Floats, phase: int) -> Floats:
     """[hops, n] at 100 Hz to 50 Hz: step s is the mean of the rows 2 s - phase and the next; first comes silence."""
-    led = np.concatenate([RelativeSound.QUIET[None], rows]) if phase else rows
+    led = np.concatenate([NormalizedFeatures.QUIET[None], rows]) if phase else rows
     steps = len(led) // 2
     pairs: Floats = led[: 2 * steps].reshape(steps, 2, -1).mean(axis=1)
     return pairs
@@ -117,7 +117,7 @@ def varied(heard: Floats, rng: np.random.Generator) -> Floats:
     if rng.random() < NOISY:
         noise = rng.uniform(*NOISE) + _coloured(rng)
         bands = np.logaddexp(bands * _NEPERS, noise * _NEPERS) / _NEPERS
-    bands = np.clip(bands, RelativeSound.QUIET[0], 1.0)
+    bands = np.clip(bands, NormalizedFeatures.QUIET[0], 1.0)
     return np.concatenate([bands, voicing], axis=1).astype(np.float32)
 
 
@@ -129,7 +129,7 @@ COLOUR = 0.04
 NOISY = 0.25
 NOISE = (-2.5, -1.3)
 """Share of noisy clips, and the noise's level in a band against the voice, in units of 20 dB."""
-_NEPERS = RelativeSound.UNIT_DB * np.log(10.0) / 10.0
+_NEPERS = NormalizedFeatures.UNIT_DB * np.log(10.0) / 10.0
 _CURVES = np.array([[np.cos(np.pi * k * (b + 0.5) / BANDS) for b in range(BANDS)] for k in range(1, 5)])
 
 

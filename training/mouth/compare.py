@@ -24,17 +24,17 @@ import numpy as np
 import numpy.typing as npt
 import skimage
 
-from services.prep.bundle.builder import Builder
-from services.prep.order import BuildParams, Order
 from training.mouth.align import LOOSE, best_move
 from training.mouth.corpus import Clip, Floats, by_speaker, fold_of, load_corpus, moved
+from warmtalk.avatar.build_request import BuildParams, BuildRequest
+from warmtalk.avatar.builder import AvatarBuilder
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.mouth import OPENING
 from warmtalk.core.pipeline import WarmAvatar, render
 from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Image
-from warmtalk.media.decode import Limits
-from warmtalk.media.encode import ClipWriter
-from warmtalk.media.sound import Resampler
+from warmtalk.media.audio_decode import Resampler
+from warmtalk.media.clip_writer import ClipWriter
+from warmtalk.media.video_decode import SourceLimits
 from warmtalk.models.mesh.renderer import MeshRenderer
 from warmtalk.models.mesh.shape import INNER_LOWER, INNER_UPPER, OUTER_LOWER, OUTER_UPPER, eye_distance
 from warmtalk.models.mouth.net import TrainedMouth
@@ -91,9 +91,9 @@ def portrait(folder: Path) -> Path:
     photo = folder / "portrait.png"
     whole = cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2BGR)
     cv2.imwrite(str(photo), cv2.resize(whole[0:320, 64:384], (720, 720), interpolation=cv2.INTER_CUBIC))
-    order = Order("portrait", photo, photo.name, hashlib.sha256(photo.read_bytes()).hexdigest(), BuildParams())
+    order = BuildRequest("portrait", photo, photo.name, hashlib.sha256(photo.read_bytes()).hexdigest(), BuildParams())
     store = AvatarStore(folder / "avatars")
-    Builder(store, Limits()).build(order, lambda progress: None)
+    AvatarBuilder(store, SourceLimits()).build(order, lambda progress: None)
     return store.path("portrait")
 
 

@@ -13,7 +13,16 @@ import numpy as np
 
 from warmtalk.core.mouth import LEAST, MOST
 from warmtalk.core.types import FrameClock, Samples
-from warmtalk.models.mouth.hearing import BANDS, FEATURES, HOP, WINDOW, Ear, Floats, Heard, RelativeSound
+from warmtalk.models.mouth.audio_features import (
+    BANDS,
+    FEATURES,
+    HOP,
+    WINDOW,
+    Floats,
+    LogMelExtractor,
+    MelFrame,
+    NormalizedFeatures,
+)
 from warmtalk.models.mouth.stream import LOOKAHEAD, MouthStream
 from warmtalk.models.mouth.voice_gate import VoiceGate
 
@@ -44,10 +53,10 @@ class Context:
     """The loudness-free sound around a row. One utterance."""
 
     def __init__(self) -> None:
-        self._relative = RelativeSound()
-        self._rows = np.tile(RelativeSound.QUIET, (_CELLS * _POOLED, 1))
+        self._relative = NormalizedFeatures()
+        self._rows = np.tile(NormalizedFeatures.QUIET, (_CELLS * _POOLED, 1))
 
-    def hear(self, row: Heard) -> bool:
+    def hear(self, row: MelFrame) -> bool:
         """Takes the next row; True when it is voice."""
         voiced, settled = self._relative.hear(row)
         self._rows[:-1] = self._rows[1:]
@@ -62,7 +71,7 @@ class Context:
 
 def contexts(samples: Samples) -> Floats:
     """[len(samples) // HOP, cells] for fitting: row h is the context of row h."""
-    context, ear = Context(), Ear()
+    context, ear = Context(), LogMelExtractor()
     rows = []
     for row in ear.accept(np.concatenate([samples, np.zeros(LOOKAHEAD * HOP + WINDOW, np.float32)])):
         context.hear(row)
@@ -89,7 +98,7 @@ class _Reader:
         self._gate = VoiceGate()
         self._middle = deque([-200.0] * (LOOKAHEAD + _DIP_ROWS), maxlen=LOOKAHEAD + _DIP_ROWS)
 
-    def read(self, row: Heard) -> Floats:
+    def read(self, row: MelFrame) -> Floats:
         gate = self._gate.hear(self._context.hear(row))
         self._middle.append(float(row.bands_db @ _BLOCKED))
         opening, width = (self._context.cells() @ self._weight + self._bias) * _LIVELY * gate - (_SHUT, 0.0)

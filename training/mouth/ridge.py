@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from training.mouth.corpus import FPS, Clip, Floats, load_corpus
 from training.mouth.linear import contexts
-from warmtalk.models.mouth.hearing import HOP
+from warmtalk.models.mouth.audio_features import HOP
 
 CLIP_WEIGHT = {"grid_s1": 0.15, "grid_multi": 2.0, "lrwar_arabic": 0.1}
 """Many clips of one speaker transfer worse than few of many; the broadcast clips pull a linear map away

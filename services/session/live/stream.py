@@ -13,15 +13,16 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from services.session.conversation import SessionFolder
-from services.session.events import Event
-from services.session.live.film import Film
-from services.session.live.input import LiveInput
-from services.session.live.utterance import LiveUtterance
-from services.session.speaker import LiveOptions, Studio, together
-from services.session.utterance import Ticket, unbroken
 from warmtalk.core.errors import Busy, Interrupted
 from warmtalk.core.types import CLIP_RATE_HZ, Samples
+from warmtalk.services.session.async_utils import gather_or_cancel, run_to_completion
+from warmtalk.services.session.clip_pipeline import LiveOptions, PipelineDeps
+from warmtalk.services.session.events import Event
+from warmtalk.services.session.live.frame_loop import FrameLoop
+from warmtalk.services.session.live.live_utterance import LiveUtterance
+from warmtalk.services.session.live.utterance_input import UtteranceInput
+from warmtalk.services.session.session_files import SessionFiles
+from warmtalk.services.session.speech_queue import QueueSlot
 
 _MOST_INPUTS = 8
 
@@ -31,11 +32,11 @@ class LiveStream:
 
     def __init__(
         self,
-        folder: SessionFolder,
-        queue: list[Ticket],
-        studio: Studio,
+        folder: SessionFiles,
+        queue: list[QueueSlot],
+        studio: PipelineDeps,
         options: LiveOptions,
-        make_input: Callable[[], LiveInput],
+        make_input: Callable[[], UtteranceInput],
         *,
         idle: bool,
     ) -> None:
@@ -43,8 +44,8 @@ class LiveStream:
         self._queue = queue
         self._make_input = make_input
         self._loop = asyncio.get_running_loop()
-        self._film = Film(folder, studio, options, idle=idle)
-        self._inputs: deque[LiveInput] = deque()
+        self._film = FrameLoop(folder, studio, options, idle=idle)
+        self._inputs: deque[UtteranceInput] = deque()
         self._complete = False
         self._why: Exception | None = None
         self._task: asyncio.Task[None] | None = None
@@ -124,9 +125,9 @@ class LiveStream:
     async def _run(self) -> None:
         try:
             await self._film.open()
-            await together(self._film.run(), self._talk())
+            await gather_or_cancel(self._film.run(), self._talk())
         finally:
-            await unbroken(self._clean_up())
+            await run_to_completion(self._clean_up())
 
     async def _talk(self) -> None:
         """Utterance after utterance, until the client has no more."""
@@ -143,7 +144,7 @@ class LiveStream:
                 self._inputs.popleft()
         self._film.said_all()
 
-    def _input(self) -> LiveInput:
+    def _input(self) -> UtteranceInput:
         """The utterance that takes what comes now."""
         if not self._inputs or self._inputs[-1].ended:
             if len(self._inputs) >= _MOST_INPUTS:

@@ -23,12 +23,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from warmtalk import configure
+    from warmtalk import config_loader
     from warmtalk.core.errors import WarmtalkError
 
     try:
         path = args.config or (Path(os.environ["WARMTALK_CONFIG"]) if os.environ.get("WARMTALK_CONFIG") else None)
-        return int(asyncio.run(args.run(args, configure.load(path))) or 0)
+        return int(asyncio.run(args.run(args, config_loader.load(path))) or 0)
     except BrokenPipeError:
         raise
     except WarmtalkError as error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Never
 
 from tqdm import tqdm
 
-from warmtalk.cli import avatar_folder, avatar_inspect, avatar_preview, calls
+from warmtalk.cli import avatar_folder, avatar_inspect, avatar_preview, clients
 from warmtalk.cli.avatar_choice import add_choice_arguments
 from warmtalk.config import Config
 from warmtalk.core.errors import InvalidInput, WarmtalkError
@@ -93,7 +93,7 @@ async def create(
     config: Config, avatar_id: str, source: Path, params: prep_pb2.AvatarParams, *, replace: bool = False
 ) -> prep_pb2.Avatar:
     """Uploads, builds and waits, with progress bars on stderr. Raises the reason when it fails."""
-    async with calls.prep(config) as prep:
+    async with clients.prep(config) as prep:
         with tqdm(total=_size(source), unit="B", unit_scale=True, desc="upload", leave=False, disable=None) as bar:
             upload = await prep.UploadSource(_pieces(source, bar))
         request = prep_pb2.CreateAvatarRequest(
@@ -149,7 +149,7 @@ async def _watch(prep: PrepServiceAsyncStub, avatar_id: str) -> prep_pb2.Avatar:
 async def _list(args: argparse.Namespace, config: Config) -> int:
     request = prep_pb2.ListAvatarsRequest()
     found = 0
-    async with calls.prep(config) as prep:
+    async with clients.prep(config) as prep:
         while True:
             page = await prep.ListAvatars(request)
             for avatar in page.avatars:
@@ -164,7 +164,7 @@ async def _list(args: argparse.Namespace, config: Config) -> int:
 
 
 async def _show(args: argparse.Namespace, config: Config) -> int:
-    async with calls.prep(config) as prep:
+    async with clients.prep(config) as prep:
         if args.watch:
             with _said_to_go_on(args.id):
                 avatar = await _watch(prep, args.id)
@@ -185,7 +185,7 @@ async def _show(args: argparse.Namespace, config: Config) -> int:
 
 
 async def _delete(args: argparse.Namespace, config: Config) -> int:
-    async with calls.prep(config) as prep:
+    async with clients.prep(config) as prep:
         await prep.DeleteAvatar(prep_pb2.DeleteAvatarRequest(avatar_id=args.id))
     print(f"avatar {args.id} is gone")
     return 0

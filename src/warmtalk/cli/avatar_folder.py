@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from warmtalk.cli.needs import needs_torch
+from warmtalk.cli.requirements import requires_torch
 from warmtalk.config import Config
 from warmtalk.core.errors import AlreadyExists
 from warmtalk.store import AvatarStore
@@ -24,17 +24,19 @@ def add_arguments(avatar: argparse._SubParsersAction[argparse.ArgumentParser]) -
     give.set_defaults(run=_export)
 
 
-@needs_torch
+@requires_torch
 async def _import(args: argparse.Namespace, config: Config) -> int:
-    from services.prep.bundle.adopt import adopt
+    from warmtalk.avatar.import_musetalk import import_musetalk_avatar
 
     store = AvatarStore(config.avatars_dir)
-    info = await asyncio.to_thread(adopt, args.folder, args.id, store, fps=config.fps, replace=args.replace)
+    info = await asyncio.to_thread(
+        import_musetalk_avatar, args.folder, args.id, store, fps=config.fps, replace=args.replace
+    )
     print(f"{info.avatar_id}: {info.width}x{info.height}, {info.frames} frames, {info.usable_frames} usable")
     return 0
 
 
-@needs_torch
+@requires_torch
 async def _export(args: argparse.Namespace, config: Config) -> int:
     from warmtalk.models.musetalk import reference_cache
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from warmtalk.cli import calls
+from warmtalk.cli import clients
 from warmtalk.config import Config
 from warmtalk.core.errors import WarmtalkError
 from warmtalk.v1 import prep_pb2
@@ -52,7 +52,7 @@ def lines(avatar: prep_pb2.Avatar) -> Iterator[str]:
 
 
 async def _inspect(args: argparse.Namespace, config: Config) -> int:
-    async with calls.prep(config) as prep:
+    async with clients.prep(config) as prep:
         avatar = (await prep.GetAvatar(prep_pb2.GetAvatarRequest(avatar_id=args.id))).avatar
         if avatar.state != prep_pb2.Avatar.STATE_READY:
             state = prep_pb2.Avatar.State.Name(avatar.state).removeprefix("STATE_").lower()

@@ -12,13 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from services.infer import wiring as infer
-from services.prep import messages
-from services.prep import wiring as prep
-from services.prep.bundle import preview
-from services.prep.footage.choose import Choice
-from services.prep.tools import Tools
-from services.prep.track.shift import Shift
+from warmtalk.avatar import from_config, preview
+from warmtalk.avatar.detect.model_cache import ModelCache
+from warmtalk.avatar.detect.person_tracking import FaceChoice
+from warmtalk.avatar.track.bbox_shift import BboxShift
 from warmtalk.cli.avatar_choice import add_choice_arguments
 from warmtalk.config import Config
 from warmtalk.core.bundle import Bundle, write_latents
@@ -27,9 +24,10 @@ from warmtalk.core.mouth import MouthShape, to_features
 from warmtalk.core.pipeline import WarmAvatar
 from warmtalk.core.ports import SpeechEncoder
 from warmtalk.core.types import SPEECH_RATE_HZ, Box, Features, FrameClock, Image, Patch, Samples
-from warmtalk.media.decode import Limits, VideoFrames
-from warmtalk.media.ffmpeg import sniff_file
-from warmtalk.media.still import STILL_KINDS, read_still
+from warmtalk.media.file_types import sniff_file
+from warmtalk.media.photo_decode import PHOTO_KINDS, read_photo
+from warmtalk.media.video_decode import SourceLimits, VideoFrames
+from warmtalk.renderers import registry
 
 _EXAMPLES = """\
 examples:
@@ -72,26 +70,26 @@ async def _preview(args: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def _write(args: argparse.Namespace, config: Config) -> Shift:
-    params = messages.configured(config)
-    tools = Tools(config.models_dir, config.musetalk.device)
+def _write(args: argparse.Namespace, config: Config) -> BboxShift:
+    params = from_config.configured(config)
+    tools = ModelCache(config.models_dir, config.musetalk.device)
     with ExitStack() as stack:
-        if sniff_file(args.source) in STILL_KINDS:
-            frames: Sequence[Image] | VideoFrames = [read_still(args.source)]
+        if sniff_file(args.source) in PHOTO_KINDS:
+            frames: Sequence[Image] | VideoFrames = [read_photo(args.source)]
         else:
-            limits = Limits(config.prep.max_source_s, config.prep.max_source_pixels)
+            limits = SourceLimits(config.prep.max_source_s, config.prep.max_source_pixels)
             frames = stack.enter_context(VideoFrames(args.source, config.fps, limits))
-        choice = Choice(args.face, args.at)
+        choice = FaceChoice(args.face, args.at)
         image, face = preview.first_face(frames, tools.spotter(params.detector), choice, args.source.name)
     advised = preview.advised(face)
     shifts = args.shifts or _spread(advised)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "preview"
         bundle = preview.preview_bundle(path, image, face, shifts, tools.parser(params.parsing))
-        maker = prep.latent_maker(config)
+        maker = from_config.latent_maker(config)
         if maker is not None:
             write_latents(path, maker(bundle, lambda done, total: None))
-        rows = [_row(bundle, name, shifts, advised.used, config) for name in infer.renderers(config)]
+        rows = [_row(bundle, name, shifts, advised.used, config) for name in registry.renderers(config)]
     _, picture = cv2.imencode(".png", np.concatenate(rows))
     try:
         args.out.write_bytes(picture.tobytes())
@@ -102,7 +100,7 @@ def _write(args: argparse.Namespace, config: Config) -> Shift:
     return advised
 
 
-def _spread(advised: Shift) -> list[int]:
+def _spread(advised: BboxShift) -> list[int]:
     """The automatic shift, the reference's 0, and others of the range that differ from both to the eye."""
     shifts = {advised.used, 0}
     for one in (advised.low, advised.low // 2, advised.high // 2, advised.high):
@@ -113,7 +111,7 @@ def _spread(advised: Shift) -> list[int]:
 
 def _row(bundle: Bundle, renderer: str, shifts: Sequence[int], automatic: int, config: Config) -> Image:
     """All shifts with one renderer, mouth open."""
-    model = infer.model(renderer, config)
+    model = registry.model(renderer, config)
     features = _features(model.encoder, len(bundle)) if renderer != "mesh" else to_features(*[_OPEN] * len(bundle))
     patches = WarmAvatar(bundle, model.renderer).draw(0, 0, features)
     around = _around(bundle)

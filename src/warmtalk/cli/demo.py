@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import cv2
 
-from warmtalk.cli import avatar, calls
+from warmtalk.cli import avatar, clients
 from warmtalk.cli.session import ensure_session, speak, to_path
-from warmtalk.cli.stack import Stack, own_place
+from warmtalk.cli.supervisor import Supervisor, own_place
 from warmtalk.config import Config
 from warmtalk.core.errors import InvalidInput, NotReady
 from warmtalk.v1 import prep_pb2, session_pb2
@@ -60,7 +60,7 @@ async def _demo(args: argparse.Namespace, config: Config) -> int:
     config, environ = own_place(config, out / "data")
     print("starting the services, a few seconds ...", flush=True)
     begin = time.perf_counter()
-    async with Stack(config, environ=environ, logs=out / "logs"):
+    async with Supervisor(config, environ=environ, logs=out / "logs"):
         figures = {"start_s": _seconds(begin)}
         figures |= await _build(config, photo)
         figures |= await _talk(config)
@@ -101,7 +101,7 @@ async def _build(config: Config, photo: Path) -> dict[str, float]:
 
 
 async def _talk(config: Config) -> dict[str, float]:
-    async with calls.session(config) as stub:
+    async with clients.session(config) as stub:
         await ensure_session(stub, _SESSION, _AVATAR)
         begin = time.perf_counter()
         first_frames = [await _say(stub, sentence) for sentence in _SENTENCES[:2]]

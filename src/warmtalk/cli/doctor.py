@@ -11,11 +11,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from warmtalk.cli.stack import programs
+from warmtalk.cli.supervisor import programs
 from warmtalk.config import Config
 from warmtalk.core.errors import NotReady, WarmtalkError
-from warmtalk.media.ffmpeg import ffmpeg
-from warmtalk.models.checkpoints import kits, weights
+from warmtalk.media.file_types import ffmpeg
+from warmtalk.models.checkpoints import optional_models, weights
 
 _FREE_BYTES = 2 << 30
 
@@ -115,13 +115,13 @@ def _looks(config: Config) -> tuple[list[str], list[str]]:
     """Lines about what can find face boxes and cut masks, and the configured ones of them that are not ready."""
     lines, missing = [], []
     for what, wanted, known in (
-        ("detector", config.prep.detector, kits.DETECTORS),
-        ("parser", config.prep.parsing, kits.PARSERS),
+        ("detector", config.prep.detector, optional_models.DETECTORS),
+        ("parser", config.prep.parsing, optional_models.PARSERS),
     ):
         used = ""
         for kit in known:
             try:
-                kits.check(kit, config.models_dir)
+                optional_models.check(kit, config.models_dir)
             except NotReady as error:
                 missing += [kit.name] * (wanted == kit.name)
                 lines.append(f"{'MISSING' if wanted == kit.name else 'optional':8} {what:12} {error}")

@@ -23,15 +23,15 @@ from tqdm import tqdm
 from warmtalk.config import Config
 from warmtalk.core.bundle import SEGMENT_FRAMES, write_json
 from warmtalk.core.errors import BadMedia, InvalidInput, NotReady
-from warmtalk.core.restore import AREAS, FilmRestoration, Memory, Restorer
+from warmtalk.core.face_restoration import AREAS, FilmRestoration, RestoredFace, Restorer
 from warmtalk.core.types import Box, Image
 from warmtalk.media import remux
-from warmtalk.media.decode import Limits, VideoFrames, video_kind
-from warmtalk.media.ffmpeg import sniff_file
+from warmtalk.media.file_types import sniff_file
+from warmtalk.media.photo_decode import PHOTO_KINDS
 from warmtalk.media.probe import frame_rate
-from warmtalk.media.segments import SegmentWriter
-from warmtalk.media.still import STILL_KINDS
-from warmtalk.models.checkpoints import extras
+from warmtalk.media.segment_writer import SegmentWriter
+from warmtalk.media.video_decode import SourceLimits, VideoFrames, video_kind
+from warmtalk.models.checkpoints import optional_weights
 from warmtalk.models.faces.mesh import FaceFinder, FoundFace
 
 _LONGEST_S = 4 * 3600.0
@@ -51,7 +51,7 @@ weights: make venv-full, then .venv-full/bin/warmtalk weights fetch gfpgan.
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class EnhanceRequest:
     """What is asked for."""
 
     source: Path
@@ -75,14 +75,14 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 async def _enhance(args: argparse.Namespace, config: Config) -> int:
-    order = Order(args.source, args.out, args.only, args.strength)
+    order = EnhanceRequest(args.source, args.out, args.only, args.strength)
     _check(order)
     if not (find_spec("torch") and find_spec("spandrel")):
         raise NotReady(
             "this needs torch and the library spandrel, which this environment does not have",
             "Run: make venv-full, then .venv-full/bin/warmtalk with the same arguments",
         )
-    weights = extras.find(config.models_dir, extras.GFPGAN)
+    weights = optional_weights.find(config.models_dir, optional_weights.GFPGAN)
     from warmtalk.models.faces.gfpgan import Gfpgan  # torch: seconds, and not in every environment
 
     frames, faces = await enhance(order, Gfpgan(weights, config.musetalk.device))
@@ -90,16 +90,16 @@ async def _enhance(args: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-async def enhance(order: Order, restorer: Restorer) -> tuple[int, int]:
+async def enhance(order: EnhanceRequest, restorer: Restorer) -> tuple[int, int]:
     """Writes order.out; (frames, frames with a face). A cancelled or failed one goes on where it was when it is asked
     for again. Raises BadMedia, StorageFull, WarmtalkError.
     """
     kind = video_kind(order.source, order.source.name)
-    remux.check_sound(order.source, kind, order.out)
+    remux.check_audio(order.source, kind, order.out)
     rate = frame_rate(order.source, kind)
     done = _Done(order)
     restoration = FilmRestoration(restorer, area=order.area, strength=order.strength)
-    film = VideoFrames(order.source, rate, Limits(seconds=_LONGEST_S), from_sound=True)
+    film = VideoFrames(order.source, rate, SourceLimits(seconds=_LONGEST_S), from_sound=True)
     with closing(film), tqdm(unit="frame", desc="enhancing", leave=False, disable=None) as bar:
         try:
             frames = await _fill(film, rate, done, restoration, bar)
@@ -108,7 +108,7 @@ async def enhance(order: Order, restorer: Restorer) -> tuple[int, int]:
             print(f"stopped; the same command goes on from there ({done.folder} holds what is done)", file=sys.stderr)
             raise
     segments = [done.segment(number) for number in range(done.segments)]
-    remux.replace_picture(order.source, kind, segments, order.out)  # moments: Ctrl-C waits for it
+    remux.replace_video(order.source, kind, segments, order.out)  # moments: Ctrl-C waits for it
     shutil.rmtree(done.folder)
     return frames, done.faces
 
@@ -151,11 +151,11 @@ def _largest(finder: FaceFinder, image: Image, near: Box | None) -> list[FoundFa
 class _Done:
     """What of an order is done: finished segments, and what the next one has to know, in a folder beside the film."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: EnhanceRequest) -> None:
         """Finds what an earlier try of the same order left; what another order left there is removed."""
         self.folder = order.out.with_name(f"{order.out.name}.parts")
         self.segments = self.faces = 0
-        self.memories: list[Memory] = []
+        self.memories: list[RestoredFace] = []
         self.near: Box | None = None
         about = order.source.stat()
         note = [str(order.source.resolve()), about.st_size, about.st_mtime_ns, order.area, order.strength, _RECIPE]
@@ -172,7 +172,7 @@ class _Done:
     def segment(self, number: int) -> Path:
         return self.folder / f"{number:05d}.mp4"
 
-    def add(self, faces: int, near: Box | None, memories: list[Memory]) -> None:
+    def add(self, faces: int, near: Box | None, memories: list[RestoredFace]) -> None:
         """The next segment is finished."""
         self.segments += 1
         self.faces += faces
@@ -181,7 +181,7 @@ class _Done:
         if near is not None:
             held["near"] = np.array(near.as_tuple(), np.int64)
         for number, memory in enumerate(memories):
-            held |= {f"{number}.{one.name}": getattr(memory, one.name) for one in fields(Memory)}
+            held |= {f"{number}.{one.name}": getattr(memory, one.name) for one in fields(RestoredFace)}
         temporary = self.folder / "state.tmp"
         save_file(held, temporary)
         temporary.replace(self.folder / "state.safetensors")
@@ -192,18 +192,18 @@ class _Done:
         self.segments, self.faces, count = held.pop("counts").tolist()
         near = held.pop("near", None)
         self.near = None if near is None else Box(*near.tolist())
-        names = [one.name for one in fields(Memory)]
-        self.memories = [Memory(**{name: held[f"{number}.{name}"] for name in names}) for number in range(count)]
+        names = [one.name for one in fields(RestoredFace)]
+        self.memories = [RestoredFace(**{name: held[f"{number}.{name}"] for name in names}) for number in range(count)]
 
 
-def _check(order: Order) -> None:
+def _check(order: EnhanceRequest) -> None:
     """Raises InvalidInput, BadMedia."""
     if not 0 <= order.strength <= 1:
         raise InvalidInput(f"--strength is {order.strength:g}", "Use 0 to 1")
     remux.checked_format(order.out)
     if order.out.resolve() == order.source.resolve():
         raise InvalidInput("IN and OUT are the same file", "Name another OUT")
-    if sniff_file(order.source) in STILL_KINDS:
+    if sniff_file(order.source) in PHOTO_KINDS:
         raise BadMedia(
             f"{order.source.name} is a photo", "Enhance a film; an avatar of a photo: its exported conversation"
         )

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from warmtalk.cli import calls, words
+from warmtalk.cli import clients, formatting
 from warmtalk.cli.session import to_path
 from warmtalk.config import Config
 from warmtalk.core.errors import NotFound
@@ -35,12 +35,12 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 async def _export(args: argparse.Namespace, config: Config) -> int:
-    words.writable(args.out)
-    async with calls.session(config) as stub:
+    formatting.writable(args.out)
+    async with clients.session(config) as stub:
         session = (await stub.GetSession(session_pb2.GetSessionRequest(session_id=args.session))).session
     talk = _chosen(session, args.conversation)
     await asyncio.to_thread(concat.export, to_path(talk.uri), args.out, indexed=args.flac)
-    print(f"{args.out}  ({words.clips(talk)})")
+    print(f"{args.out}  ({formatting.clips(talk)})")
     return 0
 
 

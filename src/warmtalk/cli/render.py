@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from services.infer import wiring
-from services.session.frames import Footage
-from warmtalk.cli import words
+from warmtalk.avatar.source_frames import SourceFrames
+from warmtalk.cli import formatting
 from warmtalk.config import Config
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import InvalidInput, NotReady
-from warmtalk.core.pipeline import Model, WarmAvatar, render
+from warmtalk.core.pipeline import RenderModel, WarmAvatar, render
 from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Samples
-from warmtalk.media.encode import ClipWriter
+from warmtalk.media.audio_decode import AudioReader, Resampler
+from warmtalk.media.clip_writer import ClipWriter
 from warmtalk.media.h264 import X264
-from warmtalk.media.sound import Resampler, SoundReader
+from warmtalk.renderers import registry
 from warmtalk.store import AvatarStore
 
 _LONGEST_S = 4 * 3600.0
@@ -44,7 +44,7 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 async def _render(args: argparse.Namespace, config: Config) -> int:
-    words.writable(args.out)
+    formatting.writable(args.out)
     bundle = AvatarStore(config.avatars_dir).open(args.avatar)
     model = _model(bundle, args.renderer, config)
     await asyncio.to_thread(_write, bundle, model, _read(args.audio), args.out, config)
@@ -52,8 +52,8 @@ async def _render(args: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def _model(bundle: Bundle, wanted: str, config: Config) -> Model:
-    here = wiring.renderers(config)
+def _model(bundle: Bundle, wanted: str, config: Config) -> RenderModel:
+    here = registry.renderers(config)
     name = wanted or next((one for one in here if one in bundle.info.renderers), "")
     if name not in here or name not in bundle.info.renderers:
         raise NotReady(
@@ -61,7 +61,7 @@ def _model(bundle: Bundle, wanted: str, config: Config) -> Model:
             f" this machine renders {', '.join(here)}",
             "Choose one with --renderer, or build the avatar again",
         )
-    return wiring.model(name, config)
+    return registry.model(name, config)
 
 
 def _read(path: Path) -> bytes:
@@ -71,12 +71,12 @@ def _read(path: Path) -> bytes:
         raise InvalidInput(f"{path} cannot be read ({error.strerror})", "Check the path") from error
 
 
-def _write(bundle: Bundle, model: Model, data: bytes, out: Path, config: Config) -> None:
+def _write(bundle: Bundle, model: RenderModel, data: bytes, out: Path, config: Config) -> None:
     clock = FrameClock(bundle.info.rate)
     quality = X264(config.session.x264_preset, config.session.x264_crf)
     writer = ClipWriter(out, bundle.info.width, bundle.info.height, clock, x264=quality)
     try:
-        footage = Footage(bundle, config.session.cache_mb << 20)
+        footage = SourceFrames(bundle, config.session.cache_mb << 20)
         with (
             closing(_sound(data, writer, clock)) as sound,
             tqdm(unit="frame", desc="rendering", leave=False, disable=None) as bar,
@@ -93,7 +93,7 @@ def _write(bundle: Bundle, model: Model, data: bytes, out: Path, config: Config)
 def _sound(data: bytes, writer: ClipWriter, clock: FrameClock) -> Generator[Samples]:
     """16 kHz pieces; the 48 kHz ones go to the clip on the way. Padded to whole frames of the clock."""
     heard = said = 0
-    with closing(SoundReader(data, max_s=_LONGEST_S)) as reader:
+    with closing(AudioReader(data, max_s=_LONGEST_S)) as reader:
         speech, clip = (Resampler(reader.rate_hz, rate) for rate in (SPEECH_RATE_HZ, CLIP_RATE_HZ))
         for piece in reader.pieces():
             high, low = clip.accept(piece), speech.accept(piece)

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlparse
 
 from tqdm import tqdm
 
-from warmtalk.cli import calls, words
+from warmtalk.cli import clients, formatting
 from warmtalk.config import Config
 from warmtalk.core.errors import InvalidInput, NotFound, WarmtalkError
 from warmtalk.v1 import session_pb2
@@ -62,17 +62,17 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 async def _speak(args: argparse.Namespace, config: Config) -> int:
     request = session_pb2.SpeakRequest(session_id=args.session)
     if args.out:
-        words.writable(args.out)
+        formatting.writable(args.out)
     if args.audio:
         request.audio = _audio(args.audio)
     else:
         request.text = Path("/dev/stdin").read_text("utf-8") if args.text == "-" else args.text
-    async with calls.session(config) as stub:
+    async with clients.session(config) as stub:
         await ensure_session(stub, args.session, args.avatar)
         events = await speak(stub, request)
     clip = events["clip_ready"].clip_ready.clip
     updated = events["conversation_updated"].conversation_updated
-    length = words.clips_of(updated.clip_count, updated.duration.ToTimedelta().total_seconds())
+    length = formatting.clips_of(updated.clip_count, updated.duration.ToTimedelta().total_seconds())
     print(f"clip          {to_path(clip.uri)}")
     print(f"conversation  {to_path(updated.uri)}  ({length})")
     if args.out:
@@ -84,7 +84,7 @@ async def _speak(args: argparse.Namespace, config: Config) -> int:
 async def ensure_session(stub: SessionServiceAsyncStub, session_id: str, avatar_id: str) -> None:
     """Makes the session unless it is there."""
     try:
-        with calls.our_errors("session"):
+        with clients.our_errors("session"):
             found = await stub.GetSession(session_pb2.GetSessionRequest(session_id=session_id))
         if avatar_id and found.session.avatar_id != avatar_id:
             raise InvalidInput(
@@ -114,10 +114,10 @@ async def speak(
 
 
 async def _reset(args: argparse.Namespace, config: Config) -> int:
-    async with calls.session(config) as stub:
+    async with clients.session(config) as stub:
         answer = await stub.Reset(session_pb2.ResetRequest(session_id=args.session, delete_conversation=args.delete))
     if answer.HasField("closed"):
-        print(f"closed  {to_path(answer.closed.uri)}  ({words.clips(answer.closed)})")
+        print(f"closed  {to_path(answer.closed.uri)}  ({formatting.clips(answer.closed)})")
     print(f"session {args.session} starts conversation {answer.session.conversation.number}")
     return 0
 
@@ -125,7 +125,7 @@ async def _reset(args: argparse.Namespace, config: Config) -> int:
 async def _sessions(args: argparse.Namespace, config: Config) -> int:
     if args.delete and not args.id:
         raise InvalidInput("--delete names no session", "Name it: warmtalk sessions ID --delete")
-    async with calls.session(config) as stub:
+    async with clients.session(config) as stub:
         if args.delete:
             await stub.DeleteSession(session_pb2.DeleteSessionRequest(session_id=args.id))
             print(f"session {args.id} is gone")
@@ -145,7 +145,7 @@ async def _list(stub: SessionServiceAsyncStub) -> None:
         for session in page.sessions:
             talk = session.conversation
             state = session_pb2.Session.State.Name(session.state).removeprefix("STATE_").lower()
-            print(f"{session.session_id:24} {session.avatar_id:16} {state:9} {words.clips(talk)}")
+            print(f"{session.session_id:24} {session.avatar_id:16} {state:9} {formatting.clips(talk)}")
         found += len(page.sessions)
         if not page.next_page_token:
             break

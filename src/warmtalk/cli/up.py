@@ -7,7 +7,7 @@ import asyncio
 import signal
 import sys
 
-from warmtalk.cli.stack import Stack, found, programs
+from warmtalk.cli.supervisor import Supervisor, found, programs
 from warmtalk.config import Config
 
 _EXAMPLES = """\
@@ -28,7 +28,7 @@ async def _up(args: argparse.Namespace, config: Config) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     stopping = asyncio.create_task(stop.wait())
-    starting = asyncio.create_task(Stack(config, config_path=args.config, environ=found(config)).__aenter__())
+    starting = asyncio.create_task(Supervisor(config, config_path=args.config, environ=found(config)).__aenter__())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()

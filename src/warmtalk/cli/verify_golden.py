@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from warmtalk.cli.needs import needs_torch
+from warmtalk.cli.requirements import requires_torch
 from warmtalk.config import Config
 
 
@@ -20,7 +20,7 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     verify.set_defaults(run=_verify)
 
 
-@needs_torch
+@requires_torch
 async def _verify(args: argparse.Namespace, config: Config) -> int:
     from warmtalk.golden.verify import verify
 

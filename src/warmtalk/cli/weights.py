@@ -9,13 +9,13 @@ import threading
 from importlib.util import find_spec
 from pathlib import Path
 
-from warmtalk.cli.needs import needs_hub, needs_torch
+from warmtalk.cli.requirements import requires_hub, requires_torch
 from warmtalk.config import Config
 from warmtalk.core.errors import Damaged, NotReady, WarmtalkError
-from warmtalk.models.checkpoints import extras
-from warmtalk.models.checkpoints.extras import EXTRAS, GROUPS, Extra
+from warmtalk.models.checkpoints import optional_weights
 from warmtalk.models.checkpoints.fetch import adopt, adopt_extra, fetch, fetch_extra, size
-from warmtalk.models.checkpoints.weights import UNETS, VAE, WHISPER, Found, Part, find, unet_part
+from warmtalk.models.checkpoints.optional_weights import GROUPS, WEIGHT_FILES, WeightFile
+from warmtalk.models.checkpoints.weights import UNETS, VAE, WHISPER, CheckpointPart, FoundPart, find, unet_part
 
 _MUSETALK = "musetalk"
 _WHAT = (_MUSETALK, *GROUPS, "all")
@@ -63,21 +63,21 @@ def _version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", choices=tuple(UNETS), help="of MuseTalk (default: musetalk.version)")
 
 
-def _parts(args: argparse.Namespace, config: Config) -> list[Part]:
+def _parts(args: argparse.Namespace, config: Config) -> list[CheckpointPart]:
     """What of the renderer was asked for, by name or by naming nothing."""
     if args.what and not {_MUSETALK, "all"} & set(args.what):
         return []
     return [unet_part(args.version or config.musetalk.version), VAE, WHISPER]
 
 
-def _extras(args: argparse.Namespace) -> list[Extra]:
-    return list(EXTRAS) if "all" in args.what else extras.of_groups(args.what)
+def _extras(args: argparse.Namespace) -> list[WeightFile]:
+    return list(WEIGHT_FILES) if "all" in args.what else optional_weights.of_groups(args.what)
 
 
 async def _fetch(args: argparse.Namespace, config: Config) -> int:
     if _parts(args, config):
         await _fetch_musetalk(args, config)
-    hub = os.environ.get("HF_ENDPOINT") or extras.HUB
+    hub = os.environ.get("HF_ENDPOINT") or optional_weights.HUB
     stop = threading.Event()
     try:
         for extra in _extras(args):
@@ -88,7 +88,7 @@ async def _fetch(args: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-@needs_hub
+@requires_hub
 async def _fetch_musetalk(args: argparse.Namespace, config: Config) -> int:
     for part in _parts(args, config):
         try:
@@ -104,13 +104,13 @@ async def _verify(args: argparse.Namespace, config: Config) -> int:
     broken = [
         part for part in (*UNETS.values(), VAE, WHISPER) if not _good(part, config) and part in (asked, VAE, WHISPER)
     ]
-    damaged = [extra for extra in EXTRAS if not _right(extra, config)]
+    damaged = [extra for extra in WEIGHT_FILES if not _right(extra, config)]
     if not find_spec("torch"):
         print("of the renderer's weights only names and sizes were checked: this environment has no torch")
     return 1 if broken or damaged else 0
 
 
-def _good(part: Part, config: Config) -> bool:
+def _good(part: CheckpointPart, config: Config) -> bool:
     try:
         found = find(config.models_dir, part)
         if find_spec("torch") and find_spec("diffusers"):
@@ -122,11 +122,11 @@ def _good(part: Part, config: Config) -> bool:
     return True
 
 
-def _right(extra: Extra, config: Config) -> bool:
+def _right(extra: WeightFile, config: Config) -> bool:
     """False when it is there and wrong; one that is missing only disables its feature."""
     try:
-        path = extras.find(config.models_dir, extra)
-        extras.check(path, extra)
+        path = optional_weights.find(config.models_dir, extra)
+        optional_weights.check(path, extra)
     except NotReady as error:
         print(f"optional {extra.group:16} disables: {extra.enables}\n         {error}")
     except Damaged as error:
@@ -137,7 +137,7 @@ def _right(extra: Extra, config: Config) -> bool:
     return True
 
 
-def _load(found: Found, models_dir: Path) -> None:
+def _load(found: FoundPart, models_dir: Path) -> None:
     """Every tensor is there and fits; the files are mapped, not read."""
     import torch
 
@@ -157,7 +157,7 @@ async def _import(args: argparse.Namespace, config: Config) -> int:
         raise NotReady(f"there is no folder {args.folder}", "Name the folder that holds the weights")
     for path in await asyncio.to_thread(adopt, args.folder, _parts(args, config), config.models_dir):
         print(path)
-    for extra in _extras(args) or (EXTRAS if not args.what else ()):
+    for extra in _extras(args) or (WEIGHT_FILES if not args.what else ()):
         try:
             print(await asyncio.to_thread(adopt_extra, args.folder, extra, config.models_dir))
         except (NotReady, Damaged) as error:
@@ -168,9 +168,9 @@ async def _import(args: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-@needs_torch
+@requires_torch
 async def _export_lean(args: argparse.Namespace, config: Config) -> int:
-    from warmtalk.models.musetalk.lean import export
+    from warmtalk.models.musetalk.export_fp16 import export
 
     version = args.version or config.musetalk.version
     for path in await asyncio.to_thread(export, config.models_dir, args.out, version):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from warmtalk.core.color_match import ColorMatcher
 from warmtalk.core.masks import softened
-from warmtalk.core.tone import Tone
-from warmtalk.core.types import FACE_SIZE, Box, Image, Mask, Place
+from warmtalk.core.types import FACE_SIZE, Box, FloatBox, Image, Mask
 
 METHODS = ("feather", "poisson")
 
@@ -44,7 +44,7 @@ class BlendRegion:
     the reference blends the frame with itself. Over a `Place` the face lies where it is to parts of a pixel.
     """
 
-    def __init__(self, frame: Image, mask: Mask, face: Box | Place, crop: Box, blending: Blending = PLAIN) -> None:
+    def __init__(self, frame: Image, mask: Mask, face: Box | FloatBox, crop: Box, blending: Blending = PLAIN) -> None:
         """`mask` is [S, S] over `crop`. Raises ValueError when it is not."""
         if mask.shape != (crop.height, crop.width):
             raise ValueError(f"a mask of {mask.shape} does not cover {crop}")
@@ -54,7 +54,7 @@ class BlendRegion:
         box = self.box
         self._stretch = _Scale(face, box) if isinstance(face, Box) else _Placed(face, box)
         toned = blending.colour_match or blending.method == "poisson"
-        self._tone = Tone(frame, mask, face, crop, harmonic=blending.method == "poisson") if toned else None
+        self._tone = ColorMatcher(frame, mask, face, crop, harmonic=blending.method == "poisson") if toned else None
         alpha = mask[box.y1 - crop.y1 : box.y2 - crop.y1, box.x1 - crop.x1 : box.x2 - crop.x1]
         # Three equal channels: a broadcast in the loop would cost more than the memory does.
         self._alpha = np.repeat(alpha[:, :, None], 3, 2).astype(np.uint16)
@@ -98,7 +98,7 @@ class _Scale:
 class _Placed:
     """The part alone, by the affine of a place."""
 
-    def __init__(self, face: Place, part: Box) -> None:
+    def __init__(self, face: FloatBox, part: Box) -> None:
         across, down = face.width / FACE_SIZE, face.height / FACE_SIZE
         left, top = face.x1 - part.x1, face.y1 - part.y1
         self._size = (part.width, part.height)

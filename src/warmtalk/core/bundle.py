@@ -31,7 +31,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save
 
 from warmtalk.core.errors import Damaged
-from warmtalk.core.types import Box, Image, Mask, Place, Points
+from warmtalk.core.types import Box, FloatBox, Image, Mask, Points
 
 SCHEMA = 1
 SEGMENT_FRAMES = 50
@@ -75,7 +75,7 @@ class AvatarInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Faces:
+class FaceTable:
     """faces.safetensors: one row per source frame; rows that are not usable hold zeros."""
 
     boxes: npt.NDArray[np.int32]
@@ -154,11 +154,11 @@ class Bundle:
     def crop_box(self, row: int) -> Box:
         return Box(*(int(v) for v in self.faces.crop_boxes[row]))
 
-    def place(self, row: int) -> Box | Place:
+    def place(self, row: int) -> Box | FloatBox:
         """What the square face of a renderer is cut from and pasted on: the box, to parts of a pixel where known."""
         if self.faces.places is None:
             return self.box(row)
-        return Place(*(float(v) for v in self.faces.places[row]))
+        return FloatBox(*(float(v) for v in self.faces.places[row]))
 
     def landmarks(self, row: int) -> Points:
         points: Points = self.faces.landmarks[row]
@@ -243,9 +243,9 @@ def read_info(path: Path) -> AvatarInfo:
         raise _damaged(path, f"avatar.json cannot be read ({error})") from error
 
 
-def read_faces(path: Path) -> Faces:
+def read_faces(path: Path) -> FaceTable:
     try:
-        return Faces(**load_file(path / "faces.safetensors"))
+        return FaceTable(**load_file(path / "faces.safetensors"))
     except Exception as error:  # safetensors raises its own type, OSError or ValueError by cause
         raise _damaged(path, f"faces.safetensors cannot be read ({error})") from error
 
@@ -271,8 +271,8 @@ def write_info(path: Path, info: AvatarInfo) -> None:
     write_json(path / "avatar.json", asdict(info))
 
 
-def write_faces(path: Path, faces: Faces) -> None:
-    arrays = {name: getattr(faces, name) for name in Faces.__slots__}
+def write_faces(path: Path, faces: FaceTable) -> None:
+    arrays = {name: getattr(faces, name) for name in FaceTable.__slots__}
     known = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
     # Not save_file: what it writes only its own user can read, and a volume is shared.
     (path / "faces.safetensors").write_bytes(save(known))

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from warmtalk.core.types import FACE_SIZE, Box, Image, Place, Points
+from warmtalk.core.types import FACE_SIZE, Box, FloatBox, Image, Points
 
 # fmt: off
 IBUG_68 = np.array([
@@ -49,14 +49,16 @@ def face_box(points: Points, frame_height: int, *, bbox_shift: int = 0, extra_ma
     return Box(min(x), top, max(x), bottom)
 
 
-def face_place(points: Points, frame_height: int, *, bbox_shift: float = 0, extra_margin: float = 10) -> Place | None:
+def face_place(
+    points: Points, frame_height: int, *, bbox_shift: float = 0, extra_margin: float = 10
+) -> FloatBox | None:
     """`face_box` without its cuts to whole pixels, so that it moves as smoothly as the points do."""
     x, y = points[:, 0].astype(float), points[:, 1].astype(float)
     middle = y[_NOSE_MIDDLE] = y[_NOSE_MIDDLE] + bbox_shift
     top, bottom = max(0.0, 2 * middle - y.max()), min(y.max() + extra_margin, float(frame_height))
     if bottom <= top or x.max() <= x.min():
         return None
-    return Place(float(x.min()), float(top), float(x.max()), float(bottom))
+    return FloatBox(float(x.min()), float(top), float(x.max()), float(bottom))
 
 
 def crop_box(face: Box) -> Box:
@@ -66,12 +68,12 @@ def crop_box(face: Box) -> Box:
     return Box(x - half, y - half, x + half, y + half)
 
 
-def crop_face(frame: Image, box: Box | Place) -> Image:
+def crop_face(frame: Image, box: Box | FloatBox) -> Image:
     """The box stretched to [256, 256, 3]. What lies outside the frame repeats its edge, so nothing is distorted.
 
     Raises ValueError for an empty box.
     """
-    if isinstance(box, Place):
+    if isinstance(box, FloatBox):
         return sampled(frame, box, cv2.INTER_LANCZOS4)
     if box.empty:
         raise ValueError(f"nothing to crop in {box}")
@@ -80,7 +82,7 @@ def crop_face(frame: Image, box: Box | Place) -> Image:
     return np.asarray(cv2.resize(part, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_LANCZOS4), np.uint8)
 
 
-def sampled(frame: Image, place: Place, interpolation: int, side: int = FACE_SIZE) -> Image:
+def sampled(frame: Image, place: FloatBox, interpolation: int, side: int = FACE_SIZE) -> Image:
     """The place, to parts of a pixel, as [side, side, 3]; outside the frame its edge goes on."""
     columns, rows = side / place.width, side / place.height
     # Centres of pixels lie at halves of a box's coordinates.

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warmtalk.core.faces import sampled
-from warmtalk.core.types import Box, Image, Mask, Place, Points
+from warmtalk.core.types import Box, FloatBox, Image, Mask, Points
 
 REALTIME_BLUR = 0.1
 OFFLINE_BLUR = 0.05
@@ -56,7 +56,7 @@ def assemble(mask: Mask, face: Box, crop: Box, *, blur: float = REALTIME_BLUR) -
     return _feathered(limited, blur)
 
 
-def mesh_mask(mesh: Points, face: Box | Place, crop: Box, *, blur: float = REALTIME_BLUR) -> Mask:
+def mesh_mask(mesh: Points, face: Box | FloatBox, crop: Box, *, blur: float = REALTIME_BLUR) -> Mask:
     """[S, S] blend mask of a face by its [468, 2] mesh points in frame pixels.
 
     Outlines and limits are drawn to parts of a pixel, so a slowly moving face has a slowly moving mask.
@@ -83,7 +83,7 @@ def softened(mask: Mask, frame: Image, crop: Box) -> Mask:
     There a generated face differs from its frame in more than colour, and a short feather shows it. The mask grows
     nowhere. How rough the frame is, is looked at coarsely, so that it does not change from frame to frame.
     """
-    grey = cv2.cvtColor(sampled(frame, Place(*map(float, crop.as_tuple())), cv2.INTER_LINEAR), cv2.COLOR_BGR2GRAY)
+    grey = cv2.cvtColor(sampled(frame, FloatBox(*map(float, crop.as_tuple())), cv2.INTER_LINEAR), cv2.COLOR_BGR2GRAY)
     picture = cv2.GaussianBlur(_coarse(np.asarray(grey, np.uint8)), (0, 0), 0.8)
     slope = np.hypot(cv2.Sobel(picture, cv2.CV_32F, 1, 0), cv2.Sobel(picture, cv2.CV_32F, 0, 1)) / 8
     coarse = _coarse(mask)

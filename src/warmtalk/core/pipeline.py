@@ -22,21 +22,21 @@ from warmtalk.core.ports import (
     BatchRenderer,
     FaceJob,
     FaceRenderer,
-    LooksAhead,
+    LookaheadStream,
     RowRenderer,
     SpeechEncoder,
 )
 from warmtalk.core.sharpen import Sharpening
 from warmtalk.core.types import FACE_SIZE, SPEECH_RATE_HZ, Box, Features, FrameClock, Image, Patch, Samples, cycle_row
 
-Faces: TypeAlias = list[Image]
+RenderedFaces: TypeAlias = list[Image]
 _NOTHING = Box(0, 0, 0, 0)
 _REGION_BYTES = 256 << 20
 _SLICE_SAMPLES = SPEECH_RATE_HZ // 2
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class RenderModel:
     """A speech encoder and the renderer that understands its features."""
 
     encoder: SpeechEncoder
@@ -46,7 +46,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class BatchPlan:
     """Frames of one utterance, before they are drawn."""
 
     avatar: WarmAvatar
@@ -94,11 +94,11 @@ class WarmAvatar:
         faces = self._renderer.render(self._prepared, plan.faced, plan.features)
         return self.paste(plan, faces, sharpening or Sharpening())
 
-    def plan(self, first_frame: int, start_index: int, features: Features) -> Plan:
+    def plan(self, first_frame: int, start_index: int, features: Features) -> BatchPlan:
         """What `draw` draws, for those who render many avatars at once."""
         rows = [cycle_row(start_index + first_frame + i, len(self.bundle)) for i in range(len(features))]
         places = [place for place, row in enumerate(rows) if self.bundle.usable(row)]
-        return Plan(self, first_frame, rows, places, features[places])
+        return BatchPlan(self, first_frame, rows, places, features[places])
 
     def warm(self) -> Iterator[None]:
         """Makes ready what is kept of each source row, one row a step, so that first frames take no longer than
@@ -112,10 +112,10 @@ class WarmAvatar:
                 self._region(row)
                 yield
 
-    def jobs(self, plan: Plan) -> list[FaceJob[Any]]:
+    def jobs(self, plan: BatchPlan) -> list[FaceJob[Any]]:
         return [FaceJob(self._prepared, row, one) for row, one in zip(plan.faced, plan.features, strict=True)]
 
-    def paste(self, plan: Plan, faces: list[Image], sharpening: Sharpening) -> list[Patch]:
+    def paste(self, plan: BatchPlan, faces: list[Image], sharpening: Sharpening) -> list[Patch]:
         """Faces of plan.faced, in that order. May run in another thread than the rest; plans in order."""
         drawn = dict(zip(plan.places, faces, strict=True))
         return [
@@ -148,7 +148,9 @@ class WarmAvatar:
             return region
 
 
-def begin_faces(renderer: FaceRenderer[Any], plans: Sequence[Plan]) -> Callable[[], list[Faces | Exception]]:
+def submit_faces(
+    renderer: FaceRenderer[Any], plans: Sequence[BatchPlan]
+) -> Callable[[], list[RenderedFaces | Exception]]:
     """Starts on the faces of each plan. What it returns waits for them, on any thread, once.
 
     Those of one utterance, or why they failed, do not harm the others'. All at once where the renderer can, else one
@@ -160,12 +162,12 @@ def begin_faces(renderer: FaceRenderer[Any], plans: Sequence[Plan]) -> Callable[
     try:
         waiting = renderer.begin_many([job for plan in plans for job in plan.avatar.jobs(plan)])
     except Exception as error:  # noqa: BLE001 - the caller tells whose it is
-        failed: list[Faces | Exception] = [error] * len(plans)
+        failed: list[RenderedFaces | Exception] = [error] * len(plans)
         return lambda: failed
     return lambda: _shared_out(plans, waiting)
 
 
-def _alone(renderer: FaceRenderer[Any], plan: Plan) -> Faces | Exception:
+def _alone(renderer: FaceRenderer[Any], plan: BatchPlan) -> RenderedFaces | Exception:
     try:
         jobs = plan.avatar.jobs(plan)
         return renderer.render(jobs[0].avatar, plan.faced, plan.features) if jobs else []
@@ -173,12 +175,14 @@ def _alone(renderer: FaceRenderer[Any], plan: Plan) -> Faces | Exception:
         return error
 
 
-def _shared_out(plans: Sequence[Plan], waiting: Callable[[], list[Image | WarmtalkError]]) -> list[Faces | Exception]:
+def _shared_out(
+    plans: Sequence[BatchPlan], waiting: Callable[[], list[Image | WarmtalkError]]
+) -> list[RenderedFaces | Exception]:
     try:
         drawn = iter(waiting())
     except Exception as error:  # noqa: BLE001 - as above
         return [error] * len(plans)
-    shares: list[Faces | Exception] = []
+    shares: list[RenderedFaces | Exception] = []
     for plan in plans:
         faces = list(islice(drawn, len(plan.places)))
         wrong = next((face for face in faces if isinstance(face, WarmtalkError)), None)
@@ -206,12 +210,12 @@ def render(
 
 def _hear(encoder: SpeechEncoder, pieces: Iterable[Samples], clock: FrameClock) -> Iterator[Features]:
     stream = encoder.start_stream(clock)
-    for piece in _shown(stream, pieces) if isinstance(stream, LooksAhead) else pieces:
+    for piece in _shown(stream, pieces) if isinstance(stream, LookaheadStream) else pieces:
         yield stream.accept(piece)
     yield stream.finish()
 
 
-def _shown(stream: LooksAhead, pieces: Iterable[Samples]) -> Iterator[Samples]:
+def _shown(stream: LookaheadStream, pieces: Iterable[Samples]) -> Iterator[Samples]:
     """The same sound, half a second at a time, after the stream has seen what follows."""
     source, waiting, more = iter(pieces), np.zeros(0, np.float32), True
     while more or len(waiting):

@@ -71,7 +71,7 @@ class SpeechStream(Protocol):
 
 
 @runtime_checkable
-class LooksAhead(Protocol):
+class LookaheadStream(Protocol):
     """A SpeechStream whose rows are better the more is known of what comes after them."""
 
     def look_ahead(self, samples: Samples, *, last: bool) -> None:

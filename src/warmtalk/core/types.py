@@ -68,7 +68,7 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FloatBox:
     """Where a face lies in its frame, to parts of a pixel: edges of a box, in the same coordinates as `Box`."""
 
     x1: float

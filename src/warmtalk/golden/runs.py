@@ -25,7 +25,7 @@ _BATCH = 8
 
 
 @dataclass
-class Run:
+class GoldenRun:
     """One run: its inputs, its arrays, and what this installation makes of them, computed once."""
 
     vectors: Vectors
@@ -90,7 +90,7 @@ class Run:
         return np.asarray(pixels[0].cpu().numpy(), np.uint8)
 
 
-def check_run(run: Run) -> None:
+def check_run(run: GoldenRun) -> None:
     keys = {key.split("/", 1)[1] for key in run.vectors.keys(run.file, f"{run.name}/")}
     _check_latents(run, keys)
     _check_predictions(run, keys)
@@ -104,12 +104,12 @@ def check_run(run: Run) -> None:
             _check_frame(run, int(key.removeprefix("final_")), recorded)
 
 
-def _check(run: Run, key: str, found: Array, tolerance: float = 0.0) -> None:
+def _check(run: GoldenRun, key: str, found: Array, tolerance: float = 0.0) -> None:
     wanted = run.vectors.get(run.file, f"{run.name}/{key}")
     run.table.close(f"{run.file} {run.name}/{key}", wanted, found, tolerance)
 
 
-def _check_latents(run: Run, keys: set[str]) -> None:
+def _check_latents(run: GoldenRun, keys: set[str]) -> None:
     if "crop256" in keys:
         count = len(run.vectors.get(run.file, f"{run.name}/crop256"))
         _check(run, "crop256", np.stack(run.crops[:count]))
@@ -124,7 +124,7 @@ def _check_latents(run: Run, keys: set[str]) -> None:
         _check(run, "latents", run.latents[:count], run.limit.latents)
 
 
-def _check_predictions(run: Run, keys: set[str]) -> None:
+def _check_predictions(run: GoldenRun, keys: set[str]) -> None:
     total = len(run.features)
     for key in sorted(key for key in keys if key.startswith("pred_latents")):
         count = len(run.vectors.get(run.file, f"{run.name}/{key}"))
@@ -136,7 +136,7 @@ def _check_predictions(run: Run, keys: set[str]) -> None:
         _check(run, key, run.predict(numbers), run.limit.unet)
 
 
-def _check_faces(run: Run, keys: set[str]) -> dict[int, Image]:
+def _check_faces(run: GoldenRun, keys: set[str]) -> dict[int, Image]:
     """The recorded faces by video frame."""
     recorded: dict[int, Image] = {}
     for key in sorted(key for key in keys if key.startswith("recon")):
@@ -149,19 +149,19 @@ def _check_faces(run: Run, keys: set[str]) -> dict[int, Image]:
     return recorded
 
 
-def _check_cycle(run: Run) -> None:
+def _check_cycle(run: GoldenRun) -> None:
     rows = [cycle_row(i, len(run.frames)) for i in range(2 * len(run.frames))]
     _check(run, "coord_list_cycle", np.array([run.boxes[row].as_tuple() for row in rows]))
     _check(run, "mask_coords_list_cycle", np.array([crop_box(run.boxes[row]).as_tuple() for row in rows]))
 
 
-def _mask(run: Run, row: int) -> Array:
+def _mask(run: GoldenRun, row: int) -> Array:
     face, crop = run.boxes[row], crop_box(run.boxes[row])
     blur = REALTIME_BLUR if run.realtime else OFFLINE_BLUR
     return assemble(steps.hard_mask(run.vectors, run.name, crop), face, crop, blur=blur)
 
 
-def _check_frame(run: Run, number: int, recorded: dict[int, Image]) -> None:
+def _check_frame(run: GoldenRun, number: int, recorded: dict[int, Image]) -> None:
     """The blend alone where the face is recorded, which must be exact; else with this installation's face."""
     row = cycle_row(number, len(run.frames))
     face, crop = run.boxes[row], crop_box(run.boxes[row])

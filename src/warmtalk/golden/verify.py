@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from warmtalk.core.types import Samples
-from warmtalk.golden import runs, sound, steps
+from warmtalk.golden import audio, runs, steps
 from warmtalk.golden.table import ON_CUDA, TOLERANCES, Row, Table, Tolerances
 from warmtalk.golden.vectors import Vectors, fps_of, version_of
 from warmtalk.models.checkpoints import load
@@ -53,12 +53,12 @@ def verify(
     where = pick_device(device)
     limit = ON_CUDA if dtype == "fp32" and where.type == "cuda" else TOLERANCES[dtype]
     installed = _Installation(models_dir, where, pick_dtype(dtype, where))
-    sound.check_windows(vectors, table)
-    sound.check_positions(vectors, table)
+    audio.check_windows(vectors, table)
+    audio.check_positions(vectors, table)
     steps.check_parsing(vectors, table)
     steps.check_edges(vectors, table)
     for name in vectors.names:
-        heard = sound.check_sound(vectors, name, installed.speech, limit, table)
+        heard = audio.check_sound(vectors, name, installed.speech, limit, table)
         for file in (f"{name}_offline.npz", f"{name}_realtime.npz"):
             for run in vectors.runs(file):
                 runs.check_run(_run(vectors, file, run, name, heard, installed, limit, table))
@@ -74,8 +74,8 @@ def _run(
     installed: _Installation,
     limit: Tolerances,
     table: Table,
-) -> runs.Run:
-    return runs.Run(
+) -> runs.GoldenRun:
+    return runs.GoldenRun(
         vectors,
         file,
         run,

@@ -14,8 +14,8 @@ from typing import IO
 
 from warmtalk.core.errors import Damaged, NotReady
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock
-from warmtalk.media import boxes
-from warmtalk.media.process import Child, remove, run, storage
+from warmtalk.media import mp4_boxes
+from warmtalk.media.ffmpeg_process import FfmpegProcess, remove, run, storage
 
 _PIECE = 1 << 20
 _HEAD_BYTES = 1 << 16
@@ -32,7 +32,7 @@ class ClipFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class ConversationFileState:
     """State of a conversation file; what lies behind `size` bytes is a torn append."""
 
     size: int = 0
@@ -41,7 +41,7 @@ class Joined:
     fragments: int = 0
 
 
-def append(target: Path, before: Joined, clip: ClipFile, clock: FrameClock) -> Joined:
+def append(target: Path, before: ConversationFileState, clip: ClipFile, clock: FrameClock) -> ConversationFileState:
     """Appends the clip to the conversation file and returns its new state; the file is on disk when it returns.
 
     First cuts the file to `before.size`, which mends a torn append; cuts it again when something goes wrong.
@@ -49,7 +49,7 @@ def append(target: Path, before: Joined, clip: ClipFile, clock: FrameClock) -> J
     not fit the ones before it), StorageFull.
     """
     with storage("joining a clip to the conversation"):
-        mend(target, before, clock)
+        truncate_torn_append(target, before, clock)
         with open(target, "r+b" if before.size else "w+b") as file:
             try:
                 after = _append(file, before, clip, clock)
@@ -65,7 +65,7 @@ def append(target: Path, before: Joined, clip: ClipFile, clock: FrameClock) -> J
     return after
 
 
-def mend(target: Path, state: Joined, clock: FrameClock) -> bool:
+def truncate_torn_append(target: Path, state: ConversationFileState, clock: FrameClock) -> bool:
     """Brings the file to the recorded state; true when there was something behind it. Raises Damaged when it is
     shorter than recorded: `rebuild` it.
     """
@@ -84,11 +84,11 @@ def mend(target: Path, state: Joined, clock: FrameClock) -> bool:
     return True
 
 
-def rebuild(target: Path, clips: list[ClipFile], clock: FrameClock) -> Joined:
+def rebuild(target: Path, clips: list[ClipFile], clock: FrameClock) -> ConversationFileState:
     """Makes the conversation file again, byte for byte, out of its clips; the old one is replaced at the end."""
     fresh = target.with_name(target.name + ".rebuild")
     remove(fresh)
-    state = Joined()
+    state = ConversationFileState()
     try:
         for clip in clips:
             state = append(fresh, state, clip, clock)
@@ -141,8 +141,8 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _append(file: IO[bytes], before: Joined, clip: ClipFile, clock: FrameClock) -> Joined:
-    child = Child(_fragment_args(), stdin=True, stdout=True)
+def _append(file: IO[bytes], before: ConversationFileState, clip: ClipFile, clock: FrameClock) -> ConversationFileState:
+    child = FfmpegProcess(_fragment_args(), stdin=True, stdout=True)
     try:
         child.stdin.write(_concat_list(clip.path))
         child.close_stdin()
@@ -167,37 +167,39 @@ def _concat_list(path: Path) -> bytes:
     return os.fsencode(f"file 'file:{quoted}'\n")
 
 
-def _copy_fragments(stream: IO[bytes], file: IO[bytes], before: Joined, clip: ClipFile, clock: FrameClock) -> Joined:
+def _copy_fragments(
+    stream: IO[bytes], file: IO[bytes], before: ConversationFileState, clip: ClipFile, clock: FrameClock
+) -> ConversationFileState:
     file.seek(before.size)
     counts: dict[int, tuple[int, int]] = {}
-    tracks: list[boxes.Track] = []
+    tracks: list[mp4_boxes.Mp4Track] = []
     base: dict[int, int] = {}
     fragments = before.fragments
-    for name, size in boxes.top_level(stream):
+    for name, size in mp4_boxes.top_level(stream):
         if name == b"mdat":
             _copy(stream, file, name, size)
             continue
-        whole = boxes.box(name, boxes.read_body(stream, size))
+        whole = mp4_boxes.box(name, mp4_boxes.read_body(stream, size))
         if name == b"moof":
             fragments += 1
             moof = bytearray(whole)
-            for track, (samples, ticks) in boxes.move_fragment(moof, fragments, base).counts.items():
+            for track, (samples, ticks) in mp4_boxes.move_fragment(moof, fragments, base).counts.items():
                 old = counts.get(track, (0, 0))
                 counts[track] = (old[0] + samples, old[1] + ticks)
             file.write(moof)
         elif name == b"moov":
-            tracks = boxes.tracks(whole)
+            tracks = mp4_boxes.tracks(whole)
             base = {track.track_id: _ticks(track, before, clock) for track in tracks}
             _check_fit(file, before, tracks)
             if not before.size:
-                file.write(boxes.growing_moov(whole))
+                file.write(mp4_boxes.growing_moov(whole))
         elif name == b"ftyp" and not before.size:
             file.write(whole)
     _check_counts(tracks, counts, clip)
-    return Joined(file.tell(), before.frames + clip.frames, before.samples + clip.samples, fragments)
+    return ConversationFileState(file.tell(), before.frames + clip.frames, before.samples + clip.samples, fragments)
 
 
-def _ticks(track: boxes.Track, before: Joined, clock: FrameClock) -> int:
+def _ticks(track: mp4_boxes.Mp4Track, before: ConversationFileState, clock: FrameClock) -> int:
     """Where the conversation ends, in ticks of the track."""
     if track.kind == b"soun":
         return before.samples
@@ -207,13 +209,13 @@ def _ticks(track: boxes.Track, before: Joined, clock: FrameClock) -> int:
     return int(ticks)
 
 
-def _check_fit(file: IO[bytes], before: Joined, tracks: list[boxes.Track]) -> None:
+def _check_fit(file: IO[bytes], before: ConversationFileState, tracks: list[mp4_boxes.Mp4Track]) -> None:
     if [track.kind for track in tracks] != [b"vide", b"soun"] or tracks[1].timescale != CLIP_RATE_HZ:
         raise Damaged("the clip is not one video and one 48 kHz sound track")
     if not before.size:
         return
     place = file.tell()
-    if tracks != boxes.tracks(_head(file)[1]):
+    if tracks != mp4_boxes.tracks(_head(file)[1]):
         raise NotReady(
             "the clip does not fit the conversation: the encoder has changed since its first clip",
             "Reset the session; the next conversation takes the new one",
@@ -221,7 +223,7 @@ def _check_fit(file: IO[bytes], before: Joined, tracks: list[boxes.Track]) -> No
     file.seek(place)
 
 
-def _check_counts(tracks: list[boxes.Track], counts: dict[int, tuple[int, int]], clip: ClipFile) -> None:
+def _check_counts(tracks: list[mp4_boxes.Mp4Track], counts: dict[int, tuple[int, int]], clip: ClipFile) -> None:
     found = {track.kind: counts.get(track.track_id, (0, 0)) for track in tracks}
     frames, samples = found.get(b"vide", (0, 0))[0], found.get(b"soun", (0, 0))[1]
     if (frames, samples) != (clip.frames, clip.samples):
@@ -231,7 +233,7 @@ def _check_counts(tracks: list[boxes.Track], counts: dict[int, tuple[int, int]],
 
 
 def _copy(stream: IO[bytes], file: IO[bytes], name: bytes, size: int) -> None:
-    head = boxes.box(name, b"")
+    head = mp4_boxes.box(name, b"")
     file.write((size + len(head)).to_bytes(4, "big") + head[4:])
     left = size
     while left:
@@ -252,7 +254,7 @@ def _head(file: IO[bytes]) -> tuple[bytes, bytes]:
 
 
 def _write_duration(file: IO[bytes], seconds: float) -> None:
-    for place, value in boxes.duration_fields(b"".join(_head(file)), seconds):
+    for place, value in mp4_boxes.duration_fields(b"".join(_head(file)), seconds):
         file.seek(place)
         file.write(value)
     file.flush()

@@ -14,7 +14,7 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from warmtalk.core.types import FrameClock
-from warmtalk.media.fragments import length_prefixed
+from warmtalk.media.fmp4_writer import length_prefixed
 from warmtalk.media.i420 import I420
 
 FRAGMENTED = "empty_moov+default_base_moof+frag_keyframe"
@@ -32,7 +32,7 @@ class X264:
 
 
 @dataclass(frozen=True, slots=True)
-class Coded:
+class EncodedPicture:
     """One coded picture, as MP4 holds it: slices with their lengths in front."""
 
     data: bytes
@@ -58,7 +58,7 @@ def add_video(
     return stream
 
 
-def encode(stream: VideoStream, picture: I420 | None, number: int, *, key: bool = False) -> list[Coded]:
+def encode(stream: VideoStream, picture: I420 | None, number: int, *, key: bool = False) -> list[EncodedPicture]:
     """The packets that are ready with this picture, `number` of the stream; None: all that are still to come."""
     frame = None
     if picture is not None:
@@ -66,7 +66,7 @@ def encode(stream: VideoStream, picture: I420 | None, number: int, *, key: bool 
         frame.pts, frame.time_base = number, stream.codec_context.time_base
         if key:
             frame.pict_type = PictureType.I
-    return [Coded(length_prefixed(bytes(packet)), packet.is_keyframe) for packet in stream.encode(frame)]
+    return [EncodedPicture(length_prefixed(bytes(packet)), packet.is_keyframe) for packet in stream.encode(frame)]
 
 
 class PictureCoder:
@@ -86,11 +86,11 @@ class PictureCoder:
         self.parameters = bytes(self._stream.codec_context.extradata or b"")
         """Sequence and picture parameter sets, and what else stands in front of the first picture."""
 
-    def encode(self, picture: I420, *, key: bool = False) -> list[Coded]:
+    def encode(self, picture: I420, *, key: bool = False) -> list[EncodedPicture]:
         self._number += 1
         return encode(self._stream, picture, self._number - 1, key=key)
 
-    def flush(self) -> list[Coded]:
+    def flush(self) -> list[EncodedPicture]:
         """The last ones; nothing is coded after it."""
         return encode(self._stream, None, self._number)
 

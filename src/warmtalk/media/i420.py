@@ -49,7 +49,7 @@ def planes(picture: I420) -> Planes:
     return picture[:height], chroma[0], chroma[1]
 
 
-def lay(picture: I420, box: Box, pixels: Image, share: float = 1.0) -> None:
+def paste_patch(picture: I420, box: Box, pixels: Image, share: float = 1.0) -> None:
     """Lays `pixels`, [box.height, box.width, 3] BGR, on the box of the picture, in place.
 
     `share`: 1 covers what is there, less mixes with it. Where the box cuts a pair of pixels the colour of the pair is

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from warmtalk.media.ffmpeg import ffmpeg, safe_input
-from warmtalk.media.guard import FILM, environment, guarded
+from warmtalk.media.file_types import ffmpeg, safe_input
+from warmtalk.media.sandbox import VIDEO_LIMITS, environment, sandboxed
 
 _PROBE_S = 30.0
 _HDR = re.compile(rb"Video: [^\n]*\bbt2020[^\n]*/(smpte2084|arib-std-b67)\b")
@@ -61,7 +61,7 @@ def _can_tone_map() -> bool:
 def _said(command: list[str]) -> bytes:
     try:
         done = subprocess.run(
-            guarded(command, FILM),
+            sandboxed(command, VIDEO_LIMITS),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from warmtalk.core.errors import InvalidInput, NotReady, WarmtalkError
-from warmtalk.media.ffmpeg import VIDEO_DEMUXERS
-from warmtalk.media.process import remove, run
+from warmtalk.media.ffmpeg_process import remove, run
+from warmtalk.media.file_types import VIDEO_DEMUXERS
 
 _ALL_STREAMS = ("-map", "1:V:0", "-map", "1:a?", "-c", "copy", "-f", "null", "-")
 """An output that is thrown away. In some formats a file begins for ffmpeg with the first packet of the streams that are
@@ -23,7 +23,7 @@ def checked_format(out: Path) -> str:
     return FORMATS[out.suffix.lower()]
 
 
-def check_sound(source: Path, kind: str, out: Path) -> None:
+def check_audio(source: Path, kind: str, out: Path) -> None:
     """Raises InvalidInput when `out` cannot hold the sound of `source` as it is."""
     black = ["-f", "lavfi", "-i", "color=s=16x16:d=0.1", *_opened(source, kind), "-map", "0:v", "-map", "1:a?"]
     made = ["-c:a", "copy", "-strict", "-2", "-t", "0.1", "-f", checked_format(out), "-y", os.devnull]
@@ -35,7 +35,7 @@ def check_sound(source: Path, kind: str, out: Path) -> None:
         raise InvalidInput(f"{out.suffix} cannot hold the sound of {source.name} as it is", "Name OUT .mkv") from error
 
 
-def replace_picture(source: Path, kind: str, segments: Sequence[Path], out: Path) -> None:
+def replace_video(source: Path, kind: str, segments: Sequence[Path], out: Path) -> None:
     """Writes `out`: the pictures of `segments` one after the other, and the sound of `source` bit for bit, as far from
     the first picture as it was (see VideoFrames, from_sound).
 

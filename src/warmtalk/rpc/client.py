@@ -9,7 +9,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from warmtalk.core.errors import Unreachable
-from warmtalk.rpc.key import KeyedChannel
+from warmtalk.rpc.auth import KeyedChannel
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", 8 << 20),

@@ -12,8 +12,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from warmtalk.rpc.auth import KeyInterceptor, check_listen
 from warmtalk.rpc.errors import ErrorInterceptor
-from warmtalk.rpc.key import KeyInterceptor, check_listen
 
 log = logging.getLogger(__name__)
 

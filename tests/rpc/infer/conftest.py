@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rpc.infer.desk import Infer, running
+from tests.rpc.infer.harness import Infer, running
 
 
 @pytest.fixture

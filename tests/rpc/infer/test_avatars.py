@@ -8,14 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from services.infer.wiring import models
-from tests.rpc.infer.desk import END, Infer, audio, running, start
-from warmtalk.core.bundle import Bundle, Faces, read_faces, write_faces
+from tests.rpc.infer.harness import END, Infer, audio, running, start
+from warmtalk.core.bundle import Bundle, FaceTable, read_faces, write_faces
 from warmtalk.core.pipeline import WarmAvatar
 from warmtalk.core.types import Samples
-from warmtalk.v1.infer_pb2 import (
-    WarmAvatarRequest,
-)
+from warmtalk.renderers.registry import models
+from warmtalk.v1.infer_pb2 import WarmAvatarRequest
 
 
 async def test_a_frame_without_a_face_shows_the_source(avatars: Path, tmp_path: Path, speech: Samples) -> None:
@@ -23,7 +21,7 @@ async def test_a_frame_without_a_face_shows_the_source(avatars: Path, tmp_path: 
     faces = read_faces(tmp_path / "avatars" / "eileen")
     usable = faces.usable.copy()
     usable[5:9] = 0
-    write_faces(tmp_path / "avatars" / "eileen", Faces(faces.boxes, faces.crop_boxes, faces.landmarks, usable))
+    write_faces(tmp_path / "avatars" / "eileen", FaceTable(faces.boxes, faces.crop_boxes, faces.landmarks, usable))
     async for infer in running(tmp_path):
         patches = await infer.patches(start(), audio(speech[:9600]), END)
         assert [patch.box.empty for patch in patches] == [patch.row in range(5, 9) for patch in patches]

@@ -9,13 +9,9 @@ import grpc
 import numpy as np
 import pytest
 
-from tests.rpc.infer.desk import END, Infer, all_free, audio, refused, running, start
+from tests.rpc.infer.harness import END, Infer, all_free, audio, refused, running, start
 from warmtalk.core.types import Samples
-from warmtalk.v1.infer_pb2 import (
-    AudioPiece,
-    RenderCredit,
-    RenderRequest,
-)
+from warmtalk.v1.infer_pb2 import AudioPiece, RenderCredit, RenderRequest
 
 
 @pytest.mark.parametrize(

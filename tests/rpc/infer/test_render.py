@@ -9,16 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.infer.wiring import models
-from tests.rpc.infer.desk import END, LATENCY_FRAMES, Infer, audio, start
+from tests.rpc.infer.harness import END, LATENCY_FRAMES, Infer, audio, start
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.pipeline import WarmAvatar, render
 from warmtalk.core.types import FrameClock, Samples, cycle_row
-from warmtalk.v1.infer_pb2 import (
-    RenderCredit,
-    RenderRequest,
-    RenderResponse,
-)
+from warmtalk.renderers.registry import models
+from warmtalk.v1.infer_pb2 import RenderCredit, RenderRequest, RenderResponse
 
 
 async def test_the_live_path_gives_the_frames_of_the_offline_path(infer: Infer, avatars: Path, speech: Samples) -> None:

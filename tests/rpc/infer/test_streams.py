@@ -7,15 +7,12 @@ from pathlib import Path
 
 import grpc
 
-from services.infer.stream import RenderStream
 from tests.garbage import gone, no_collector
-from tests.rpc.infer.desk import END, Infer, all_free, audio, refused, running, start
-from warmtalk.core.stream import Utterance
+from tests.rpc.infer.harness import END, Infer, all_free, audio, refused, running, start
+from warmtalk.core.audio_queue import UtteranceBuffer
 from warmtalk.core.types import Samples
-from warmtalk.v1.infer_pb2 import (
-    Abort,
-    RenderRequest,
-)
+from warmtalk.services.infer.stream import RenderStream
+from warmtalk.v1.infer_pb2 import Abort, RenderRequest
 
 
 async def test_abort_drops_what_is_not_rendered(infer: Infer, speech: Samples) -> None:
@@ -80,4 +77,4 @@ async def test_streams_that_ended_leave_nothing_to_the_garbage_collector(infer: 
         await call.read()
         call.cancel()
         await all_free(infer)
-        await gone(RenderStream, Utterance)
+        await gone(RenderStream, UtteranceBuffer)

@@ -10,7 +10,7 @@ import numpy as np
 from google.protobuf.duration_pb2 import Duration
 
 from tests.media import Film, read
-from tests.rpc.session.desk import Desk
+from tests.rpc.session.harness import SessionHarness
 from warmtalk.core.types import Samples
 from warmtalk.v1 import session_pb2 as pb
 
@@ -33,7 +33,7 @@ def lasting(value: float) -> Duration:
 class Client:
     """One Converse: writes what a test says, reads all the time and remembers it with its time."""
 
-    def __init__(self, desk: Desk, **config: object) -> None:
+    def __init__(self, desk: SessionHarness, **config: object) -> None:
         self.events: list[tuple[float, pb.SpeakResponse]] = []
         self.call = desk.stub.Converse()
         self._config = pb.ConverseConfig(session_id="s1", **config)  # type: ignore[arg-type]

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.audio import syllables
 from tests.rpc.live.client import Client, seconds
-from tests.rpc.session.desk import Desk, film
-from tests.sounds import syllables
+from tests.rpc.session.harness import SessionHarness, film
 from warmtalk.media.h264 import PictureCoder
 from warmtalk.media.i420 import I420
 from warmtalk.v1 import session_pb2 as pb
 
 
-async def test_idle_speech_idle(desk: Desk, tmp_path: Path) -> None:
+async def test_idle_speech_idle(desk: SessionHarness, tmp_path: Path) -> None:
     async with Client(desk) as client:
         await asyncio.sleep(0.4)
         await client.say(syllables(1.0))
@@ -47,7 +47,7 @@ async def test_idle_speech_idle(desk: Desk, tmp_path: Path) -> None:
     assert loud[-1] < start + 1.01
 
 
-async def test_the_avatar_is_warm_before_anything_is_said(desk: Desk) -> None:
+async def test_the_avatar_is_warm_before_anything_is_said(desk: SessionHarness) -> None:
     """Also of a session that was made before the service was started."""
     await desk.stop()
     await desk.start()
@@ -57,7 +57,7 @@ async def test_the_avatar_is_warm_before_anything_is_said(desk: Desk) -> None:
     assert desk.fake.warmed == ["ann"]
 
 
-async def test_clip_is_what_was_shown(desk: Desk) -> None:
+async def test_clip_is_what_was_shown(desk: SessionHarness) -> None:
     async with Client(desk) as client:
         await client.say(syllables(1.0))
         await client.until("finished")
@@ -77,7 +77,7 @@ async def test_clip_is_what_was_shown(desk: Desk) -> None:
 
 @pytest.mark.parametrize("before", [False, True], ids=["live first", "after a clip"])
 async def test_a_picture_is_coded_once(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
+    desk: SessionHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
 ) -> None:
     """A clip has the stream's own pictures, also in a conversation that was not begun live."""
     if before:
@@ -108,7 +108,7 @@ async def test_a_picture_is_coded_once(
     assert all(np.array_equal(one, other) for one, other in zip(whole.pictures, parts, strict=True))
 
 
-async def test_the_head_goes_on_in_the_next_clip(desk: Desk) -> None:
+async def test_the_head_goes_on_in_the_next_clip(desk: SessionHarness) -> None:
     """Also where idle time was left out, and when the next clip is no live one."""
     async with Client(desk) as client:
         await asyncio.sleep(0.5)
@@ -121,7 +121,7 @@ async def test_the_head_goes_on_in_the_next_clip(desk: Desk) -> None:
     assert plain.start_index == live.start_index + 25 + 6 + 4
 
 
-async def test_text_in_pieces(desk: Desk) -> None:
+async def test_text_in_pieces(desk: SessionHarness) -> None:
     async with Client(desk) as client:
         for piece in ("Hel", "lo the", "re, my friend. How", " are you? Fi", "ne."):
             await client.send(text=piece)

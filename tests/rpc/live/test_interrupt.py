@@ -7,16 +7,16 @@ import time
 
 import pytest
 
-from services.session.live.director import Shot
-from services.session.live.record import Recorder
-from services.session.live.stage import Stage
+from tests.audio import syllables
 from tests.rpc.live.client import Client, lasting, seconds
-from tests.rpc.session.desk import Desk, film
-from tests.sounds import syllables
+from tests.rpc.session.harness import SessionHarness, film
+from warmtalk.services.session.live.clip_recorder import ClipRecorder
+from warmtalk.services.session.live.compositor import FrameCompositor
+from warmtalk.services.session.live.frame_sequencer import FramePlan
 from warmtalk.v1 import session_pb2 as pb
 
 
-async def test_interrupt_closes_the_mouth(desk: Desk) -> None:
+async def test_interrupt_closes_the_mouth(desk: SessionHarness) -> None:
     async with Client(desk) as client:
         await asyncio.sleep(0.2)
         await client.say(syllables(5.0))
@@ -41,7 +41,7 @@ async def test_interrupt_closes_the_mouth(desk: Desk) -> None:
     assert desk.fake.open <= 1
 
 
-async def test_interrupt_keeps_what_was_played(desk: Desk) -> None:
+async def test_interrupt_keeps_what_was_played(desk: SessionHarness) -> None:
     async with Client(desk) as client:
         await client.say(syllables(5.0))
         start = seconds((await client.until("started")).started.stream_start)
@@ -56,14 +56,16 @@ async def test_interrupt_keeps_what_was_played(desk: Desk) -> None:
     assert (len(kept.pictures), len(kept.pcm)) == (8, 8 * 1920)
 
 
-async def test_a_mouth_that_was_cut_closes_in_the_next_clip(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_mouth_that_was_cut_closes_in_the_next_clip(
+    desk: SessionHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The recording has the cut, and then the idle pictures before the next utterance: no snap between them."""
-    leads: list[Shot | None] = []
-    lead = Recorder.lead
-    monkeypatch.setattr(Recorder, "lead", lambda *args: leads.append(args[4]) or lead(*args))
-    drawn: list[Shot] = []
-    picture = Stage.picture
-    monkeypatch.setattr(Stage, "picture", lambda stage, shot: drawn.append(shot) or picture(stage, shot))
+    leads: list[FramePlan | None] = []
+    lead = ClipRecorder.lead
+    monkeypatch.setattr(ClipRecorder, "lead", lambda *args: leads.append(args[4]) or lead(*args))
+    drawn: list[FramePlan] = []
+    picture = FrameCompositor.picture
+    monkeypatch.setattr(FrameCompositor, "picture", lambda stage, shot: drawn.append(shot) or picture(stage, shot))
     async with Client(desk) as client:
         await client.say(syllables(5.0))
         start = seconds((await client.until("started")).started.stream_start)
@@ -81,7 +83,7 @@ async def test_a_mouth_that_was_cut_closes_in_the_next_clip(desk: Desk, monkeypa
     assert shut == {following: pytest.approx(2 / 3), following + 1: pytest.approx(1 / 3)}
 
 
-async def test_interrupt_of_what_was_not_heard_yet(desk: Desk) -> None:
+async def test_interrupt_of_what_was_not_heard_yet(desk: SessionHarness) -> None:
     async with Client(desk) as client:
         await client.send(playback=pb.PlaybackPosition(position=lasting(0.0)))
         await client.say(syllables(5.0))
@@ -92,7 +94,7 @@ async def test_interrupt_of_what_was_not_heard_yet(desk: Desk) -> None:
     assert desk.files() == {"session.json"}
 
 
-async def test_interrupt_by_its_own_call(desk: Desk) -> None:
+async def test_interrupt_by_its_own_call(desk: SessionHarness) -> None:
     request = pb.InterruptRequest(session_id="s1")
     assert not (await desk.stub.Interrupt(request)).HasField("played"), "nothing was being said"
     async with Client(desk) as client:
@@ -105,7 +107,7 @@ async def test_interrupt_by_its_own_call(desk: Desk) -> None:
     assert (await desk.conversation()).clips[0].frames == 5
 
 
-async def test_interrupt_of_a_speak(desk: Desk) -> None:
+async def test_interrupt_of_a_speak(desk: SessionHarness) -> None:
     desk.fake.frame_s = 0.02
     request = pb.SpeakRequest(session_id="s1", text="word " * 60)
     events = []
@@ -119,7 +121,7 @@ async def test_interrupt_of_a_speak(desk: Desk) -> None:
     await desk.idle()
 
 
-async def test_interrupt_of_a_speak_before_anything_was_played(desk: Desk) -> None:
+async def test_interrupt_of_a_speak_before_anything_was_played(desk: SessionHarness) -> None:
     desk.fake.hold_at = 3
     call = desk.stub.Speak(pb.SpeakRequest(session_id="s1", text="word " * 20))
     await asyncio.wait_for(desk.fake.held.wait(), 10)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from tests.audio import syllables
 from tests.rpc.live.client import Client, pcm
-from tests.rpc.session.desk import Code, Desk, refused
-from tests.sounds import syllables
+from tests.rpc.session.harness import Code, SessionHarness, refused
 from warmtalk.v1 import session_pb2 as pb
 
 
@@ -38,7 +38,9 @@ from warmtalk.v1 import session_pb2 as pb
         ([{"config": {"session_id": "s1"}}, {}], ["a message carries nothing"]),
     ],
 )
-async def test_messages_that_are_refused(desk: Desk, messages: list[dict[str, object]], parts: list[str]) -> None:
+async def test_messages_that_are_refused(
+    desk: SessionHarness, messages: list[dict[str, object]], parts: list[str]
+) -> None:
     call = desk.stub.Converse(iter([pb.ConverseRequest(**one) for one in messages]))  # type: ignore[arg-type]
     async with refused(Code.INVALID_ARGUMENT, *parts):
         async with asyncio.timeout(10):
@@ -47,7 +49,7 @@ async def test_messages_that_are_refused(desk: Desk, messages: list[dict[str, ob
     assert desk.files() == {"session.json"}
 
 
-async def test_unknown_session(desk: Desk) -> None:
+async def test_unknown_session(desk: SessionHarness) -> None:
     request = pb.ConverseRequest(config=pb.ConverseConfig(session_id="nobody"))
     async with refused(Code.NOT_FOUND, "there is no session 'nobody'"):
         _ = [response async for response in desk.stub.Converse(iter([request]))]
@@ -55,7 +57,7 @@ async def test_unknown_session(desk: Desk) -> None:
         await desk.stub.Interrupt(pb.InterruptRequest(session_id="nobody"))
 
 
-async def test_an_end_or_an_interrupt_without_speech_means_nothing(desk: Desk) -> None:
+async def test_an_end_or_an_interrupt_without_speech_means_nothing(desk: SessionHarness) -> None:
     async with Client(desk) as client:
         for message in ({"end": {}}, {"interrupt": {}}, {"pcm_s16le": b""}, {"end": {}}):
             await client.send(**message)
@@ -65,7 +67,7 @@ async def test_an_end_or_an_interrupt_without_speech_means_nothing(desk: Desk) -
 
 
 @pytest.mark.parametrize(("rate", "channels", "piece"), [(8_000, 1, 0.013), (44_100, 2, 0.25), (48_000, 1, 0.001)])
-async def test_sound_of_any_rate_and_length(desk: Desk, rate: int, channels: int, piece: float) -> None:
+async def test_sound_of_any_rate_and_length(desk: SessionHarness, rate: int, channels: int, piece: float) -> None:
     sound = np.repeat(syllables(0.6, rate), channels)
     async with Client(desk, sample_rate_hz=rate, channels=channels) as client:
         step = int(piece * rate) * channels

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.footage import film, grey, panned, photo, portrait
-from tests.rpc.prep.desk import LONG, Prep, configured, running
+from tests.rpc.prep.harness import LONG, Prep, configured, running
 
 
 @pytest.fixture

@@ -12,14 +12,9 @@ import numpy as np
 import pytest
 
 from tests.footage import film, panned, portrait
-from tests.rpc.prep.desk import LONG, Prep, configured, refused, running
+from tests.rpc.prep.harness import LONG, Prep, configured, refused, running
 from warmtalk.v1.media_pb2 import FrameRate
-from warmtalk.v1.prep_pb2 import (
-    Avatar,
-    AvatarParams,
-    GetReportRequest,
-    Point,
-)
+from warmtalk.v1.prep_pb2 import Avatar, AvatarParams, GetReportRequest, Point
 
 
 async def test_photo_becomes_an_avatar(prep: Prep, still: bytes) -> None:

@@ -13,19 +13,16 @@ from pathlib import Path
 import grpc
 import pytest
 
-from services.prep import uploads
-from services.prep.bundle import builder
-from services.prep.jobs import Jobs
-from services.prep.wiring import SERVICE
-from tests.rpc.prep.desk import LONG, Prep, configured, refused, running, until
+from tests.rpc.prep.harness import LONG, Prep, configured, refused, running, until
+from warmtalk.avatar import builder
 from warmtalk.core.bundle import SEGMENT_FRAMES
 from warmtalk.core.types import Mask
-from warmtalk.media.ffmpeg import ffmpeg
+from warmtalk.media.file_types import ffmpeg
 from warmtalk.rpc.client import channel, wait_ready
-from warmtalk.v1.prep_pb2 import (
-    Avatar,
-    AvatarParams,
-)
+from warmtalk.services.prep import uploads
+from warmtalk.services.prep.jobs import BuildJobs
+from warmtalk.services.prep.wiring import SERVICE
+from warmtalk.v1.prep_pb2 import Avatar, AvatarParams
 from warmtalk.v1.prep_pb2_grpc import PrepServiceStub
 
 
@@ -80,12 +77,12 @@ async def test_a_killed_build_goes_on_where_it_was(tmp_path: Path, long_film: by
     config = configured(tmp_path)
     address = f"unix:{tmp_path}/prep.sock"
     environ = {**os.environ, "WARMTALK_PREP_LISTEN": address, "WARMTALK_DATA_DIR": str(config.data_dir)}
-    child = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.prep", env=environ)
+    child = await asyncio.create_subprocess_exec(sys.executable, "-m", "warmtalk.services.prep", env=environ)
     work = config.avatars_dir / ".building" / "me"
     try:
         await wait_ready(address, SERVICE, 30)
         async with channel(address) as link:
-            prep = Prep(PrepServiceStub(link), Jobs.__new__(Jobs), config)
+            prep = Prep(PrepServiceStub(link), BuildJobs.__new__(BuildJobs), config)
             await prep.create("me", long_film, AvatarParams())
             await until(lambda: (work / "parts" / "00001.safetensors").exists())
     finally:

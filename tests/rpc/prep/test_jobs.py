@@ -12,14 +12,10 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from services.prep.wiring import prepare
 from tests.footage import grey, photo
-from tests.rpc.prep.desk import INVALID, Prep, configured, refused, running, until
-from warmtalk.v1.prep_pb2 import (
-    Avatar,
-    AvatarParams,
-    ListAvatarsRequest,
-)
+from tests.rpc.prep.harness import INVALID, Prep, configured, refused, running, until
+from warmtalk.services.prep.wiring import prepare
+from warmtalk.v1.prep_pb2 import Avatar, AvatarParams, ListAvatarsRequest
 
 
 async def test_list_is_paged_and_tells_all_states(prep: Prep, still: bytes, tmp_path: Path) -> None:

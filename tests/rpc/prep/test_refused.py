@@ -12,15 +12,9 @@ import numpy as np
 import pytest
 
 from tests.footage import film, grey, photo, run
-from tests.rpc.prep.desk import INVALID, Prep, configured, refused, running, until
+from tests.rpc.prep.harness import INVALID, Prep, configured, refused, running, until
 from warmtalk.v1.media_pb2 import FrameRate
-from warmtalk.v1.prep_pb2 import (
-    Avatar,
-    AvatarParams,
-    CreateAvatarRequest,
-    UploadHeader,
-    UploadSourceRequest,
-)
+from warmtalk.v1.prep_pb2 import Avatar, AvatarParams, CreateAvatarRequest, UploadHeader, UploadSourceRequest
 
 BAD_IDS = ["", "..", "../x", "a/b", "/etc", "a\0b", "A", "a b", "-a", "_a", "a" * 300, "ä", "a\n", ".building"]
 

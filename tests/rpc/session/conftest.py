@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import make_avatar
-from tests.rpc.session.desk import Desk
+from tests.rpc.session.harness import SessionHarness
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk(tmp_path: Path) -> AsyncIterator[SessionHarness]:
     make_avatar(tmp_path / "avatars")
-    made = Desk(tmp_path)
+    made = SessionHarness(tmp_path)
     await made.start()
     yield made
     await made.close()

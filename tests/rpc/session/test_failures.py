@@ -12,17 +12,17 @@ import grpc
 import numpy as np
 import pytest
 
+from tests.audio import SPEECH, syllables, wav
 from tests.fakes import FakeVoice
-from tests.rpc.session.desk import Code, Desk, film, refused
-from tests.sounds import SPEECH, syllables, wav
+from tests.rpc.session.harness import Code, SessionHarness, film, refused
 from warmtalk.core.errors import NotFound, Unreachable
-from warmtalk.media import ffmpeg as found
+from warmtalk.media import file_types as found
 from warmtalk.rpc.client import channel, wait_ready
 from warmtalk.v1 import session_pb2 as pb
 from warmtalk.v1.session_pb2_grpc import SessionServiceStub
 
 
-async def test_infer_down(desk: Desk) -> None:
+async def test_infer_down(desk: SessionHarness) -> None:
     await desk.create()
     address = await desk.stop_infer()
     async with refused(Code.UNAVAILABLE, "the infer service does not answer", "warmtalk up"):
@@ -34,14 +34,14 @@ async def test_infer_down(desk: Desk) -> None:
     assert len((await desk.conversation()).clips) == 1
 
 
-async def shows_each_frame_once(desk: Desk, frames: int) -> None:
+async def shows_each_frame_once(desk: SessionHarness, frames: int) -> None:
     """The conversation, by the brightness that the fake gives each frame."""
     pictures = film((await desk.conversation()).uri).pictures
     assert len(pictures) == frames
     assert all(abs(int(picture[24, 24].mean()) - (50 + number)) < 8 for number, picture in enumerate(pictures))
 
 
-async def test_infer_dies_once_in_the_middle(desk: Desk) -> None:
+async def test_infer_dies_once_in_the_middle(desk: SessionHarness) -> None:
     """The clip goes on from the frame it had; nothing is missing and nothing shows twice."""
     await desk.create()
     desk.fake.die_at = [37]
@@ -53,7 +53,7 @@ async def test_infer_dies_once_in_the_middle(desk: Desk) -> None:
     await shows_each_frame_once(desk, 75)
 
 
-async def test_infer_is_restarted_in_the_middle(desk: Desk) -> None:
+async def test_infer_is_restarted_in_the_middle(desk: SessionHarness) -> None:
     await desk.create()
     desk.fake.hold_at = 40
     running = asyncio.create_task(desk.say(audio=wav(syllables(3.0))))
@@ -66,7 +66,7 @@ async def test_infer_is_restarted_in_the_middle(desk: Desk) -> None:
     await shows_each_frame_once(desk, 75)
 
 
-async def test_infer_goes_away_in_the_middle(desk: Desk) -> None:
+async def test_infer_goes_away_in_the_middle(desk: SessionHarness) -> None:
     await desk.create()
     desk.fake.hold_at = 40
     running = asyncio.create_task(desk.say(audio=wav(syllables(3.0))))
@@ -77,7 +77,7 @@ async def test_infer_goes_away_in_the_middle(desk: Desk) -> None:
     assert desk.files() == {"session.json"}
 
 
-async def test_infer_dies_and_stays_dead(desk: Desk) -> None:
+async def test_infer_dies_and_stays_dead(desk: SessionHarness) -> None:
     await desk.create()
     await desk.say(text="Kept words.")
     before = await desk.conversation()
@@ -88,7 +88,7 @@ async def test_infer_dies_and_stays_dead(desk: Desk) -> None:
     assert desk.files() == {"session.json", "0001/conversation.mp4", "0001/clip-0001.mp4"}
 
 
-async def test_infer_refuses(desk: Desk) -> None:
+async def test_infer_refuses(desk: SessionHarness) -> None:
     await desk.create()
     desk.fake.error = NotFound("there is no avatar 'ann'", "Make it")
     async with refused(Code.NOT_FOUND, "there is no avatar 'ann'. Make it"):
@@ -96,7 +96,7 @@ async def test_infer_refuses(desk: Desk) -> None:
     assert len(desk.fake.configs) == 1, "it is not asked again"
 
 
-async def test_voice_fails(desk: Desk) -> None:
+async def test_voice_fails(desk: SessionHarness) -> None:
     await desk.create()
     desk.voice.error = Unreachable("the voice stopped working", "Its log says more")
     async with refused(Code.UNAVAILABLE, "the voice stopped working"):
@@ -106,7 +106,7 @@ async def test_voice_fails(desk: Desk) -> None:
     await desk.say(text="Hello.")
 
 
-async def test_voice_says_nothing(desk: Desk) -> None:
+async def test_voice_says_nothing(desk: SessionHarness) -> None:
     class Mute(FakeVoice):
         async def speak(self, sentence: str):  # type: ignore[no-untyped-def]
             for piece in ():
@@ -120,7 +120,7 @@ async def test_voice_says_nothing(desk: Desk) -> None:
         await desk.say(text="Hello.")
 
 
-async def test_disk_full(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_disk_full(desk: SessionHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """The encoder's volume has room for half a clip."""
     await desk.create()
     await desk.say(text="Kept words.")
@@ -146,7 +146,7 @@ async def test_disk_full(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     await desk.say(text="Room again.")
 
 
-async def test_ffmpeg_missing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_ffmpeg_missing(desk: SessionHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     await desk.create()
     with monkeypatch.context() as patch:
         patch.setenv("WARMTALK_FFMPEG", "")
@@ -162,7 +162,7 @@ async def test_ffmpeg_missing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> No
     await desk.say(text="Hello.")
 
 
-async def test_damaged_session(desk: Desk) -> None:
+async def test_damaged_session(desk: SessionHarness) -> None:
     await desk.create()
     await desk.create("s2")
     await desk.stop()
@@ -175,7 +175,7 @@ async def test_damaged_session(desk: Desk) -> None:
     await desk.create()
 
 
-async def test_stop_of_the_service_during_a_speak(desk: Desk) -> None:
+async def test_stop_of_the_service_during_a_speak(desk: SessionHarness) -> None:
     await desk.create()
     desk.fake.hold_at = 3
     running = asyncio.create_task(desk.say(text="This one is cut off."))
@@ -192,7 +192,7 @@ async def test_stop_of_the_service_during_a_speak(desk: Desk) -> None:
     assert desk.files() == {"session.json"}
 
 
-async def test_kill_during_a_speak(desk: Desk) -> None:
+async def test_kill_during_a_speak(desk: SessionHarness) -> None:
     """kill -9 of the real process, then a start: the conversation is whole and the loss is told."""
     assert desk.infer is not None
     await desk.stop()
@@ -205,7 +205,7 @@ async def test_kill_during_a_speak(desk: Desk) -> None:
         "WARMTALK_SESSION_X264_PRESET": "ultrafast",
         "WARMTALK_SESSION_VOICE": "openai",
     }
-    process = subprocess.Popen([sys.executable, "-m", "services.session"], env=environ)  # noqa: ASYNC220
+    process = subprocess.Popen([sys.executable, "-m", "warmtalk.services.session"], env=environ)  # noqa: ASYNC220
     try:
         await wait_ready(f"unix:{socket}", "warmtalk.v1.SessionService", 20)
         async with channel(f"unix:{socket}") as link:

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from tests.rpc.session.desk import Code, Desk, film, refused
+from tests.rpc.session.harness import Code, SessionHarness, film, refused
 from warmtalk.v1 import session_pb2 as pb
 
 
-async def test_in_the_order_they_came(desk: Desk) -> None:
+async def test_in_the_order_they_came(desk: SessionHarness) -> None:
     await desk.create()
     texts = ["One one one one one.", "Two.", "Three three."]
     answers = await asyncio.gather(*(desk.say(text=text) for text in texts))
@@ -20,7 +20,7 @@ async def test_in_the_order_they_came(desk: Desk) -> None:
     assert len(film(conversation.uri).pictures) == conversation.frames
 
 
-async def test_too_many_wait(desk: Desk) -> None:
+async def test_too_many_wait(desk: SessionHarness) -> None:
     await desk.stop()
     await desk.start(max_queue=2)
     await desk.create()
@@ -37,7 +37,7 @@ async def test_too_many_wait(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("how", ["reset", "delete"])
-async def test_reset_and_delete_end_what_is_said(desk: Desk, how: str) -> None:
+async def test_reset_and_delete_end_what_is_said(desk: SessionHarness, how: str) -> None:
     await desk.create()
     await desk.say(text="Kept words.")
     desk.fake.hold_at = 5
@@ -63,7 +63,7 @@ async def test_reset_and_delete_end_what_is_said(desk: Desk, how: str) -> None:
         assert [clip.text for clip in (await desk.conversation()).clips] == ["New."]
 
 
-async def test_client_that_goes_away(desk: Desk) -> None:
+async def test_client_that_goes_away(desk: SessionHarness) -> None:
     await desk.create()
     await desk.say(text="Kept words.")
     before = await desk.session()

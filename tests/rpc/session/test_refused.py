@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tests.rpc.session.desk import Code, Desk, film, refused
-from tests.sounds import SPEECH, syllables, wav
+from tests.audio import SPEECH, syllables, wav
+from tests.rpc.session.harness import Code, SessionHarness, film, refused
 from warmtalk.v1 import session_pb2 as pb
 
 
@@ -22,14 +22,14 @@ from warmtalk.v1 import session_pb2 as pb
         ("?!...", "text has no letter or digit to say"),
     ],
 )
-async def test_text_that_cannot_be_said(desk: Desk, text: str, message: str) -> None:
+async def test_text_that_cannot_be_said(desk: SessionHarness, text: str, message: str) -> None:
     await desk.create()
     async with refused(Code.INVALID_ARGUMENT, message):
         await desk.say(text=text)
     assert desk.files() == {"session.json"}
 
 
-async def test_neither_text_nor_sound(desk: Desk) -> None:
+async def test_neither_text_nor_sound(desk: SessionHarness) -> None:
     await desk.create()
     for request in (pb.SpeakRequest(session_id="s1"), pb.SpeakRequest(session_id="s1", audio=b"")):
         async with refused(Code.INVALID_ARGUMENT, "audio"):
@@ -44,7 +44,7 @@ async def test_neither_text_nor_sound(desk: Desk) -> None:
         (wav(SPEECH)[:5000], "the wav file is cut short"),
     ],
 )
-async def test_sound_that_cannot_be_said(desk: Desk, audio: bytes, message: str) -> None:
+async def test_sound_that_cannot_be_said(desk: SessionHarness, audio: bytes, message: str) -> None:
     await desk.create()
     async with refused(Code.INVALID_ARGUMENT, message):
         await desk.say(audio=audio)
@@ -52,13 +52,13 @@ async def test_sound_that_cannot_be_said(desk: Desk, audio: bytes, message: str)
     assert not desk.fake.configs, "nobody was bothered with it"
 
 
-async def test_sound_of_too_many_bytes(desk: Desk) -> None:
+async def test_sound_of_too_many_bytes(desk: SessionHarness) -> None:
     await desk.create()
     async with refused(Code.INVALID_ARGUMENT, "audio has 31457281 bytes. Send at most 31457280"):
         await desk.say(audio=bytes((30 << 20) + 1))
 
 
-async def test_sound_longer_than_the_limit(desk: Desk) -> None:
+async def test_sound_longer_than_the_limit(desk: SessionHarness) -> None:
     await desk.stop()
     await desk.start(max_clip_s=3.0)
     await desk.create()
@@ -71,7 +71,7 @@ async def test_sound_longer_than_the_limit(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("rate", [8_000, 192_000])
-async def test_sound_shorter_than_a_frame(desk: Desk, rate: int) -> None:
+async def test_sound_shorter_than_a_frame(desk: SessionHarness, rate: int) -> None:
     await desk.create()
     events = await desk.say(audio=wav(np.full(5, 0.5, np.float32), rate))
     assert events[-1].finished.frames == 1
@@ -79,7 +79,7 @@ async def test_sound_shorter_than_a_frame(desk: Desk, rate: int) -> None:
     assert (conversation.frames, conversation.samples) == (1, 1920)
 
 
-async def test_sound_cut_while_it_is_loud_fades(desk: Desk) -> None:
+async def test_sound_cut_while_it_is_loud_fades(desk: SessionHarness) -> None:
     await desk.create()
     await desk.say(audio=wav(np.full(5000, 0.5, np.float32), 48_000))
     pcm = film((await desk.conversation()).uri).pcm.astype(int)
@@ -90,7 +90,7 @@ async def test_sound_cut_while_it_is_loud_fades(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("bad", ["..", "/", "a/b", "a\0b", "a" * 300, "A", "-a", "", "ä", "a\n"])
-async def test_bad_session_ids(desk: Desk, bad: str) -> None:
+async def test_bad_session_ids(desk: SessionHarness, bad: str) -> None:
     calls: list[Callable[[], object]] = [
         lambda: desk.stub.GetSession(pb.GetSessionRequest(session_id=bad)),
         lambda: desk.stub.DeleteSession(pb.DeleteSessionRequest(session_id=bad)),
@@ -104,12 +104,12 @@ async def test_bad_session_ids(desk: Desk, bad: str) -> None:
             await call()  # type: ignore[misc]
 
 
-async def test_unknown_session(desk: Desk) -> None:
+async def test_unknown_session(desk: SessionHarness) -> None:
     async with refused(Code.NOT_FOUND, "there is no session 'nobody'"):
         await desk.say("nobody", text="Hello.")
 
 
-async def test_avatars_that_cannot_speak(desk: Desk) -> None:
+async def test_avatars_that_cannot_speak(desk: SessionHarness) -> None:
     async with refused(Code.INVALID_ARGUMENT, "avatar_id is missing"):
         await desk.create("s1", "")
     async with refused(Code.NOT_FOUND, "there is no avatar 'bob' (there are: ann)"):
@@ -124,7 +124,7 @@ async def test_avatars_that_cannot_speak(desk: Desk) -> None:
     assert not (desk.data / "sessions").exists()
 
 
-async def test_avatar_damaged_after_the_session_was_made(desk: Desk) -> None:
+async def test_avatar_damaged_after_the_session_was_made(desk: SessionHarness) -> None:
     await desk.create()
     await desk.stop()
     (desk.data / "avatars" / "ann" / "frames" / "00000.mp4").write_bytes(b"")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from tests.fakes import make_avatar
-from tests.rpc.session.desk import Code, Desk, film, refused
+from tests.rpc.session.harness import Code, SessionHarness, film, refused
 from warmtalk.v1 import session_pb2 as pb
 from warmtalk.v1.media_pb2 import FrameRate
 
 
-async def test_create_twice(desk: Desk) -> None:
+async def test_create_twice(desk: SessionHarness) -> None:
     make_avatar(desk.data / "avatars", "bob", fps="30")
     first = await desk.create()
     assert await desk.create() == first
@@ -29,7 +29,7 @@ async def test_create_twice(desk: Desk) -> None:
         await desk.stub.CreateSession(with_rate)
 
 
-async def test_list_pages(desk: Desk) -> None:
+async def test_list_pages(desk: SessionHarness) -> None:
     for number in range(5):
         await desk.create(f"s{number}")
     seen: list[str] = []
@@ -48,7 +48,7 @@ async def test_list_pages(desk: Desk) -> None:
         await desk.stub.ListSessions(pb.ListSessionsRequest(page_size=-1))
 
 
-async def test_reset_and_delete(desk: Desk) -> None:
+async def test_reset_and_delete(desk: SessionHarness) -> None:
     await desk.create()
     empty = await desk.stub.Reset(pb.ResetRequest(session_id="s1"))
     assert not empty.HasField("closed")

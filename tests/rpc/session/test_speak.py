@@ -7,14 +7,14 @@ import asyncio
 import numpy as np
 import pytest
 
+from tests.audio import SPEECH, syllables, wav
 from tests.fakes import FakeVoice
-from tests.rpc.session.desk import STEPS, Code, Desk, film, kinds, refused
-from tests.sounds import SPEECH, syllables, wav
+from tests.rpc.session.harness import STEPS, Code, SessionHarness, film, kinds, refused
 from warmtalk.v1 import session_pb2 as pb
 from warmtalk.v1.media_pb2 import FrameRate
 
 
-async def test_text_then_sound(desk: Desk) -> None:
+async def test_text_then_sound(desk: SessionHarness) -> None:
     await desk.create()
     events = await desk.say(text="Hello there, my friend. How are you? 😀")
     assert kinds(events) == STEPS
@@ -41,7 +41,7 @@ async def test_text_then_sound(desk: Desk) -> None:
         assert abs(int(picture[56, 80].mean()) - (40 + 20 * row)) < 8, "on the source frame of this index"
 
 
-async def test_twenty_clips(desk: Desk) -> None:
+async def test_twenty_clips(desk: SessionHarness) -> None:
     """Picture and sound of a long conversation end within a sample of each other."""
     request = pb.CreateSessionRequest(
         session_id="s1", avatar_id="ann", frame_rate=FrameRate(numerator=30000, denominator=1001)
@@ -63,7 +63,7 @@ async def test_twenty_clips(desk: Desk) -> None:
     assert desk.fake.samples == [int(clip.frames * 1001 * 16000 / 30000) for clip in conversation.clips]
 
 
-async def test_first_picture_before_the_last_word(desk: Desk) -> None:
+async def test_first_picture_before_the_last_word(desk: SessionHarness) -> None:
     """The second sentence is held back in the voice while the first is on screen."""
     gate = asyncio.Event()
 
@@ -88,14 +88,14 @@ async def test_first_picture_before_the_last_word(desk: Desk) -> None:
     assert desk.voice.said == ["First one here.", "Second one."]
 
 
-async def test_long_sound_with_credit(desk: Desk) -> None:
+async def test_long_sound_with_credit(desk: SessionHarness) -> None:
     """More than the credit and more than is sent ahead: nothing waits for itself."""
     await desk.create()
     events = await asyncio.wait_for(desk.say(audio=wav(syllables(60))), 60)
     assert events[-1].finished.frames == 1500
 
 
-async def test_mixed_scripts_and_long_text(desk: Desk) -> None:
+async def test_mixed_scripts_and_long_text(desk: SessionHarness) -> None:
     await desk.create()
     events = await desk.say(text="Hello. 你好。नमस्ते। مرحبا؟ Привет!")
     assert events[0].accepted.sentences == 5

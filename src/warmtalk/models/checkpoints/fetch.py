@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from warmtalk.core.errors import Damaged, NotReady, Unreachable
-from warmtalk.models.checkpoints import extras
+from warmtalk.models.checkpoints import optional_weights
 from warmtalk.models.checkpoints.download import download
-from warmtalk.models.checkpoints.extras import Extra
-from warmtalk.models.checkpoints.weights import Found, Part, find
+from warmtalk.models.checkpoints.optional_weights import WeightFile
+from warmtalk.models.checkpoints.weights import CheckpointPart, FoundPart, find
 
 
-def fetch(part: Part, models_dir: Path) -> list[Path]:
+def fetch(part: CheckpointPart, models_dir: Path) -> list[Path]:
     """Downloads what is missing, with a progress bar on stderr; goes on where an earlier try stopped.
 
     The hub's sha256 of the weights is compared with the file. $HF_ENDPOINT names a mirror.
@@ -42,7 +42,7 @@ def fetch(part: Part, models_dir: Path) -> list[Path]:
 
 
 def fetch_extra(
-    extra: Extra, models_dir: Path, *, hub: str = extras.HUB, stopped: Callable[[], bool] = lambda: False
+    extra: WeightFile, models_dir: Path, *, hub: str = optional_weights.HUB, stopped: Callable[[], bool] = lambda: False
 ) -> Path:
     """Downloads it unless it is there; `hub` is the hub's address or a mirror's. Raises as `download` does."""
     path = models_dir / extra.path
@@ -52,7 +52,7 @@ def fetch_extra(
     return download(url, path, extra.size, extra.sha256, stopped)
 
 
-def adopt(source: Path, parts: Iterable[Part], models_dir: Path) -> list[Path]:
+def adopt(source: Path, parts: Iterable[CheckpointPart], models_dir: Path) -> list[Path]:
     """Copies the parts found in `source`, however nested, into the published layout.
 
     Raises NotReady for a part that is not there, OSError.
@@ -65,12 +65,12 @@ def adopt(source: Path, parts: Iterable[Part], models_dir: Path) -> list[Path]:
     return copied
 
 
-def adopt_extra(source: Path, extra: Extra, models_dir: Path) -> Path:
+def adopt_extra(source: Path, extra: WeightFile, models_dir: Path) -> Path:
     """Copies the first file of its name and contents from anywhere in `source`. Raises NotReady, Damaged, OSError."""
     problem: Exception = NotReady(f"{source} has no {extra.name}", f"Run: warmtalk weights fetch {extra.group}")
-    for path in extras.below(source, extra):
+    for path in optional_weights.below(source, extra):
         try:
-            extras.check(path, extra)
+            optional_weights.check(path, extra)
         except Damaged as error:
             problem = error
             continue
@@ -79,7 +79,7 @@ def adopt_extra(source: Path, extra: Extra, models_dir: Path) -> Path:
     raise problem
 
 
-def size(found: Found) -> int:
+def size(found: FoundPart) -> int:
     """Bytes."""
     return found.weights.stat().st_size
 

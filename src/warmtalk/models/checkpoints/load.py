@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 
 from warmtalk.core.errors import Damaged, NotReady
 from warmtalk.models.checkpoints import weights
-from warmtalk.models.checkpoints.weights import Found
+from warmtalk.models.checkpoints.weights import FoundPart
 
 Tensors = dict[str, torch.Tensor]
 CPU = torch.device("cpu")
@@ -119,7 +119,7 @@ def vae_fingerprint(models_dir: Path) -> str:
     return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in bias.values())).hexdigest()[:16]
 
 
-def _assembled(kind: Any, found: Found, tensors: Tensors, trim: Callable[[Any], None]) -> Any:
+def _assembled(kind: Any, found: FoundPart, tensors: Tensors, trim: Callable[[Any], None]) -> Any:
     try:
         with torch.device("meta"):
             model = kind(**read_config(found.config))
@@ -131,7 +131,7 @@ def _assembled(kind: Any, found: Found, tensors: Tensors, trim: Callable[[Any], 
     return model.eval().requires_grad_(False)
 
 
-def _check_fit(found: Found, wanted: Mapping[str, tuple[int, ...]], tensors: Tensors) -> None:
+def _check_fit(found: FoundPart, wanted: Mapping[str, tuple[int, ...]], tensors: Tensors) -> None:
     missing = [name for name in wanted if name not in tensors]
     surplus = [name for name in tensors if name not in wanted]
     unlike = [name for name in wanted if name in tensors and tuple(tensors[name].shape) != wanted[name]]
@@ -144,7 +144,7 @@ def _check_fit(found: Found, wanted: Mapping[str, tuple[int, ...]], tensors: Ten
             )
 
 
-def _check_part(found: Found) -> None:
+def _check_part(found: FoundPart) -> None:
     if found.weights.suffix != ".safetensors":
         return
     try:

@@ -23,7 +23,7 @@ _FETCH = "Run: warmtalk weights fetch"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class CheckpointPart:
     """One network: a file of tensors and the JSON file that describes it."""
 
     name: str
@@ -42,7 +42,7 @@ class Part:
     """What does not work without it."""
 
 
-UNET_V15 = Part(
+UNET_V15 = CheckpointPart(
     "MuseTalk v1.5",
     ("musetalkV15", "musetalk_v15"),
     ("unet.safetensors", "unet.pth"),
@@ -52,7 +52,7 @@ UNET_V15 = Part(
     "unet.pth",
     "renderer musetalk, version v15 (the default)",
 )
-UNET_V1 = Part(
+UNET_V1 = CheckpointPart(
     "MuseTalk v1",
     ("musetalk",),
     ("unet.safetensors", "pytorch_model.bin"),
@@ -62,7 +62,7 @@ UNET_V1 = Part(
     "pytorch_model.bin",
     "renderer musetalk, version v1",
 )
-VAE = Part(
+VAE = CheckpointPart(
     "image codec",
     ("sd-vae", "sd-vae-ft-mse"),
     ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
@@ -72,7 +72,7 @@ VAE = Part(
     "diffusion_pytorch_model.safetensors",
     "renderer musetalk, and preparing avatars for it",
 )
-WHISPER = Part(
+WHISPER = CheckpointPart(
     "speech encoder",
     ("whisper", "whisper-tiny"),
     ("model.safetensors", "pytorch_model.bin"),
@@ -82,19 +82,19 @@ WHISPER = Part(
     "model.safetensors",
     "renderer musetalk",
 )
-UNETS: dict[Version, Part] = {"v15": UNET_V15, "v1": UNET_V1}
+UNETS: dict[Version, CheckpointPart] = {"v15": UNET_V15, "v1": UNET_V1}
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundPart:
     """Files of one part."""
 
-    part: Part
+    part: CheckpointPart
     weights: Path
     config: Path
 
 
-def unet_part(version: str) -> Part:
+def unet_part(version: str) -> CheckpointPart:
     """Raises InvalidInput for a version that there is not."""
     for known, part in UNETS.items():
         if known == version:
@@ -102,13 +102,13 @@ def unet_part(version: str) -> Part:
     raise InvalidInput(f"there is no MuseTalk version {version!r}", "Use v15 or v1", field="version")
 
 
-def find(models_dir: Path, part: Part) -> Found:
+def find(models_dir: Path, part: CheckpointPart) -> FoundPart:
     """Raises NotReady that names the missing file and the command that fetches it."""
     for folder in _folders(models_dir, part):
         for name in part.files:
             weights, config = folder / name, folder / part.config
             if weights.is_file() and config.is_file():
-                return Found(part, weights, config)
+                return FoundPart(part, weights, config)
     raise NotReady(_missing(models_dir, part), _FETCH)
 
 
@@ -122,7 +122,7 @@ def present(models_dir: Path, version: str = "v15") -> bool:
     return True
 
 
-def _folders(models_dir: Path, part: Part) -> Iterator[Path]:
+def _folders(models_dir: Path, part: CheckpointPart) -> Iterator[Path]:
     for name in part.folders:
         folder = models_dir / name
         if folder.is_dir():
@@ -131,7 +131,7 @@ def _folders(models_dir: Path, part: Part) -> Iterator[Path]:
             yield from sorted(path for path in folder.glob("*/*/") if path.is_dir())
 
 
-def _missing(models_dir: Path, part: Part) -> str:
+def _missing(models_dir: Path, part: CheckpointPart) -> str:
     if not models_dir.is_dir():
         return f"there is no folder of models at {models_dir}"
     home = models_dir / part.folders[0]
@@ -143,7 +143,7 @@ def _missing(models_dir: Path, part: Part) -> str:
     return f"{part.name}: {home} has no {' or '.join(part.files)}{_other_version(models_dir, part)}"
 
 
-def _wrong_name(folders: list[Path], part: Part) -> str:
+def _wrong_name(folders: list[Path], part: CheckpointPart) -> str:
     for other in UNETS.values():
         for name in other.files:
             if name not in part.files and any((folder / name).is_file() for folder in folders):
@@ -151,7 +151,7 @@ def _wrong_name(folders: list[Path], part: Part) -> str:
     return ""
 
 
-def _other_version(models_dir: Path, part: Part) -> str:
+def _other_version(models_dir: Path, part: CheckpointPart) -> str:
     for version, other in UNETS.items():
         if part in UNETS.values() and other is not part and any(_folders(models_dir, other)):
             return f" ({other.name} is there: it is version {version})"

@@ -9,7 +9,7 @@ from warmtalk.core.bundle import Bundle
 from warmtalk.core.masks import mesh_mask
 from warmtalk.core.ports import FaceParser
 from warmtalk.core.types import Mask
-from warmtalk.models.checkpoints import kits
+from warmtalk.models.checkpoints import optional_models
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class MeshParser:
 
 def choose(wanted: str, models_dir: Path) -> str:
     """The name of the parser that `wanted`, perhaps "auto", stands for here. Raises NotReady, InvalidInput."""
-    return kits.choose(wanted, kits.PARSERS, models_dir, "prep.parsing").name
+    return optional_models.choose(wanted, optional_models.PARSERS, models_dir, "prep.parsing").name
 
 
 def open_parser(options: ParserOptions, models_dir: Path, device: str) -> FaceParser:
@@ -44,10 +44,10 @@ def open_parser(options: ParserOptions, models_dir: Path, device: str) -> FacePa
 
     Raises NotReady when something is missing, Damaged when the file is not that network's, InvalidInput for the name.
     """
-    kit = kits.choose(options.name, kits.PARSERS, models_dir, "prep.parsing")
-    if kit is kits.BISENET:
+    kit = optional_models.choose(options.name, optional_models.PARSERS, models_dir, "prep.parsing")
+    if kit is optional_models.BISENET:
         from warmtalk.models.faces.bisenet import BisenetParser
 
-        (path,) = kits.check(kit, models_dir)
+        (path,) = optional_models.check(kit, models_dir)
         return BisenetParser(path, device, options.mode, options.cheeks)
     return MeshParser()

@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from warmtalk.core.mouth import OPENING, PRESS, PROTRUSION
 from warmtalk.core.types import FACE_SIZE, Image
-from warmtalk.models.mesh.donor import Picture, Teeth
-from warmtalk.models.mesh.habit import Habit
-from warmtalk.models.mesh.light import SHADE_TINT, cheek_of, light_on, light_through
+from warmtalk.models.mesh.lighting import SHADE_TINT, cheek_of, light_on, light_through
+from warmtalk.models.mesh.mouth_profile import MouthProfile
 from warmtalk.models.mesh.shape import LENS, LOWER, TABLE_REACH, TABLE_SIZE, UPPER, FaceShape, Field, look_up
+from warmtalk.models.mesh.source_teeth import Picture, SourceTeeth
 from warmtalk.models.mesh.teeth import PICTURE_PX, REACH_X, REACH_Y, TOOTH, teeth_picture
 from warmtalk.models.mesh.warp import Warped
 
@@ -67,7 +67,9 @@ class _Opening:
     press: float
 
 
-def prepare_mouth(picture: Image, pixels: Field, face: FaceShape, habit: Habit, teeth: Teeth) -> InnerMouth:
+def prepare_mouth(
+    picture: Image, pixels: Field, face: FaceShape, habit: MouthProfile, teeth: SourceTeeth
+) -> InnerMouth:
     """`picture` is the 256 x 256 source, `pixels` its landmarks; `teeth` were found in the source."""
     light = light_on(cheek_of(picture, pixels))
     blur = round(0.6 * face.blur_px * PICTURE_PX / face.frame.down_px)

@@ -16,17 +16,10 @@ from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import NotReady
 from warmtalk.core.mouth import LEAST, MOST, OPENING, PROTRUSION, WIDTH
 from warmtalk.core.types import Features, Image
-from warmtalk.models.mesh.donor import Teeth, find_teeth
-from warmtalk.models.mesh.habit import Habit, habit_of
 from warmtalk.models.mesh.mouth import InnerMouth, fill_mouth, prepare_mouth
-from warmtalk.models.mesh.shape import (
-    FaceShape,
-    cut_face,
-    eye_distance,
-    face_pixels,
-    prepare_shape,
-    smooth,
-)
+from warmtalk.models.mesh.mouth_profile import MouthProfile, mouth_profile
+from warmtalk.models.mesh.shape import FaceShape, cut_face, eye_distance, face_pixels, prepare_shape, smooth
+from warmtalk.models.mesh.source_teeth import SourceTeeth, find_source_teeth
 from warmtalk.models.mesh.warp import warp
 
 ROWS_KEPT = 192
@@ -60,8 +53,8 @@ class MeshAvatar:
     bundle: Bundle
     landmarks: npt.NDArray[np.float32]
     """[n, 468, 2] of the bundle, steadied."""
-    habit: Habit
-    teeth: Teeth
+    habit: MouthProfile
+    teeth: SourceTeeth
     rows: OrderedDict[int, _Row] = field(default_factory=OrderedDict)
 
     @property
@@ -86,8 +79,10 @@ class MeshRenderer:
         if not usable.any():
             raise NotReady(f"avatar {bundle.info.avatar_id!r} shows no face", "Use a source with a face in it")
         landmarks = steady(bundle.faces.landmarks, usable)
-        habit = habit_of(landmarks[usable])
-        shown = Teeth(None, None) if habit.own_teeth else find_teeth(bundle, landmarks, usable, habit.lip_drop)
+        habit = mouth_profile(landmarks[usable])
+        shown = (
+            SourceTeeth(None, None) if habit.own_teeth else find_source_teeth(bundle, landmarks, usable, habit.lip_drop)
+        )
         return MeshAvatar(bundle, landmarks, habit, shown)
 
     def render(self, avatar: MeshAvatar, rows: Sequence[int], features: Features) -> list[Image]:
@@ -100,7 +95,7 @@ class MeshRenderer:
         _draw(_row(avatar, row), MOST)
 
 
-def as_habit(features: Features, habit: Habit, strength: float) -> Features:
+def as_habit(features: Features, habit: MouthProfile, strength: float) -> Features:
     """[n, 4] features as this mouth would do them, in range, but for the width of a smile that is let go. What is
     closed stays closed."""
     scale = np.array([habit.reach * strength, strength, strength, 1], np.float32)

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from warmtalk.core.faces import sampled
-from warmtalk.core.types import FACE_SIZE, Box, Image, Place, Points
-from warmtalk.models.mesh.between import opening_seen
-from warmtalk.models.mesh.lips import ACROSS, correct_lips
+from warmtalk.core.types import FACE_SIZE, Box, FloatBox, Image, Points
+from warmtalk.models.mesh.lip_refinement import ACROSS, correct_lips
+from warmtalk.models.mesh.mouth_opening import opening_seen
 
 Field = npt.NDArray[np.float32]
 
@@ -104,15 +104,15 @@ class FaceShape:
     """Rest width of the avatar / width of this row."""
 
 
-def face_pixels(landmarks: Points, box: Box | Place) -> Points:
+def face_pixels(landmarks: Points, box: Box | FloatBox) -> Points:
     """Frame pixels to pixels of the 256 x 256 face that is stretched over `box`."""
     scale = np.array([FACE_SIZE / box.width, FACE_SIZE / box.height], np.float32)
     return np.asarray((landmarks - (box.x1, box.y1) + 0.5) * scale - 0.5, np.float32)
 
 
-def cut_face(frame: Image, box: Box | Place) -> Image:
+def cut_face(frame: Image, box: Box | FloatBox) -> Image:
     """The box as a 256 x 256 face; outside the frame its border goes on."""
-    if isinstance(box, Place):
+    if isinstance(box, FloatBox):
         return _sampled_finely(frame, box)
     height, width = frame.shape[:2]
     inside = box.clipped(width, height)
@@ -125,7 +125,7 @@ def cut_face(frame: Image, box: Box | Place) -> Image:
     return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC), np.uint8)
 
 
-def _sampled_finely(frame: Image, place: Place) -> Image:
+def _sampled_finely(frame: Image, place: FloatBox) -> Image:
     """Where it shrinks, the mean of n x n samples for each pixel, so that fine structure does not flicker."""
     times = math.ceil(max(place.width, place.height) / FACE_SIZE)
     if times == 1:
@@ -181,7 +181,7 @@ def smooth(low: float | Field, high: float | Field, value: float | Field) -> Fie
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
-def prepare_shape(face: Image, landmarks: Points, box: Box | Place, rest_width: float) -> FaceShape:
+def prepare_shape(face: Image, landmarks: Points, box: Box | FloatBox, rest_width: float) -> FaceShape:
     """`face` is the 256 x 256 source, `landmarks` are frame pixels, `rest_width` is the avatar's usual mouth_width."""
     pixels = face_pixels(landmarks, box)
     frame = _mouth_frame(landmarks, box)
@@ -217,7 +217,7 @@ def prepare_shape(face: Image, landmarks: Points, box: Box | Place, rest_width: 
     )
 
 
-def _mouth_frame(landmarks: Points, box: Box | Place) -> MouthFrame:
+def _mouth_frame(landmarks: Points, box: Box | FloatBox) -> MouthFrame:
     """Built in frame pixels, where right angles are right, then stretched as the box is."""
     across = _eye(landmarks, 1) - _eye(landmarks, 0)
     # From the side the eyes come together and say little: then the height of the face gives the measure.

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from warmtalk.core.errors import Damaged
 from warmtalk.core.mouth import LEAST, MOST, MOUTH_FEATURES
 from warmtalk.core.types import FrameClock
-from warmtalk.models.mouth.hearing import SETTLE, Floats, Heard, RelativeSound
+from warmtalk.models.mouth.audio_features import SETTLE, Floats, MelFrame, NormalizedFeatures
 from warmtalk.models.mouth.stream import MouthStream
 from warmtalk.models.mouth.voice_gate import VoiceGate
 
@@ -60,9 +60,9 @@ class NetworkStream:
 
     def __init__(self, network: Network) -> None:
         self._network = network
-        self._previous = RelativeSound.QUIET
+        self._previous = NormalizedFeatures.QUIET
         self._pasts = [np.zeros((0, 0), np.float32)] * len(DILATIONS)
-        self._fill(RelativeSound.QUIET)
+        self._fill(NormalizedFeatures.QUIET)
 
     def hear(self, row: Floats) -> Floats:
         """Takes the next [FEATURES] row at 100 Hz; [4] raw outputs for the row AHEAD_HOPS (10) before it."""
@@ -107,12 +107,12 @@ class TrainedMouth:
 class _Reader:
     def __init__(self, network: Network) -> None:
         self._stream = NetworkStream(network)
-        self._sound = RelativeSound()
+        self._sound = NormalizedFeatures()
         self._gate = VoiceGate()
-        self._outputs = self._stream.hear(RelativeSound.QUIET)
+        self._outputs = self._stream.hear(NormalizedFeatures.QUIET)
         self._unheard = SETTLE
 
-    def read(self, row: Heard) -> Floats:
+    def read(self, row: MelFrame) -> Floats:
         voiced, settled = self._sound.hear(row)
         gate = self._gate.hear(voiced)
         if self._unheard > 0:  # the loudness has not settled: what came out is no row of the sound

@@ -9,7 +9,7 @@ import numpy as np
 
 from warmtalk.core.mouth import LEAST, MOST, MOUTH_FEATURES
 from warmtalk.core.types import SPEECH_RATE_HZ, Features, FrameClock, Samples
-from warmtalk.models.mouth.hearing import HOP, WINDOW, Ear, Floats, Heard
+from warmtalk.models.mouth.audio_features import HOP, WINDOW, Floats, LogMelExtractor, MelFrame
 
 LOOKAHEAD = 16
 """Rows of future that a reader hears before it answers: with the window and the step between two rows
@@ -19,7 +19,7 @@ at most 186 ms after the middle of a frame."""
 class MouthReader(Protocol):
     """One utterance. Owns its state."""
 
-    def read(self, row: Heard) -> Floats:
+    def read(self, row: MelFrame) -> Floats:
         """[MOUTH_FEATURES] float32: the mouth LOOKAHEAD rows before this one."""
         ...
 
@@ -30,7 +30,7 @@ class MouthStream:
     def __init__(self, clock: FrameClock, reader: MouthReader) -> None:
         self._clock = clock
         self._reader = reader
-        self._ear = Ear()
+        self._ear = LogMelExtractor()
         self._samples = 0
         self._frame = 0
         self._track: deque[Floats] = deque()

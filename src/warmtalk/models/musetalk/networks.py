@@ -19,7 +19,7 @@ import torch
 
 from warmtalk.core.types import FACE_SIZE
 from warmtalk.models.checkpoints import load
-from warmtalk.models.musetalk.replay import Replayed, Work, shared_pool
+from warmtalk.models.musetalk.cuda_graph import CudaGraph, Work, shared_pool
 
 TOKENS = 50
 WIDTH = 384
@@ -146,7 +146,7 @@ class MuseTalk:
         """Drops what was recorded, and its memory; waits for what is being drawn with it."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        self._sizes: dict[int, Replayed] = {}
+        self._sizes: dict[int, CudaGraph] = {}
         self._pool = shared_pool(self.device)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -154,14 +154,14 @@ class MuseTalk:
     def _draw(self, latents: torch.Tensor, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.decode(self.predict(latents, features))
 
-    def _recorded(self, size: int) -> Replayed:
+    def _recorded(self, size: int) -> CudaGraph:
         with torch.no_grad():
             latents = torch.zeros(size, 8, 32, 32, device=self.device, dtype=self.dtype)
             features = torch.zeros(size, TOKENS, WIDTH, device=self.device, dtype=self.dtype)
             if self.way.compiled:
                 for one in (latents, features):
                     torch._dynamo.maybe_mark_dynamic(one, 0)
-            run = Replayed(self._work, (latents, features), self._pool)
+            run = CudaGraph(self._work, (latents, features), self._pool)
         if self.device.type == "cuda":  # elsewhere nothing is gained, and smaller batches would be filled up to it
             self._sizes[size] = run
         return run

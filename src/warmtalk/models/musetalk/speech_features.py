@@ -21,7 +21,7 @@ import torch
 from warmtalk.core import windows
 from warmtalk.core.errors import InvalidInput
 from warmtalk.core.types import SPEECH_RATE_HZ, Features, FrameClock, Samples
-from warmtalk.models.musetalk.replay import Replayed
+from warmtalk.models.musetalk.cuda_graph import CudaGraph
 from warmtalk.models.musetalk.whisper import SEGMENT_SAMPLES, STATES, STEP_SAMPLES, WIDTH, LogMel, WhisperEncoder
 
 PIECE_SAMPLES = 1280
@@ -47,7 +47,7 @@ class WhisperFeatures:
         self._encoder = encoder
         self._mel = LogMel(device)
         self._device = device
-        self._passes: dict[int, Replayed] = {}
+        self._passes: dict[int, CudaGraph] = {}
         self._beside = torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else nullcontext()
         self.lookahead = lookahead
 
@@ -81,7 +81,7 @@ class WhisperFeatures:
         mel = torch.stack([self._mel(sound, loudest=loudest) for sound in sounds])
         run = self._passes.get(len(sounds))
         if run is None:
-            run = self._passes[len(sounds)] = Replayed(lambda mel: (self._encoder(mel),), (torch.zeros_like(mel),))
+            run = self._passes[len(sounds)] = CudaGraph(lambda mel: (self._encoder(mel),), (torch.zeros_like(mel),))
         run.inputs[0].copy_(mel)
         (states,) = run()
         return states[0].float().clone() if len(sounds) == 1 else states.float().mean(0)

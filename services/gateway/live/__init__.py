@@ -1,0 +1,1 @@
+"""Live streams of the gateway: one Converse call broadcast to many viewers."""

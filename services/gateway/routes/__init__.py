@@ -1,0 +1,1 @@
+"""HTTP routes of the gateway, a module for each resource."""

@@ -1,1 +1,0 @@
-"""A photo becomes a source: it breathes, sways and blinks."""

@@ -1,0 +1,1 @@
+"""Idle motion of a photo: breathing, sway and blinks."""

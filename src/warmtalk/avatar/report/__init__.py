@@ -1,0 +1,1 @@
+"""Footage report and contact sheet of an avatar."""

@@ -1,0 +1,1 @@
+"""Per-frame table of an avatar: usable frames, smoothed landmarks and face boxes, loop range."""

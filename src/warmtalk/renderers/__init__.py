@@ -1,0 +1,1 @@
+"""Renderer registry: one specification for each face renderer."""

@@ -1,0 +1,228 @@
+"""Sound files of every kind come out right, or are refused with the reason."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.audio import syllables, wav
+from warmtalk.core.errors import BadMedia
+from warmtalk.core.types import Samples
+from warmtalk.media.audio_decode import AudioReader, Resampler, check
+from warmtalk.media.file_types import ffmpeg
+
+LIMIT_S = 900.0
+
+
+def make(*args: str, rate: int = 44_100, seconds: float = 1.0) -> bytes:
+    """A sine as ffmpeg writes it to a file that can seek."""
+    source = ["-f", "lavfi", "-i", f"sine=440:r={rate}:d={seconds}"]
+    with tempfile.NamedTemporaryFile() as file:
+        subprocess.run([ffmpeg(), "-v", "error", *source, *args, "-y", file.name], check=True)
+        return Path(file.name).read_bytes()
+
+
+def raw_wav(data: bytes, *, code: int, channels: int, rate: int, bits: int, size: int | None = None) -> bytes:
+    step = channels * bits // 8
+    form = struct.pack("<HHIIHH", code, channels, rate, rate * step, step, bits)
+    body = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data"
+    body += struct.pack("<I", len(data) if size is None else size) + data
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def floats(samples: Samples, rate: int = 16_000) -> bytes:
+    return raw_wav(samples.astype("<f4").tobytes(), code=3, channels=1, rate=rate, bits=32)
+
+
+def decode(data: bytes, max_s: float = LIMIT_S) -> tuple[Samples, int]:
+    reader = AudioReader(data, max_s=max_s)
+    return np.concatenate(list(reader.pieces())), reader.rate_hz
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "rate"),
+    [
+        ("flac", ["-f", "flac"], 44_100),
+        ("mp3", ["-f", "mp3"], 44_100),
+        ("ogg", ["-c:a", "libvorbis", "-f", "ogg"], 44_100),
+        ("ogg", ["-c:a", "libopus", "-f", "ogg"], 48_000),
+        ("wav", ["-c:a", "pcm_s24le", "-f", "wav"], 44_100),
+        ("wav", ["-c:a", "pcm_f64le", "-f", "wav"], 44_100),
+        ("wav", ["-c:a", "pcm_mulaw", "-ar", "8000", "-f", "wav"], 8_000),
+    ],
+)
+def test_kinds(kind: str, args: list[str], rate: int) -> None:
+    data = make(*args)
+    info = check(data, max_s=LIMIT_S)
+    assert (info.kind, info.rate_hz, info.channels) == (kind, rate, 1)
+    assert info.seconds == pytest.approx(1.0, abs={"mp3": 0.06, "ogg": 0.01}.get(kind, 1e-6))
+    samples, _ = decode(data)
+    spectrum = np.abs(np.fft.rfft(samples[: rate // 2]))
+    assert np.argmax(spectrum) * 2 == pytest.approx(440, abs=4)
+
+
+def test_16_bit_wav_is_exact() -> None:
+    samples = syllables(0.7)
+    heard, rate = decode(wav(samples))
+    assert rate == 16_000
+    assert np.array_equal(np.rint(heard * 32768), (samples * 32767).astype("<i2"))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_a_16_bit_wav_is_the_same_with_and_without_ffmpeg(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(channels).integers(-32768, 32768, (40_000, channels)).astype("<i2")
+    data = raw_wav(noise.tobytes(), code=1, channels=channels, rate=44_100, bits=16)
+    decoded, rate = decode(data)
+    monkeypatch.setattr("warmtalk.media.audio_decode.AudioReader", None)
+    info = check(data, max_s=LIMIT_S)
+    assert (info.rate_hz, info.channels, info.samples) == (rate, channels, 40_000)
+    assert np.array_equal(np.concatenate(list(info.pieces())), decoded)
+
+
+def test_8_khz_8_bit() -> None:
+    data = raw_wav(bytes([128] * 4000 + [255] * 4000), code=1, channels=1, rate=8_000, bits=8)
+    heard, rate = decode(data)
+    assert (rate, len(heard)) == (8_000, 8_000)
+    assert heard[0] == 0
+    assert heard[-1] == pytest.approx(127 / 128)
+
+
+def test_192_khz() -> None:
+    assert check(wav(np.zeros(192_000, np.float32), 192_000), max_s=LIMIT_S).seconds == 1
+
+
+def test_eight_channels_are_averaged() -> None:
+    frames = np.tile(np.arange(8, dtype="<i2") * 1000, (500, 1))
+    data = raw_wav(frames.tobytes(), code=1, channels=8, rate=48_000, bits=16)
+    heard, _ = decode(data)
+    assert len(heard) == 500
+    assert np.allclose(heard, 3500 / 32768)
+
+
+def test_loud_floats_are_clipped() -> None:
+    heard, _ = decode(floats(np.array([0.0, 5.0, -1e30, 0.5], np.float32)))
+    assert heard.tolist() == [0, 1, -1, 0.5]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_not_finite(bad: float) -> None:
+    samples = np.zeros(60_000, np.float32)
+    samples[40_000] = bad
+    with pytest.raises(BadMedia, match=r"the sound holds NaN or infinity at sample 40000 \(2\.500 s\)"):
+        check(floats(samples), max_s=LIMIT_S)
+
+
+def test_not_finite_in_one_channel_of_two() -> None:
+    frames = np.zeros((100, 2), "<f4")
+    frames[60, 1] = np.nan
+    with pytest.raises(BadMedia, match="NaN or infinity at sample 60"):
+        check(raw_wav(frames.tobytes(), code=3, channels=2, rate=16_000, bits=32), max_s=LIMIT_S)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "the sound is an empty file"),
+        (b"hello, this is a text", "the sound is of an unknown kind. Send a wav, mp3, flac or ogg file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "the sound is a png file"),
+        (b"\x00\x00\x00\x18ftypmp42" + bytes(100), "the sound is a mp4 file"),
+        (b"RIFF\x00\x00\x00\x00WAVE", "the wav file is cut short before its sound"),
+        (b"fLaC" + b"x" * 1000, "the flac file holds no sound that can be decoded"),
+        (b"OggS" + bytes(60), "the ogg file is cut short"),
+        (b"ID3" + bytes(200), "the mp3 file holds no sound that can be decoded"),
+        (wav(np.zeros(0, np.float32)), "the sound has no samples"),
+        (raw_wav(bytes(400), code=1, channels=2, rate=0, bits=16), "the wav file holds no sound that can be decoded"),
+        (raw_wav(bytes(400), code=1, channels=1, rate=50, bits=16), "the sound has 1 channels at 50 Hz"),
+    ],
+)
+def test_refused(data: bytes, message: str) -> None:
+    with pytest.raises(BadMedia) as caught:
+        check(data, max_s=LIMIT_S)
+    assert message in str(caught.value)
+    assert " @ 0x" not in str(caught.value)
+
+
+@pytest.mark.parametrize("args", [["-f", "flac"], ["-c:a", "libvorbis", "-f", "ogg"], ["-c:a", "libopus", "-f", "ogg"]])
+@pytest.mark.parametrize("part", [0.3, 0.9])
+def test_cut_short(args: list[str], part: float) -> None:
+    data = make(*args, seconds=3)
+    with pytest.raises(BadMedia, match="cut short"):
+        check(data[: int(len(data) * part)], max_s=LIMIT_S)
+
+
+@pytest.mark.parametrize("args", [[], ["-q:a", "4"], ["-ac", "2"], ["-ar", "22050"]])
+def test_mp3_cut_short(args: list[str]) -> None:
+    data = make("-id3v2_version", "3", *args, "-f", "mp3", seconds=3)
+    assert check(data, max_s=LIMIT_S).seconds == pytest.approx(3, abs=0.06)
+    with pytest.raises(BadMedia, match=r"the mp3 file is cut short: 1\.\d\d of 3\.\d\d s are there"):
+        check(data[: len(data) // 2], max_s=LIMIT_S)
+
+
+def test_an_mp3_that_promises_nothing_is_played_to_its_end() -> None:
+    """As speech servers stream it."""
+    data = make("-write_xing", "0", "-f", "mp3", seconds=3)
+    assert check(data[: len(data) // 2], max_s=LIMIT_S).seconds == pytest.approx(1.5, abs=0.1)
+
+
+def test_wav_cut_short() -> None:
+    with pytest.raises(BadMedia, match="the wav file is cut short: 956 of 32000 bytes of sound are there"):
+        check(wav(np.zeros(16_000, np.float32))[:1000], max_s=LIMIT_S)
+
+
+def test_wav_of_unknown_length_is_read_to_its_end() -> None:
+    for size in (0xFFFFFFFF, 0):
+        data = raw_wav(bytes(3200), code=1, channels=1, rate=16_000, bits=16, size=size)
+        assert check(data, max_s=LIMIT_S).samples == 1600
+
+
+def test_one_hour_is_refused() -> None:
+    data = raw_wav(b"\x80" * (8_000 * 3_600), code=1, channels=1, rate=8_000, bits=8)
+    with pytest.raises(BadMedia, match=r"the sound is longer than 900 s\. Send it in shorter parts"):
+        check(data, max_s=LIMIT_S)
+
+
+def test_exactly_the_limit_is_accepted() -> None:
+    assert check(wav(np.zeros(16_000, np.float32)), max_s=1.0).samples == 16_000
+    with pytest.raises(BadMedia, match="longer than 1 s"):
+        check(wav(np.zeros(16_001, np.float32)), max_s=1.0)
+
+
+def test_giving_up_in_the_middle_leaves_nothing() -> None:
+    reader = AudioReader(wav(np.zeros(16_000 * 60, np.float32)), max_s=LIMIT_S)
+    pieces = reader.pieces()
+    next(pieces)
+    pieces.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("sound-feed", "ffmpeg"))]
+
+
+@pytest.mark.parametrize("rate_in", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000, 192_000])
+@pytest.mark.parametrize("rate_out", [16_000, 48_000])
+@pytest.mark.parametrize("samples", [1, 7, 1_000, 30_001])
+def test_resampled_length_is_exact(rate_in: int, rate_out: int, samples: int) -> None:
+    source = syllables(samples / rate_in + 1, rate_in)[:samples]
+    once = Resampler(rate_in, rate_out)
+    whole = np.concatenate([once.accept(source), once.finish()])
+    assert len(whole) == round(samples * rate_out / rate_in)
+    assert whole.dtype == np.float32
+    pieces = Resampler(rate_in, rate_out)
+    cut = np.concatenate([*(pieces.accept(source[k : k + 997]) for k in range(0, samples, 997)), pieces.finish()])
+    assert np.array_equal(cut, whole), "pieces of any size give the same"
+
+
+def test_resampled_tone_is_the_tone() -> None:
+    t = np.arange(22_050) / 22_050
+    resampler = Resampler(22_050, 48_000)
+    heard = np.concatenate([resampler.accept(np.sin(2 * np.pi * 1000 * t).astype(np.float32)), resampler.finish()])
+    expected = np.sin(2 * np.pi * 1000 * np.arange(48_000) / 48_000)
+    assert np.abs(heard - expected)[500:-500].max() < 1e-3
+
+
+def test_nothing_resampled_is_nothing() -> None:
+    resampler = Resampler(22_050, 48_000)
+    assert len(resampler.accept(np.zeros(0, np.float32))) == len(resampler.finish()) == 0

@@ -1,0 +1,109 @@
+"""Utterance: no frame lost, doubled or sent without credit, whatever the order of events."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from warmtalk.core.audio_queue import UtteranceBuffer
+from warmtalk.core.types import Features, Samples
+
+
+class CountingStream:
+    """Gives one feature row per 640 samples: its own number."""
+
+    def __init__(self) -> None:
+        self._samples = 0
+        self._given = 0
+
+    def _rows(self, total: int) -> Features:
+        rows = np.arange(self._given, total, dtype=np.float32)[:, None]
+        self._given = total
+        return rows
+
+    def accept(self, samples: Samples) -> Features:
+        self._samples += len(samples)
+        return self._rows(self._samples // 640)
+
+    def finish(self) -> Features:
+        return self._rows(-(-self._samples // 640))
+
+
+events = st.lists(
+    st.one_of(
+        st.tuples(st.just("sound"), st.integers(0, 3000)),
+        st.tuples(st.just("credit"), st.integers(1, 9)),
+        st.tuples(st.just("turn"), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+def turn(utterance: UtteranceBuffer, batch: int, out: list[float]) -> None:
+    pieces, last = utterance.take_sound()
+    utterance.put(utterance.hear(pieces, last), last)
+    most = min(batch, utterance.credit, utterance.ready)
+    if most and not utterance.aborted:
+        first, features = utterance.take_frames(most)
+        assert first == len(out)
+        assert len(features) == most
+        out += features[:, 0].tolist()
+
+
+@given(events, st.integers(1, 8), st.integers(1, 40))
+def test_every_frame_comes_once_and_in_order(steps: list[tuple[str, int]], batch: int, credit: int) -> None:
+    utterance = UtteranceBuffer(CountingStream(), 0, credit)
+    out: list[float] = []
+    samples = 0
+    for kind, amount in steps:
+        if kind == "sound":
+            utterance.push(np.zeros(amount, np.float32))
+            samples += amount
+        elif kind == "credit":
+            utterance.credit += amount
+        else:
+            turn(utterance, batch, out)
+    utterance.ended = True
+    utterance.credit += 10_000
+    while not utterance.done:
+        assert utterance.hearable or utterance.ready
+        turn(utterance, batch, out)
+    assert out == list(range(-(-samples // 640)))
+
+
+def test_more_than_credit_or_sound_allows_cannot_be_taken() -> None:
+    utterance = UtteranceBuffer(CountingStream(), 0, 3)
+    utterance.push(np.zeros(6400, np.float32))
+    utterance.put(utterance.hear(*utterance.take_sound()), False)
+    assert utterance.ready == 10
+    with pytest.raises(AssertionError):
+        utterance.take_frames(4)
+    utterance.take_frames(3)
+    with pytest.raises(AssertionError):
+        utterance.take_frames(1)
+
+
+def test_much_sound_is_heard_in_slices_and_only_so_far_ahead() -> None:
+    utterance = UtteranceBuffer(CountingStream(), 0, 0)
+    utterance.push(np.zeros(100, np.float32))
+    utterance.push(np.zeros(160_000, np.float32))
+    utterance.ended = True
+    slices = []
+    while utterance.hearable:
+        pieces, last = utterance.take_sound()
+        slices.append(sum(len(piece) for piece in pieces))
+        assert not last
+        utterance.put(utterance.hear(pieces, last), last)
+    assert set(slices) == {8000}
+    assert 64 <= utterance.ready < 64 + 13
+    assert utterance.pending_samples == 160_100 - sum(slices)
+
+
+def test_an_aborted_utterance_is_done() -> None:
+    utterance = UtteranceBuffer(CountingStream(), 0, 100)
+    utterance.push(np.zeros(6400, np.float32))
+    utterance.aborted = True
+    assert utterance.done
+    assert utterance.hearable

@@ -1,0 +1,158 @@
+"""Two finders look at one frame: which face is whose, and what happens where only one of them sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.footage import portrait
+from warmtalk.avatar.detect.appearance import PLACES
+from warmtalk.avatar.detect.face_detection import FaceDetectorPair, box_points
+from warmtalk.avatar.detect.person_tracking import FaceChoice, FaceObservations
+from warmtalk.avatar.detect.source_scan import SourceScan
+from warmtalk.avatar.track.frame_table import FrameTableParams, build_frame_table
+from warmtalk.core.faces import IBUG_68, face_place, ibug68
+from warmtalk.core.ports import DetectedFace
+from warmtalk.core.types import Box, Image, Points
+from warmtalk.models.faces.mesh import FaceFinder, FoundFace
+
+
+class Scripted:
+    """A detector that sees what it was told."""
+
+    name = "scripted"
+
+    def __init__(self, *points: Points) -> None:
+        self.points = points
+        self.hints: list[Box] = []
+
+    def detect(self, image: Image, hints: Sequence[Box] = ()) -> list[DetectedFace]:
+        self.hints = list(hints)
+        return [DetectedFace(0.9, points) for points in self.points]
+
+
+class Blind(FaceFinder):
+    """A mesh finder whose first look misses every face."""
+
+    def find(self, image: Image, *, near: Box | None = None) -> list[FoundFace]:
+        return []
+
+
+@pytest.fixture(scope="module")
+def finder() -> FaceFinder:
+    return FaceFinder()
+
+
+@pytest.fixture(scope="module")
+def pair() -> Image:
+    """Two different faces, the larger on the right."""
+    face = portrait()[20:260, 90:350]
+    canvas = np.full((400, 700, 3), 128, np.uint8)
+    canvas[20:260, 20:280] = face
+    canvas[20:380, 300:690] = cv2.resize(face[:, ::-1], (390, 360))
+    return canvas
+
+
+def test_the_mesh_as_its_own_detector_is_not_asked_twice(finder: FaceFinder) -> None:
+    image = portrait()
+    (one,) = FaceDetectorPair(finder, finder).spot(image)
+    assert not one.apart.any()
+    seen = FaceFinder().detect(image)
+    assert len(seen) == 1 and np.allclose(seen[0].points, ibug68(one.landmarks), atol=1e-3)
+
+
+def test_the_detectors_points_are_kept_beside_the_mesh(finder: FaceFinder) -> None:
+    image = portrait()
+    truth = ibug68(finder.find(image)[0].landmarks)
+    detector = Scripted(truth + np.float32(3))
+    (one,) = FaceDetectorPair(finder, detector).spot(image)
+    assert np.allclose(one.apart, 3, atol=1e-3)
+    assert len(detector.hints) == 1 and detector.hints[0].x1 <= truth[:, 0].min()
+
+
+def test_two_faces_are_not_swapped_whatever_their_order(finder: FaceFinder, pair: Image) -> None:
+    faces = sorted(finder.find(pair), key=lambda face: face.landmarks[0, 0])
+    left, right = (ibug68(face.landmarks) for face in faces)
+    for order in ([left + 2, right - 2], [right - 2, left + 2]):
+        large, small = FaceDetectorPair(finder, Scripted(*order)).spot(pair)
+        assert np.allclose(large.apart, -2, atol=1e-3) and np.allclose(small.apart, 2, atol=1e-3)
+        assert large.landmarks[0, 0] > small.landmarks[0, 0]
+
+
+def test_a_face_that_the_mesh_alone_sees_is_kept(finder: FaceFinder) -> None:
+    (one,) = FaceDetectorPair(finder, Scripted()).spot(portrait())
+    assert np.isnan(one.apart).all()
+
+
+def test_a_face_that_the_detector_alone_sees_gets_its_mesh(finder: FaceFinder) -> None:
+    image = portrait()
+    truth = finder.find(image)[0].landmarks
+    (one,) = FaceDetectorPair(Blind(), Scripted(ibug68(truth))).spot(image)
+    across = np.ptp(truth[:, 0])
+    assert np.linalg.norm(one.landmarks - truth, axis=1).mean() < 0.03 * across
+    assert np.abs(one.apart).max() < 0.1 * across
+
+
+def test_a_face_that_the_detector_imagines_is_left_out(finder: FaceFinder) -> None:
+    image = portrait()
+    truth = ibug68(finder.find(image)[0].landmarks)
+    nothing = np.random.default_rng(1).integers(0, 255, image.shape).astype(np.uint8)
+    assert FaceDetectorPair(finder, Scripted(truth)).spot(nothing) == []
+    beside = truth + np.array([2 * np.ptp(truth[:, 0]), 0], np.float32)
+    assert len(FaceDetectorPair(finder, Scripted(truth, beside)).spot(image)) == 1
+
+
+def test_a_face_that_the_detector_sees_twice_is_one(finder: FaceFinder) -> None:
+    image = portrait()
+    truth = ibug68(finder.find(image)[0].landmarks)
+    assert len(FaceDetectorPair(finder, Scripted(truth, truth + 5)).spot(image)) == 1
+    assert len(FaceDetectorPair(Blind(), Scripted(truth, truth + 5)).spot(image)) == 1
+
+
+def mesh_of(size: float, x: float) -> Points:
+    shape = np.random.default_rng(2).random((468, 2)).astype(np.float32)
+    return shape * np.float32(size) + np.array([x, 50], np.float32)
+
+
+def test_frames_that_the_detector_missed_take_its_difference_from_their_neighbours() -> None:
+    meshes = np.stack([mesh_of(100 + 100 * i, 5 * i) for i in range(4)])
+    widths = np.ptp(meshes[:, IBUG_68, 0], axis=1)
+    apart = np.full((4, 68, 2), np.nan, np.float32)
+    apart[0], apart[2] = 0.02 * widths[0], 0.04 * widths[2]
+    offsets = (box_points(meshes, apart) - meshes[:, IBUG_68]) / widths[:, None, None]
+    assert np.allclose(offsets, np.array([0.02, 0.03, 0.04, 0.04])[:, None, None], atol=1e-5)
+
+
+def test_a_detector_that_never_saw_the_face_leaves_it_to_the_mesh() -> None:
+    meshes = np.stack([mesh_of(100, 0)] * 3)
+    assert np.array_equal(box_points(meshes, np.full((3, 68, 2), np.nan, np.float32)), meshes[:, IBUG_68])
+
+
+def test_the_face_box_is_the_detectors(finder: FaceFinder) -> None:
+    image = portrait()
+    height, width = image.shape[:2]
+    truth = finder.find(image)[0].landmarks
+    detected = ibug68(truth) + np.array([6, 4], np.float32)
+    unseen = np.full((68, 2), np.nan, np.float32)
+    sightings = FaceObservations(
+        frame=np.arange(3, dtype=np.int32),
+        score=np.ones(3, np.float32),
+        sharpness=np.ones(3, np.float32),
+        exposure=np.ones(3, np.float32),
+        colours=np.zeros((3, PLACES, 3), np.uint8),
+        landmarks=np.stack([truth] * 3),
+        apart=np.stack([detected - ibug68(truth), unseen, detected - ibug68(truth)]),
+        motion=np.full((3, 2, 3), np.nan, np.float32),
+    )
+    found = SourceScan(3, width, height, sightings, np.zeros(3, np.float32))
+    faces = build_frame_table(found, FrameTableParams(Fraction(25), 0, 10, FaceChoice()), "a.mp4", None).faces
+    expected = face_place(detected, height)
+    assert expected is not None and faces.places is not None
+    assert (
+        np.allclose(faces.places, expected.as_tuple(), atol=1e-3) and (faces.boxes == expected.box().as_tuple()).all()
+    )
+    assert np.array_equal(faces.landmarks[0], truth)  # the embedded renderer still draws with the mesh

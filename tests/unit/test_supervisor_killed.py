@@ -1,0 +1,65 @@
+"""kill -9 at any moment of an append leaves a conversation that opens, with whole clips only."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from tests.media import read, write_clip
+from warmtalk.core.types import FrameClock
+from warmtalk.media.concat import ClipFile
+from warmtalk.media.h264 import X264
+from warmtalk.services.session.session_files import SessionFiles
+
+_KILLS = 200
+_FRAMES = 3
+
+
+def test_killed_two_hundred_times(tmp_path: Path) -> None:
+    clip, _ = write_clip(tmp_path / "clip.mp4", FrameClock(), 0, _FRAMES)
+    rng = random.Random(5)
+    path = tmp_path / "s1"
+    SessionFiles.create(path, "ann", "25", X264())
+    begin = time.monotonic()
+    _append_and_kill(SessionFiles.open(path), clip, None)
+    longest_s = 1.5 * (time.monotonic() - begin)
+    kept = 0
+    for number in range(_KILLS):
+        folder = SessionFiles.open(path)
+        made = len(folder.record.conversation.clips)
+        _append_and_kill(folder, clip, rng.uniform(0, longest_s))
+        after = SessionFiles.open(path).record
+        clips = after.conversation.clips
+        assert len(clips) in (made, made + 1)
+        assert after.saying is None
+        assert [one.frames for one in clips] == [_FRAMES] * len(clips)
+        kept += len(clips) - made
+        if clips:
+            video = folder.video(after.conversation)
+            assert video.stat().st_size == after.conversation.size
+            if number % 20 == 19:
+                assert len(read(video).pictures) == len(clips) * _FRAMES
+    assert 10 < kept < _KILLS - 10, "killed before, within and after"
+
+
+def _append_and_kill(folder: SessionFiles, clip: ClipFile, after_s: float | None) -> None:
+    """None lets it finish."""
+    writer = folder.begin("words", 64, 48, X264())
+    writer.abort()
+    number = len(folder.record.conversation.clips) + 1
+    target = folder.path / folder.record.conversation.folder / f"clip-{number:04d}.mp4"
+    shutil.copyfile(clip.path, target)
+    child = os.fork()
+    if not child:
+        try:
+            folder.commit(ClipFile(target, clip.frames, clip.samples))
+        finally:
+            os._exit(0)
+    if after_s is not None:
+        time.sleep(after_s)
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
