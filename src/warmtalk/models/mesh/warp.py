@@ -3,8 +3,8 @@
 The map is the inverse map, exact and without iteration: for each position of the new face the position in the source.
 Along x the mouth is widened or narrowed. Along y, skin above the lip line follows the upper lip and comes to rest at
 the base of the nose; skin below follows the lower lip and comes to rest under the chin. Where the two sides separate
-the mouth is open, and inner_mouth.py renders the inside. Fields are computed on a grid of one point per GRID_PX pixels and
-interpolated.
+the mouth is open, and inner_mouth.py renders the inside. Fields are computed on a grid of one point per GRID_PX pixels
+and interpolated.
 """
 
 from __future__ import annotations
