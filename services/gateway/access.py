@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from warmtalk.config import Config
 from warmtalk.core.errors import Unauthenticated, WarmtalkError
-from warmtalk.rpc.auth import is_key, shown
+from warmtalk.rpc.auth import keys_match, presented_keys
 from warmtalk.services.gateway import problems
 from warmtalk.services.gateway.problems import Forbidden, TooLarge
 from warmtalk.services.gateway.tokens import Token, Tokens
@@ -99,8 +99,8 @@ class AccessMiddleware:
     def _caller(self, scope: Scope, headers: Headers) -> Caller:
         if not self._key or scope["path"] in _OPEN or scope.get("method") == "OPTIONS":
             return Caller()
-        given = shown(headers.items())
-        if any(is_key(one, self._key) for one in given):
+        given = presented_keys(headers.items())
+        if any(keys_match(one, self._key) for one in given):
             return Caller()
         given += parse_qs(scope["query_string"].decode("latin-1")).get("token", [])  # <video> can send no header
         for one in filter(None, given):

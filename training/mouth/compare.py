@@ -110,7 +110,7 @@ def chosen(clips: list[Clip], speakers: int) -> list[Clip]:
 
 def shown(corpus: Path, ids: dict[int, int], clip: Clip, network: TrainedMouth) -> Shown:
     stream = network.start_stream(CLOCK)
-    said = np.concatenate([stream.accept(clip.samples), stream.finish()])[:, OPENING]
+    said = np.concatenate([stream.push_audio(clip.samples), stream.finish()])[:, OPENING]
     move = best_move(said, clip.opening)[0] if clip.corpus in LOOSE else 0
     clip = moved(clip, move)
     with np.load(corpus / f"{clip.name}.npz") as data:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import NotReady
-from warmtalk.core.mouth import LEAST, MOST, OPENING, PROTRUSION, WIDTH
+from warmtalk.core.mouth import MAX_SHAPE, MIN_SHAPE, OPENING, PROTRUSION, WIDTH
 from warmtalk.core.types import Features, Image
 from warmtalk.models.mesh.mouth import InnerMouth, fill_mouth, prepare_mouth
 from warmtalk.models.mesh.mouth_profile import MouthProfile, mouth_profile
@@ -67,7 +67,7 @@ class MeshRenderer:
     """core.ports.FaceRenderer. Holds no state of an avatar; that belongs to the one thread that renders it."""
 
     name = "mesh"
-    rows_kept = ROWS_KEPT
+    cached_rows = ROWS_KEPT
 
     def __init__(self, strength: float = 1.0) -> None:
         """`strength` scales what the mouth does: opening, width and rounding. Closed stays closed."""
@@ -92,7 +92,7 @@ class MeshRenderer:
 
     def prepare_row(self, avatar: MeshAvatar, row: int) -> None:
         """core.ports.RowRenderer. Also what shows in an open mouth."""
-        _draw(_row(avatar, row), MOST)
+        _draw(_row(avatar, row), MAX_SHAPE)
 
 
 def as_habit(features: Features, habit: MouthProfile, strength: float) -> Features:
@@ -101,7 +101,7 @@ def as_habit(features: Features, habit: MouthProfile, strength: float) -> Featur
     scale = np.array([habit.reach * strength, strength, strength, 1], np.float32)
     shapes: Features = features * scale
     let_go = smooth(0.0, SPEAKING, shapes[:, OPENING]) + np.clip(shapes[:, PROTRUSION], 0, 1)
-    shapes = np.clip(shapes, LEAST, MOST)
+    shapes = np.clip(shapes, MIN_SHAPE, MAX_SHAPE)
     shapes[:, WIDTH] = np.maximum(shapes[:, WIDTH] - habit.narrows * let_go, NARROWEST)
     return shapes
 
@@ -149,7 +149,7 @@ def _row(avatar: MeshAvatar, row: int) -> _Row:
 
 
 def _prepare_row(avatar: MeshAvatar, row: int) -> _Row:
-    box, landmarks = avatar.bundle.place(row), avatar.landmarks[row]
+    box, landmarks = avatar.bundle.paste_box(row), avatar.landmarks[row]
     picture = cut_face(avatar.bundle.frame(row), box)
     face = prepare_shape(picture, landmarks, box, avatar.habit.rest_width)
     mouth = prepare_mouth(picture, face_pixels(landmarks, box), face, avatar.habit, avatar.teeth)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from warmtalk.core.faces import sampled
+from warmtalk.core.faces import sample_box
 from warmtalk.core.types import FACE_SIZE, Box, FloatBox, Image, Points
 from warmtalk.models.mesh.lip_refinement import ACROSS, correct_lips
 from warmtalk.models.mesh.mouth_opening import opening_seen
@@ -129,8 +129,8 @@ def _sampled_finely(frame: Image, place: FloatBox) -> Image:
     """Where it shrinks, the mean of n x n samples for each pixel, so that fine structure does not flicker."""
     times = math.ceil(max(place.width, place.height) / FACE_SIZE)
     if times == 1:
-        return sampled(frame, place, cv2.INTER_CUBIC)
-    fine = sampled(frame, place, cv2.INTER_LINEAR, times * FACE_SIZE)
+        return sample_box(frame, place, cv2.INTER_CUBIC)
+    fine = sample_box(frame, place, cv2.INTER_LINEAR, times * FACE_SIZE)
     return np.asarray(cv2.resize(fine, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA), np.uint8)
 
 

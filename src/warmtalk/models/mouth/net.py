@@ -14,7 +14,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from warmtalk.core.errors import Damaged
-from warmtalk.core.mouth import LEAST, MOST, MOUTH_FEATURES
+from warmtalk.core.mouth import MAX_SHAPE, MIN_SHAPE, MOUTH_FEATURES
 from warmtalk.core.types import FrameClock
 from warmtalk.models.mouth.audio_features import SETTLE, Floats, MelFrame, NormalizedFeatures
 from warmtalk.models.mouth.stream import MouthStream
@@ -130,4 +130,6 @@ def shape_of(outputs: Floats, gate: float) -> Floats:
     press = gate / (1.0 + exp(-float(outputs[3])))
     closure = min(1.0, max(0.0, (press - _PRESSED[0]) / (_PRESSED[1] - _PRESSED[0])))
     open_by = (opening * _LIVELY - _SHUT) * (1.0 - closure)
-    return np.clip(np.array([open_by, width * _LIVELY_WIDTH, protrusion * _LIVELY, press], np.float32), LEAST, MOST)
+    return np.clip(
+        np.array([open_by, width * _LIVELY_WIDTH, protrusion * _LIVELY, press], np.float32), MIN_SHAPE, MAX_SHAPE
+    )
