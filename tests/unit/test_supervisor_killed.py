@@ -35,7 +35,7 @@ def test_killed_two_hundred_times(tmp_path: Path) -> None:
         after = SessionFiles.open(path).record
         clips = after.conversation.clips
         assert len(clips) in (made, made + 1)
-        assert after.saying is None
+        assert after.in_progress is None
         assert [one.frames for one in clips] == [_FRAMES] * len(clips)
         kept += len(clips) - made
         if clips:
