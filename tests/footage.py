@@ -10,7 +10,7 @@ import numpy as np
 from skimage import data
 
 from warmtalk.core.types import Image
-from warmtalk.media.file_types import ffmpeg
+from warmtalk.media.file_types import find_ffmpeg
 
 WIDTH, HEIGHT = 192, 160
 
@@ -41,7 +41,7 @@ def film(path: Path, images: list[Image], *, fps: str = "25", options: tuple[str
 
 def run(args: list[str], fed: bytes = b"") -> None:
     """ffmpeg with these arguments, which must go well."""
-    subprocess.run([ffmpeg(), "-loglevel", "error", "-y", *args], input=fed, check=True)
+    subprocess.run([find_ffmpeg(), "-loglevel", "error", "-y", *args], input=fed, check=True)
 
 
 def photo(path: Path, image: Image) -> Path:

@@ -186,7 +186,7 @@ def write(one: Shown, ids: dict[int, int], faces: list[Image], path: Path) -> No
     for picture in pictures:
         writer.write_bgr(picture)
     resampler = Resampler(SPEECH_RATE_HZ, CLIP_RATE_HZ)
-    writer.write_sound(np.concatenate([resampler.accept(one.clip.samples), resampler.finish()]))
+    writer.write_audio(np.concatenate([resampler.resample(one.clip.samples), resampler.flush()]))
     writer.finish()
     picked = [pictures[int(k)] for k in np.linspace(0, count - 1, min(SHEET, count))]
     small = [cv2.resize(picture, None, fx=0.45, fy=0.45, interpolation=cv2.INTER_AREA) for picture in picked]
