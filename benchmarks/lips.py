@@ -46,7 +46,7 @@ from warmtalk.media.clip_writer import ClipWriter
 from warmtalk.media.file_types import ffmpeg
 from warmtalk.media.segment_writer import SegmentWriter
 from warmtalk.models.faces.mesh import FaceFinder
-from warmtalk.models.mesh.shape import lip_gap
+from warmtalk.models.mesh.landmark_measures import lip_gap
 from warmtalk.renderers import registry
 from warmtalk.store import AvatarStore
 
