@@ -10,19 +10,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import skimage
 
 from warmtalk.avatar.build_request import BuildParams, BuildRequest
 from warmtalk.avatar.builder import AvatarBuilder
 from warmtalk.core.bundle import Bundle
 from warmtalk.media.file_types import find_ffmpeg
 from warmtalk.media.video_decode import SourceLimits
+from warmtalk.sample_photo import read_sample_photo
 from warmtalk.store import AvatarStore
 
 
 def photo(folder: Path) -> Path:
     """Eileen Collins (NASA, public domain), head and shoulders, 1280 x 720 on a blurred ground."""
-    portrait = cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2BGR)
+    portrait = read_sample_photo()
     ground = cv2.GaussianBlur(cv2.resize(portrait, (1280, 720)), (0, 0), 30)
     ground[:, 280:1000] = cv2.resize(portrait[:320, 64:384], (720, 720), interpolation=cv2.INTER_CUBIC)
     path = folder / "photo.png"

@@ -22,7 +22,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-import skimage
 
 from training.mouth.align import LOOSE, best_move
 from training.mouth.corpus import Clip, Floats, by_speaker, fold_of, load_corpus, moved
@@ -38,6 +37,7 @@ from warmtalk.media.video_decode import SourceLimits
 from warmtalk.models.mesh.landmark_measures import INNER_LOWER, INNER_UPPER, OUTER_LOWER, OUTER_UPPER, eye_distance
 from warmtalk.models.mesh.renderer import MeshRenderer
 from warmtalk.models.mouth.net import TrainedMouth
+from warmtalk.sample_photo import read_sample_photo
 from warmtalk.store import AvatarStore
 
 CLOCK = FrameClock()
@@ -89,7 +89,7 @@ def main() -> None:
 def portrait(folder: Path) -> Path:
     """Builds the avatar of the demo: Eileen Collins (NASA, public domain)."""
     photo = folder / "portrait.png"
-    whole = cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2BGR)
+    whole = read_sample_photo()
     cv2.imwrite(str(photo), cv2.resize(whole[0:320, 64:384], (720, 720), interpolation=cv2.INTER_CUBIC))
     order = BuildRequest("portrait", photo, photo.name, hashlib.sha256(photo.read_bytes()).hexdigest(), BuildParams())
     store = AvatarStore(folder / "avatars")

