@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from warmtalk.core.errors import InvalidInput
-from warmtalk.core.ports import Speech
+from warmtalk.core.ports import SpeechChunk
 from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Samples
 from warmtalk.media.audio_decode import Resampler
 
@@ -34,13 +34,13 @@ class AudioSplitter:
         self._held_playback: Samples = np.zeros(0, np.float32)
         self._held_model: Samples = np.zeros(0, np.float32)
 
-    def push_audio(self, speech: Speech) -> tuple[Samples, Samples]:
+    def push_audio(self, speech: SpeechChunk) -> tuple[Samples, Samples]:
         """Returns the (48 kHz, 16 kHz) samples that are ready. The rate may change between calls."""
         rest = self._flush() if speech.rate_hz != self._rate_hz else _NOTHING
         if self._resamplers is None or speech.rate_hz != self._rate_hz:
             self._rate_hz = speech.rate_hz
             self._resamplers = Resampler(self._rate_hz, CLIP_RATE_HZ), Resampler(self._rate_hz, SPEECH_RATE_HZ)
-        playback_audio, model_audio = (resampler.accept(speech.samples) for resampler in self._resamplers)
+        playback_audio, model_audio = (resampler.resample(speech.samples) for resampler in self._resamplers)
         return self._release(np.concatenate([rest[0], playback_audio]), np.concatenate([rest[1], model_audio]))
 
     def finish(self) -> tuple[Samples, Samples]:
@@ -76,7 +76,7 @@ class AudioSplitter:
     def _flush(self) -> tuple[Samples, Samples]:
         if self._resamplers is None:
             return _NOTHING
-        return self._resamplers[0].finish(), self._resamplers[1].finish()
+        return self._resamplers[0].flush(), self._resamplers[1].flush()
 
     def _release(self, playback_audio: Samples, model_audio: Samples) -> tuple[Samples, Samples]:
         """Counts the new samples and holds back the last ones for `finish`."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from warmtalk.avatar.source_frames import SourceFrames
 from warmtalk.core.errors import InvalidInput, WarmtalkError
-from warmtalk.core.ports import Speech
+from warmtalk.core.ports import SpeechChunk
 from warmtalk.core.types import CLIP_RATE_HZ, Patch, Samples
 from warmtalk.media.clip_writer import ClipWriter
 from warmtalk.services.session.async_utils import gather_or_cancel, run_to_completion
@@ -72,7 +72,7 @@ class ClipPipeline:
         self._interrupted.set()
         return True
 
-    async def run(self, text: str, source: AsyncGenerator[Speech, None]) -> None:
+    async def run(self, text: str, source: AsyncGenerator[SpeechChunk, None]) -> None:
         """Renders the speech of `source` to a clip and appends the clip to the conversation.
 
         Raises the errors of the voice, infer, the avatar and the disk; the conversation is then unchanged.
@@ -87,7 +87,7 @@ class ClipPipeline:
         else:
             self._report(committed)
 
-    async def _make_clip(self, text: str, source: AsyncGenerator[Speech, None]) -> ClipRecord | None:
+    async def _make_clip(self, text: str, source: AsyncGenerator[SpeechChunk, None]) -> ClipRecord | None:
         """Returns the committed clip, or None when no frame was kept."""
         source_frames = await asyncio.to_thread(self._deps.avatars.get, self._files.record.avatar_id)
         size = source_frames.info.width, source_frames.info.height
@@ -123,7 +123,7 @@ class ClipPipeline:
 
     async def _render(
         self,
-        source: AsyncGenerator[Speech, None],
+        source: AsyncGenerator[SpeechChunk, None],
         source_frames: SourceFrames,
         clip: ClipTransaction,
         writer: ClipWriter,
@@ -142,7 +142,11 @@ class ClipPipeline:
         )
 
     async def _send_speech(
-        self, source: AsyncGenerator[Speech, None], render_call: RenderCall, clip: ClipTransaction, writer: ClipWriter
+        self,
+        source: AsyncGenerator[SpeechChunk, None],
+        render_call: RenderCall,
+        clip: ClipTransaction,
+        writer: ClipWriter,
     ) -> None:
         """Writes the audio to the clip and sends the audio to infer, padded to whole frames at the end."""
         splitter = AudioSplitter(self._clock, self._first_frame)
@@ -161,7 +165,7 @@ class ClipPipeline:
         self._audio_samples += len(samples)
         if self._audio_samples > self._deps.max_clip_s * CLIP_RATE_HZ:
             raise InvalidInput(f"the text takes longer than {self._deps.max_clip_s:g} s to say", "Send it in parts")
-        await clip.submit(writer.write_sound, samples)
+        await clip.submit(writer.write_audio, samples)
 
     async def _write_frames(
         self, render_call: RenderCall, source_frames: SourceFrames, clip: ClipTransaction, writer: ClipWriter

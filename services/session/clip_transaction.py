@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from warmtalk.core.errors import StorageFull
 from warmtalk.media.clip_writer import ClipWriter
 from warmtalk.media.concat import ClipFile
-from warmtalk.media.h264 import X264
+from warmtalk.media.h264 import X264Settings
 from warmtalk.services.session.async_utils import run_to_completion
 from warmtalk.services.session.session_files import SessionFiles
 from warmtalk.services.session.session_record import ClipRecord
@@ -32,7 +32,7 @@ class ClipTransaction:
         files: SessionFiles,
         text: str,
         size: tuple[int, int],
-        x264: X264,
+        x264: X264Settings,
         *,
         live: bool = False,
         commit_pool: Executor | None = None,

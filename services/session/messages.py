@@ -115,8 +115,8 @@ def _fragment(fragment: Fragment, *, speech: bool) -> session_pb2.MediaFragment:
         data=fragment.data,
         sequence=fragment.number,
         first_frame=fragment.first_frame,
-        key_frame=fragment.key,
-        start=duration(fragment.start / CLIP_RATE_HZ),
+        key_frame=fragment.keyframe,
+        start=duration(fragment.first_sample / CLIP_RATE_HZ),
         duration=duration(fragment.samples / CLIP_RATE_HZ),
         speech=speech,
     )

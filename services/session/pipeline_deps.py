@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from warmtalk.avatar.source_frames import SourceFrameCache
-from warmtalk.media.h264 import X264
+from warmtalk.media.h264 import X264Settings
 from warmtalk.media.live_encoder import LiveSettings
 from warmtalk.services.session.infer_client import InferClient
 
@@ -27,7 +27,7 @@ class PipelineDeps:
 
     avatars: SourceFrameCache
     infer: InferClient
-    x264: X264
+    x264: X264Settings
     """Encoder settings of clips that are not live."""
     batch_frames: int
     max_clip_s: float

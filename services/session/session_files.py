@@ -25,8 +25,8 @@ from warmtalk.core.types import FrameClock
 from warmtalk.media import concat
 from warmtalk.media.clip_writer import ClipWriter
 from warmtalk.media.concat import ClipFile, ConversationFileState
-from warmtalk.media.ffmpeg_process import remove, storage
-from warmtalk.media.h264 import X264
+from warmtalk.media.ffmpeg_process import remove_files, storage_errors
+from warmtalk.media.h264 import X264Settings
 from warmtalk.services.session import session_record as records
 from warmtalk.services.session.session_record import (
     ClipRecord,
@@ -60,11 +60,11 @@ class SessionFiles:
         self.record = record
 
     @classmethod
-    def create(cls, path: Path, avatar_id: str, fps: str, x264: X264) -> SessionFiles:
+    def create(cls, path: Path, avatar_id: str, fps: str, x264: X264Settings) -> SessionFiles:
         """Creates the folder and the record. Raises StorageFull."""
         conversation = ConversationRecord(1, x264.preset, x264.crf)
         files = cls(path, SessionRecord(path.name, avatar_id, fps, utc_now(), conversation))
-        with storage("making a session"):
+        with storage_errors("making a session"):
             path.mkdir(parents=True, exist_ok=True)
             files._save(files.record)
         return files
@@ -94,7 +94,7 @@ class SessionFiles:
         """Returns the path of one clip of `conversation`."""
         return self.path / conversation.folder / clip.file
 
-    def begin_clip(self, text: str, width: int, height: int, x264: X264, *, live: bool = False) -> ClipWriter:
+    def begin_clip(self, text: str, width: int, height: int, x264: X264Settings, *, live: bool = False) -> ClipWriter:
         """Records an utterance in progress and opens the clip (`live` as in ClipWriter).
 
         `x264` applies to the first clip of a conversation; later clips use the settings of the first.
@@ -110,12 +110,12 @@ class SessionFiles:
                 f"Start the next conversation: warmtalk reset --session {self.record.session_id}",
             )
         self._remove_unknown_files(conversation)
-        with storage("starting a clip"):
+        with storage_errors("starting a clip"):
             in_progress = InProgress(text, utc_now())
             self._save(replace(self.record, conversation=conversation, in_progress=in_progress))
             (self.path / conversation.folder).mkdir(exist_ok=True)
         target = self.path / conversation.folder / f"clip-{len(conversation.clips) + 1:04d}.mp4"
-        encoder = X264(conversation.preset, conversation.crf)
+        encoder = X264Settings(conversation.preset, conversation.crf)
         return ClipWriter(target, width, height, self.clock, conversation.frames, encoder, live=live)
 
     def commit_clip(self, clip: ClipFile, text: str | None = None, *, following: int | None = None) -> ClipRecord:
@@ -141,7 +141,7 @@ class SessionFiles:
             following = conversation.next_index + clip.frames
         clips = (*conversation.clips, committed)
         extended = _with_state(replace(conversation, clips=clips, following=following), state)
-        with storage("recording a clip"):
+        with storage_errors("recording a clip"):
             self._save(replace(self.record, conversation=extended, in_progress=None))
         # An encoder that outlived a killed service may have written a file after `begin_clip`.
         self._remove_unknown_files(extended)
@@ -166,7 +166,7 @@ class SessionFiles:
             log.warning("session %s: %s", self.record.session_id, error)
             self.record = ended
 
-    def reset(self, x264: X264, *, delete: bool) -> ConversationRecord | None:
+    def reset(self, x264: X264Settings, *, delete: bool) -> ConversationRecord | None:
         """Closes the conversation and starts the next one. An empty conversation stays open.
 
         Returns the closed conversation, or None when the conversation was empty or deleted. Raises StorageFull.
@@ -176,7 +176,7 @@ class SessionFiles:
             return None
         fresh = ConversationRecord(closed.number + 1, x264.preset, x264.crf)
         archived = self.record.archived if delete else (*self.record.archived, closed)
-        with storage("closing a conversation"):
+        with storage_errors("closing a conversation"):
             self._save(replace(self.record, conversation=fresh, archived=archived, in_progress=None))
         if delete:
             shutil.rmtree(self.path / closed.folder, ignore_errors=True)
@@ -190,12 +190,12 @@ class SessionFiles:
     def _append(self, conversation: ConversationRecord, clip: ClipFile) -> ConversationFileState:
         video = self.video_path(conversation)
         try:
-            return concat.append(video, _state(conversation), clip, self.clock)
+            return concat.append_clip(video, _state(conversation), clip, self.clock)
         except Damaged:
             if video.exists() and video.stat().st_size >= conversation.size:
                 raise
             self._rebuild(conversation)
-            return concat.append(video, _state(self.record.conversation), clip, self.clock)
+            return concat.append_clip(video, _state(self.record.conversation), clip, self.clock)
 
     def _recover(self) -> None:
         conversation, in_progress = self.record.conversation, self.record.in_progress
@@ -229,7 +229,7 @@ class SessionFiles:
                 f"the conversation of session {self.record.session_id!r} is damaged and {missing[0]} is missing",
                 f"Start the next one: warmtalk reset --session {self.record.session_id}",
             )
-        state = concat.rebuild(self.video_path(conversation), clips, self.clock)
+        state = concat.rebuild_conversation(self.video_path(conversation), clips, self.clock)
         rebuilt = _with_state(conversation, state)
         if conversation.number == self.record.conversation.number:
             self._save(replace(self.record, conversation=rebuilt))
@@ -256,8 +256,8 @@ class SessionFiles:
         try:
             write_json(self.path / RECORD, records.to_json(record))
         finally:
-            remove(self.path / f"{RECORD}.tmp")
-        concat.sync_folder(self.path)
+            remove_files(self.path / f"{RECORD}.tmp")
+        concat.fsync_directory(self.path)
         self.record = record
 
 

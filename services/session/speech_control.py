@@ -10,7 +10,7 @@ from functools import partial
 
 from warmtalk.config import SessionConfig
 from warmtalk.core.errors import Busy, Interrupted, InvalidInput, NotFound
-from warmtalk.core.ports import Speech, Voice
+from warmtalk.core.ports import SpeechChunk, Voice
 from warmtalk.media import audio_decode
 from warmtalk.services.session.async_utils import run_in_pool
 from warmtalk.services.session.clip_pipeline import ClipPipeline
@@ -92,9 +92,9 @@ class SpeechControl:
     async def _run(self, state: SessionState, utterance: SpeakUtterance, text: str, audio: bytes) -> None:
         """Checks the input, waits for the turn and makes the clip."""
         requested_at = time.monotonic()
-        source: AsyncGenerator[Speech, None]
+        source: AsyncGenerator[SpeechChunk, None]
         if audio:
-            check = partial(audio_decode.check, audio, max_s=self._config.max_clip_s)
+            check = partial(audio_decode.decode_audio, audio, max_s=self._config.max_clip_s)
             source = read_audio_file(await run_in_pool(self._sessions.pool, check), self._sessions.pool)
             utterance.accept(1)
         else:

@@ -8,10 +8,10 @@ from contextlib import aclosing
 from typing import cast
 
 from warmtalk.core.errors import InvalidInput
-from warmtalk.core.ports import Speech, Voice
+from warmtalk.core.ports import SpeechChunk, Voice
 from warmtalk.media.audio_decode import AudioFile
 from warmtalk.services.session.async_utils import run_in_pool, run_to_completion
-from warmtalk.voices.sentences import sentences, speakable
+from warmtalk.voices.sentences import is_speakable, split_sentences
 
 
 def checked_sentences(text: str, max_chars: int) -> list[str]:
@@ -20,25 +20,25 @@ def checked_sentences(text: str, max_chars: int) -> list[str]:
         raise InvalidInput("text is empty", "Send a text or an audio file", field="text")
     if len(text) > max_chars:
         raise InvalidInput(f"text has {len(text)} characters", f"Send at most {max_chars}", field="text")
-    if not speakable(text):
+    if not is_speakable(text):
         raise InvalidInput("text has no letter or digit to say", "Send words", field="text")
-    return sentences(text)
+    return split_sentences(text)
 
 
-async def read_sentences(voice: Voice, parts: list[str]) -> AsyncGenerator[Speech, None]:
+async def read_sentences(voice: Voice, parts: list[str]) -> AsyncGenerator[SpeechChunk, None]:
     """Yields the speech of all sentences in order. Raises the errors of the voice."""
     for sentence in parts:
-        chunks = cast(AsyncGenerator[Speech, None], voice.speak(sentence))
+        chunks = cast(AsyncGenerator[SpeechChunk, None], voice.synthesize(sentence))
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
 
 
-async def read_audio_file(file: AudioFile, pool: Executor) -> AsyncGenerator[Speech, None]:
+async def read_audio_file(file: AudioFile, pool: Executor) -> AsyncGenerator[SpeechChunk, None]:
     """Yields the audio of a checked file, decoded in `pool` one chunk at a time."""
-    chunks = file.pieces()
+    chunks = file.chunks()
     try:
         while (chunk := await run_to_completion(run_in_pool(pool, next, chunks, None))) is not None:
-            yield Speech(chunk, file.rate_hz)
+            yield SpeechChunk(chunk, file.rate_hz)
     finally:
         await run_in_pool(pool, chunks.close)

@@ -102,7 +102,7 @@ class ClipRecorder:
         if self._closed:
             return
         self._writer = writer
-        self._copies = writer.parameters == self._compositor.encoder.parameters
+        self._copies = writer.parameter_sets == self._compositor.encoder.parameter_sets
         if self._conversation.clips:
             frames = min(idle_frames, round(self._max_idle_s * self._clock.fps))
             self._submit_lead_in(writer, self._conversation.next_index, source_index, frames, open_mouth)
@@ -164,7 +164,7 @@ class ClipRecorder:
         def write(samples: int) -> None:
             for image in crossfade_idle(composite, after, before, frames):
                 writer.write_i420(image)
-            writer.write_sound(np.zeros(samples, np.float32))
+            writer.write_audio(np.zeros(samples, np.float32))
 
         # in the shared pool, because every image is encoded here and many streams may begin to speak at once
         lead_in = partial(write, self._samples)
@@ -202,13 +202,13 @@ class ClipRecorder:
 
     def _can_copy(self, frame: EncodedFrame) -> bool:
         """Returns True when the encoded frame can follow the last frame of the clip."""
-        return self._copies and (frame.encoded.key or frame.position == self._copied_until)
+        return self._copies and (frame.encoded.keyframe or frame.position == self._copied_until)
 
     def _encode(self, writer: ClipWriter, plan: FramePlan, image: I420 | None, repeats: int) -> None:
         composited = self._compositor.composite(plan) if image is None else image
         for _ in range(repeats):
             writer.write_i420(composited)
-        writer.write_sound(plan.audio)
+        writer.write_audio(plan.audio)
 
     def _submit(self, work: Callable[..., None], *args: Any) -> asyncio.Future[None]:
         future = self._clip.submit(work, *args)
@@ -223,8 +223,8 @@ class ClipRecorder:
 
 
 def _copy(writer: ClipWriter, picture: EncodedPicture, audio: Samples) -> None:
-    writer.write_coded(picture)
-    writer.write_sound(audio)
+    writer.write_encoded(picture)
+    writer.write_audio(audio)
 
 
 def _closing_mouth(open_mouth: FramePlan, after: int) -> dict[int, FramePlan]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from warmtalk.avatar.source_frames import SourceFrameCache, SourceFrames
 from warmtalk.core.types import Box, FrameClock, Patch, cycle_row
-from warmtalk.media.h264 import X264, EncodedPicture
+from warmtalk.media.h264 import EncodedPicture, X264Settings
 from warmtalk.media.i420 import I420, paste_patch
 from warmtalk.media.live_encoder import Fragment, LiveEncoder, LiveSettings
 from warmtalk.services.session.live.frame_sequencer import FramePlan
@@ -39,7 +39,7 @@ class FrameCompositor:
         source_frames = avatars.get(record.avatar_id)
         conversation = record.conversation
         if conversation.clips:  # with the settings of the earlier clips, new clips can copy the frames of the stream
-            settings = replace(settings, x264=X264(conversation.preset, conversation.crf))
+            settings = replace(settings, x264=X264Settings(conversation.preset, conversation.crf))
         return cls(source_frames, settings, record.clock)
 
     @property
@@ -62,13 +62,13 @@ class FrameCompositor:
 
         The first frame of a segment is a key frame; `flush` completes the fragment with the frame.
         """
-        image, position = self.composite(plan), self.encoder.samples
-        fragment = self.encoder.write(image, plan.audio, flush=flush, key=plan.starts_segment)
-        return EncodedFrame(plan, image, self.encoder.coded, position), fragment
+        image, position = self.composite(plan), self.encoder.duration_samples
+        fragment = self.encoder.write_frame(image, plan.audio, flush=flush, keyframe=plan.starts_segment)
+        return EncodedFrame(plan, image, self.encoder.last_picture, position), fragment
 
     def end_fragment(self) -> Fragment | None:
         """Completes the fragment with the last frame; None when the fragment is empty."""
-        return self.encoder.cut()
+        return self.encoder.flush_fragment()
 
     def composite(self, plan: FramePlan) -> I420:
         """Returns the image of a plan. Read-only: an idle image is the cached source frame."""

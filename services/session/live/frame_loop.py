@@ -211,7 +211,7 @@ class FrameLoop:
     @property
     def _position(self) -> int:
         """Length of the stream so far in 48 kHz samples."""
-        return self._compositor.encoder.samples if self._compositor is not None else 0
+        return self._compositor.encoder.duration_samples if self._compositor is not None else 0
 
     @property
     def _unplayed_s(self) -> float:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from warmtalk.core.ports import Speech
+from warmtalk.core.ports import SpeechChunk
 from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Patch, Samples
 from warmtalk.services.session.audio_buffer import AudioBuffer
 from warmtalk.services.session.audio_splitter import AudioSplitter
@@ -108,7 +108,7 @@ class SpeechSegment:
         fps = (_RATE_FRAMES - 1) / max(1e-6, self._arrivals[-1] - self._arrivals[0])
         return fps if fps < _SLOW_SHARE * self.clock.fps else 0.0
 
-    def push_audio(self, speech: Speech) -> None:
+    def push_audio(self, speech: SpeechChunk) -> None:
         """Appends audio at any rate."""
         self._rate_hz = speech.rate_hz
         self._pushed_at = self._time.monotonic()
@@ -120,7 +120,7 @@ class SpeechSegment:
             return
         self._audio_ended = True
         tail = np.zeros(int(_TAIL_S * self._rate_hz), np.float32)
-        self._append(*self._splitter.push_audio(Speech(tail, self._rate_hz)))
+        self._append(*self._splitter.push_audio(SpeechChunk(tail, self._rate_hz)))
         self._append(*self._splitter.finish())
         self._render_call.end_audio()
 

@@ -11,9 +11,9 @@ from typing import cast
 import numpy as np
 
 from warmtalk.core.errors import InvalidInput
-from warmtalk.core.ports import Speech, Voice
+from warmtalk.core.ports import SpeechChunk, Voice
 from warmtalk.core.types import Samples
-from warmtalk.voices.sentences import sentences, speakable, take_whole
+from warmtalk.voices.sentences import is_speakable, split_complete_sentences, split_sentences
 
 _MAX_WAITING_S = 30.0
 _MAX_CHUNK_S = 0.5
@@ -35,7 +35,7 @@ class UtteranceInput:
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._unread_text = ""
-        self._unread_audio: deque[Speech] = deque()
+        self._unread_audio: deque[SpeechChunk] = deque()
         self._audio_s = 0.0
         """Seconds of all audio."""
         self._unread_audio_s = 0.0
@@ -68,7 +68,7 @@ class UtteranceInput:
             raise InvalidInput(
                 f"the utterance is longer than {self._max_s:g} s", "End it and begin the next", field="pcm_s16le"
             )
-        self._unread_audio.append(Speech(samples, rate_hz))
+        self._unread_audio.append(SpeechChunk(samples, rate_hz))
         self._changed.set()
 
     def end(self) -> None:
@@ -89,7 +89,7 @@ class UtteranceInput:
         self._room.set()
         self.end()
 
-    async def speech_chunks(self) -> AsyncGenerator[Speech, None]:
+    async def speech_chunks(self) -> AsyncGenerator[SpeechChunk, None]:
         """Yields all speech in order, until the end of the input.
 
         Raises InvalidInput for a text that cannot be spoken, and the errors of the voice.
@@ -109,19 +109,19 @@ class UtteranceInput:
             self._changed.clear()
             if not self._ended:
                 await self._changed.wait()
-        if self.text and not speakable(self.text):
+        if self.text and not is_speakable(self.text):
             raise InvalidInput("text has no letter or digit to say", "Send words", field="text")
 
     def _take_sentences(self) -> list[str]:
         """Removes the whole sentences from the unread text; at the end of the input also the rest."""
         if self._ended:
-            taken, self._unread_text = sentences(self._unread_text), ""
+            taken, self._unread_text = split_sentences(self._unread_text), ""
         else:
-            taken, self._unread_text = take_whole(self._unread_text)
+            taken, self._unread_text = split_complete_sentences(self._unread_text)
         return taken
 
-    async def _synthesize(self, sentence: str) -> AsyncGenerator[Speech, None]:
-        async with aclosing(cast(AsyncGenerator[Speech, None], self._voice.speak(sentence))) as spoken:
+    async def _synthesize(self, sentence: str) -> AsyncGenerator[SpeechChunk, None]:
+        async with aclosing(cast(AsyncGenerator[SpeechChunk, None], self._voice.synthesize(sentence))) as spoken:
             async for speech in spoken:
                 for chunk in _split(speech):
                     yield chunk
@@ -143,9 +143,9 @@ def decode_pcm(data: bytes, channels: int) -> Samples:
     return np.asarray(grid.mean(axis=1, dtype=np.float32) / 32768, np.float32)
 
 
-def _split(speech: Speech) -> list[Speech]:
+def _split(speech: SpeechChunk) -> list[SpeechChunk]:
     step = max(1, int(_MAX_CHUNK_S * speech.rate_hz))
-    return [Speech(speech.samples[k : k + step], speech.rate_hz) for k in range(0, len(speech.samples), step)]
+    return [SpeechChunk(speech.samples[k : k + step], speech.rate_hz) for k in range(0, len(speech.samples), step)]
 
 
 def _mixed_input(field: str) -> InvalidInput:
