@@ -159,7 +159,7 @@ class RowRenderer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Speech:
+class SpeechChunk:
     """A chunk of synthesised speech at the native rate of the voice."""
 
     samples: Samples
@@ -169,7 +169,11 @@ class Speech:
 class Voice(Protocol):
     """Text to speech."""
 
-    def speak(self, sentence: str) -> AsyncIterator[Speech]:
+    async def warm_up(self) -> None:
+        """Prepares the voice, so that the first sentence does not wait. Raises Unreachable or NotReady."""
+        ...
+
+    def synthesize(self, sentence: str) -> AsyncIterator[SpeechChunk]:
         """Yields the audio of the sentence in order, in one or more chunks. Raises Unreachable or NotReady."""
         ...
 
