@@ -19,14 +19,14 @@ from warmtalk.cli.enhance_checkpoint import EnhanceCheckpoint, EnhanceRequest
 from warmtalk.config import Config
 from warmtalk.core.bundle import SEGMENT_FRAMES
 from warmtalk.core.errors import BadMedia, InvalidInput, NotReady
-from warmtalk.core.face_restoration import AREAS, FilmRestoration, Restorer
+from warmtalk.core.face_restoration import AREAS, Restorer, VideoRestoration
 from warmtalk.core.types import Box, Image
 from warmtalk.media import remux
 from warmtalk.media.file_types import sniff_file
 from warmtalk.media.photo_decode import PHOTO_KINDS
-from warmtalk.media.probe import frame_rate
+from warmtalk.media.probe import probe_frame_rate
 from warmtalk.media.segment_writer import SegmentWriter
-from warmtalk.media.video_decode import SourceLimits, VideoFrames, video_kind
+from warmtalk.media.video_decode import SourceLimits, VideoReader, video_kind
 from warmtalk.models.checkpoints import optional_weights
 from warmtalk.models.faces.mesh import FaceFinder, FoundFace
 
@@ -88,11 +88,11 @@ async def enhance(request: EnhanceRequest, restorer: Restorer) -> tuple[int, int
     StorageFull, WarmtalkError.
     """
     kind = video_kind(request.source, request.source.name)
-    remux.check_audio(request.source, kind, request.out)
-    rate = frame_rate(request.source, kind)
+    remux.check_audio_copy(request.source, kind, request.out)
+    rate = probe_frame_rate(request.source, kind)
     checkpoint = EnhanceCheckpoint(request, _ALGORITHM_VERSION)
-    restoration = FilmRestoration(restorer, area=request.area, strength=request.strength)
-    video = VideoFrames(request.source, rate, SourceLimits(seconds=_MAX_SOURCE_S), from_sound=True)
+    restoration = VideoRestoration(restorer, area=request.area, strength=request.strength)
+    video = VideoReader(request.source, rate, SourceLimits(max_seconds=_MAX_SOURCE_S), align_to_audio=True)
     with closing(video), tqdm(unit="frame", desc="enhancing", leave=False, disable=None) as bar:
         try:
             frames = await _restore_segments(video, rate, checkpoint, restoration, bar)
@@ -110,14 +110,18 @@ async def enhance(request: EnhanceRequest, restorer: Restorer) -> tuple[int, int
 
 
 async def _restore_segments(
-    video: VideoFrames, rate: Fraction, checkpoint: EnhanceCheckpoint, restoration: FilmRestoration, bar: tqdm[NoReturn]
+    video: VideoReader,
+    rate: Fraction,
+    checkpoint: EnhanceCheckpoint,
+    restoration: VideoRestoration,
+    bar: tqdm[NoReturn],
 ) -> int:
     """Restores all segments that the checkpoint lacks. Returns the number of frames of the video."""
     finder = FaceFinder()
-    restoration.memories, near = checkpoint.memories, checkpoint.near
+    restoration.previous_faces, near = checkpoint.previous_faces, checkpoint.near
     images, frames, number = iter(video), 0, 0
     while (first := next(images, None)) is not None:
-        bar.total = video.expected or None
+        bar.total = video.expected_frames or None
         segment = chain([first], islice(images, SEGMENT_FRAMES - 1))
         if number < checkpoint.segments:
             frames += sum(1 for _ in segment)
@@ -129,11 +133,11 @@ async def _restore_segments(
             for image in segment:
                 faces = _largest_faces(finder, image, near)
                 near, frames_with_face = (faces[0].box, frames_with_face + 1) if faces else (near, frames_with_face)
-                writer.write(restoration.frame(image, [face.landmarks for face in faces]))
+                writer.write_frame(restoration.frame(image, [face.landmarks for face in faces]))
                 frames += 1
                 bar.update()
                 await asyncio.sleep(0)  # lets the event loop cancel this task on Ctrl-C
-        checkpoint.add(frames_with_face, near, restoration.memories)
+        checkpoint.add(frames_with_face, near, restoration.previous_faces)
         number += 1
     return frames
 
@@ -148,7 +152,7 @@ def _check(request: EnhanceRequest) -> None:
     """Raises InvalidInput or BadMedia for a request that cannot succeed."""
     if not 0 <= request.strength <= 1:
         raise InvalidInput(f"--strength is {request.strength:g}", "Use 0 to 1")
-    remux.checked_format(request.out)
+    remux.output_format(request.out)
     if request.out.resolve() == request.source.resolve():
         raise InvalidInput("IN and OUT are the same file", "Name another OUT")
     if sniff_file(request.source) in PHOTO_KINDS:

@@ -36,7 +36,7 @@ class EnhanceCheckpoint:
         """Loads the checkpoint of an earlier run of the same request and version; deletes any other checkpoint."""
         self.folder = request.out.with_name(f"{request.out.name}.parts")
         self.segments = self.faces = 0
-        self.memories: list[RestoredFace] = []
+        self.previous_faces: list[RestoredFace] = []
         self.near: Box | None = None
         source = request.source.stat()
         key = [str(request.source.resolve()), source.st_size, source.st_mtime_ns]
@@ -55,16 +55,16 @@ class EnhanceCheckpoint:
         """Returns the video file of a segment; numbers start at 0."""
         return self.folder / f"{number:05d}.mp4"
 
-    def add(self, faces: int, near: Box | None, memories: list[RestoredFace]) -> None:
+    def add(self, faces: int, near: Box | None, previous_faces: list[RestoredFace]) -> None:
         """Stores that the next segment is finished, with the number of frames with a face and the new state."""
         self.segments += 1
         self.faces += faces
-        self.near, self.memories = near, memories
-        arrays = {"counts": np.array([self.segments, self.faces, len(memories)], np.int64)}
+        self.near, self.previous_faces = near, previous_faces
+        arrays = {"counts": np.array([self.segments, self.faces, len(previous_faces)], np.int64)}
         if near is not None:
             arrays["near"] = np.array(near.as_tuple(), np.int64)
-        for number, memory in enumerate(memories):
-            arrays |= {f"{number}.{one.name}": getattr(memory, one.name) for one in fields(RestoredFace)}
+        for number, face in enumerate(previous_faces):
+            arrays |= {f"{number}.{one.name}": getattr(face, one.name) for one in fields(RestoredFace)}
         temporary = self.folder / "state.tmp"
         save_file(arrays, temporary)
         temporary.replace(self.folder / "state.safetensors")
@@ -76,4 +76,4 @@ class EnhanceCheckpoint:
         near = arrays.pop("near", None)
         self.near = None if near is None else Box(*near.tolist())
         names = [one.name for one in fields(RestoredFace)]
-        self.memories = [RestoredFace(**{name: arrays[f"{i}.{name}"] for name in names}) for i in range(count)]
+        self.previous_faces = [RestoredFace(**{name: arrays[f"{i}.{name}"] for name in names}) for i in range(count)]

@@ -40,7 +40,7 @@ async def _export(args: argparse.Namespace, config: Config) -> int:
     async with clients.session_client(config) as stub:
         session = (await stub.GetSession(session_pb2.GetSessionRequest(session_id=args.session))).session
     conversation = _select(session, args.conversation)
-    await asyncio.to_thread(concat.export, to_path(conversation.uri), args.out, indexed=args.flac)
+    await asyncio.to_thread(concat.export_conversation, to_path(conversation.uri), args.out, indexed=args.flac)
     print(f"{args.out}  ({formatting.conversation_length(conversation)})")
     return 0
 

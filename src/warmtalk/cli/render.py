@@ -20,7 +20,7 @@ from warmtalk.core.pipeline import RenderModel, WarmAvatar, render
 from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Samples
 from warmtalk.media.audio_decode import AudioReader, Resampler
 from warmtalk.media.clip_writer import ClipWriter
-from warmtalk.media.h264 import X264
+from warmtalk.media.h264 import X264Settings
 from warmtalk.renderers import registry
 from warmtalk.store import AvatarStore
 
@@ -78,7 +78,7 @@ def _read(path: Path) -> bytes:
 
 def _write(bundle: Bundle, model: RenderModel, data: bytes, out: Path, config: Config) -> None:
     clock = FrameClock(bundle.info.rate)
-    quality = X264(config.session.x264_preset, config.session.x264_crf)
+    quality = X264Settings(config.session.x264_preset, config.session.x264_crf)
     writer = ClipWriter(out, bundle.info.width, bundle.info.height, clock, x264=quality)
     try:
         source_frames = SourceFrames(bundle, config.session.cache_mb << 20)
@@ -100,14 +100,14 @@ def _split_audio(data: bytes, writer: ClipWriter, clock: FrameClock) -> Generato
     model_samples = clip_samples = 0
     with closing(AudioReader(data, max_s=_MAX_AUDIO_S)) as reader:
         to_model, to_clip = (Resampler(reader.rate_hz, rate) for rate in (SPEECH_RATE_HZ, CLIP_RATE_HZ))
-        for chunk in reader.pieces():
-            clip_chunk, model_chunk = to_clip.accept(chunk), to_model.accept(chunk)
-            writer.write_sound(clip_chunk)
+        for chunk in reader.chunks():
+            clip_chunk, model_chunk = to_clip.resample(chunk), to_model.resample(chunk)
+            writer.write_audio(clip_chunk)
             model_samples, clip_samples = model_samples + len(model_chunk), clip_samples + len(clip_chunk)
             yield model_chunk
-        rest = to_clip.finish()
-        writer.write_sound(rest)
+        rest = to_clip.flush()
+        writer.write_audio(rest)
         frames = clock.frames_for(clip_samples + len(rest), CLIP_RATE_HZ)
         missing = clock.samples_at(frames, SPEECH_RATE_HZ) - model_samples
-        last = to_model.finish()[:missing]
+        last = to_model.flush()[:missing]
         yield np.pad(last, (0, missing - len(last)))
