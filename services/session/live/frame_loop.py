@@ -65,7 +65,7 @@ class FrameLoop:
         self._options = options
         self._events = events
         self._changed = events.read
-        """Set when the client has read, played or asked for something, and after each frame."""
+        """Set when the client has read or reported a position, when patches arrive, and after each frame."""
         self._recorder = recorder
         self._idle = idle
         self._time = time_source
@@ -144,7 +144,7 @@ class FrameLoop:
             batch_frames=self._deps.batch_frames,
             ahead_frames=_AHEAD_FRAMES,
         )
-        self._segment = SpeechSegment(self._deps.infer, settings, self._time)
+        self._segment = SpeechSegment(self._deps.infer, settings, self._time, self._changed.set)
         self._on_first_frame = on_first_frame
         self._sequencer.start_segment(self._segment)
         self._changed.set()
