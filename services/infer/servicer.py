@@ -44,7 +44,7 @@ class InferServicer(infer_pb2_grpc.InferServiceServicer):
             yield infer_pb2.RenderResponse(started=_started(stream))
             async for patches in stream.batches():
                 yield infer_pb2.RenderResponse(batch=convert.frame_batch(patches, first.config.pixel_format))
-            finished = infer_pb2.RenderFinished(frames=stream.utterance.drawn, aborted=stream.utterance.aborted)
+            finished = infer_pb2.RenderFinished(frames=stream.utterance.frames_taken, aborted=stream.utterance.aborted)
             yield infer_pb2.RenderResponse(finished=finished)
             await asyncio.wait({reader}, timeout=_LINGER_S)
         finally:

@@ -109,7 +109,7 @@ def select_clips(clips: list[Clip], speakers: int) -> list[Clip]:
 
 def prepare_clip(corpus: Path, ids: dict[int, int], clip: Clip, network: TrainedMouth) -> PreparedClip:
     stream = network.start_stream(CLOCK)
-    predicted = np.concatenate([stream.accept(clip.samples), stream.finish()])[:, OPENING]
+    predicted = np.concatenate([stream.push_audio(clip.samples), stream.finish()])[:, OPENING]
     move = best_move(predicted, clip.opening)[0] if clip.corpus in LOOSE else 0
     clip = moved(clip, move)
     with np.load(corpus / f"{clip.name}.npz") as data:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from warmtalk.core.mouth import LEAST, MOST
+from warmtalk.core.mouth import MAX_SHAPE, MIN_SHAPE
 from warmtalk.core.types import FrameClock, Samples
 from warmtalk.models.mouth.audio_features import (
     BANDS,
@@ -105,7 +105,7 @@ class _LinearPredictor:
         closure = self._closure()
         press = gate * closure * max(0.0, 1.0 - opening / _PRESS_OPENING)
         shape = np.array([opening * (1.0 - closure), width, width / _ROUND_WIDTH, press], np.float32)
-        return np.clip(shape, LEAST, MOST)
+        return np.clip(shape, MIN_SHAPE, MAX_SHAPE)
 
     def _closure(self) -> float:
         """Returns 0 to 1: depth of the dip in the middle of the spectrum relative to the surrounding rows."""

@@ -25,7 +25,7 @@ TRACK_CLOCK = FrameClock(Fraction(100))
 
 def track(encoder: SpeechEncoder, clip: Clip) -> Floats:
     stream = encoder.start_stream(TRACK_CLOCK)
-    return np.concatenate([stream.accept(clip.samples), stream.finish()])
+    return np.concatenate([stream.push_audio(clip.samples), stream.finish()])
 
 
 def unmet_by(clips: list[Clip], encoders: list[SpeechEncoder]) -> dict[str, Figures]:

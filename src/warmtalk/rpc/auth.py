@@ -40,7 +40,7 @@ def presented_keys(headers: Iterable[tuple[str, str | bytes]]) -> list[str]:
     return keys
 
 
-def is_key(text: str, api_key: str) -> bool:
+def keys_match(text: str, api_key: str) -> bool:
     """Returns True for the right key. Constant time for texts of one length."""
     return hmac.compare_digest(text.encode(), api_key.encode())
 
@@ -83,7 +83,7 @@ class KeyInterceptor(grpc.aio.ServerInterceptor):
         if handler_call_details.method.startswith(f"/{health.SERVICE_NAME}/"):
             return await continuation(handler_call_details)
         keys = presented_keys(handler_call_details.invocation_metadata)
-        if any(is_key(one, self._key) for one in keys):
+        if any(keys_match(one, self._key) for one in keys):
             return await continuation(handler_call_details)
         # all call types are the same on the wire; a stream handler can answer without a request
         return grpc.stream_stream_rpc_method_handler(functools.partial(_reject, wrong=bool(keys)))
