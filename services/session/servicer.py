@@ -12,7 +12,7 @@ import grpc
 
 from warmtalk.core.errors import InvalidInput
 from warmtalk.rpc import convert
-from warmtalk.rpc.disconnect import close_when_gone
+from warmtalk.rpc.disconnect import close_on_disconnect
 from warmtalk.services.session import converse, messages
 from warmtalk.services.session.sessions import Sessions
 from warmtalk.services.session.speech_control import SpeechControl
@@ -89,7 +89,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     ) -> AsyncIterator[session_pb2.ConverseResponse]:
         settings = await converse.read_settings(requests)
         stream = self._speech.converse(settings.session_id, fragment_s=settings.fragment_s, idle=settings.idle)
-        close_when_gone(context, stream)
+        close_on_disconnect(context, stream)
         reader = asyncio.create_task(converse.read_requests(requests, stream, settings))
         try:
             async with aclosing(stream.events()) as events:
@@ -108,7 +108,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
             case None:
                 raise InvalidInput("the request has neither text nor audio", "Send one of them", field="text")
         utterance = self._speech.speak(request.session_id, text=request.text, audio=request.audio)
-        close_when_gone(context, utterance)
+        close_on_disconnect(context, utterance)
         try:
             async with aclosing(utterance.events()) as events:
                 async for event in events:
