@@ -34,7 +34,7 @@ T = TypeVar("T")
 _MAX_UNREAD = 8
 """Fragments that the client has not read; with more, the stream stands still."""
 _MAX_UNPLAYED_S = 10.0
-"""Maximum distance between the stream and a player that reports its position."""
+"""Maximum distance between the stream and the position reported by the player."""
 _AHEAD_FRAMES = 9
 """Frames rendered before the first frame of a segment is shown."""
 
