@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from warmtalk.core.bundle import FaceTable, read_faces, write_faces
+from warmtalk.core.bundle_files import FaceTable, read_faces, write_faces
 from warmtalk.core.types import FloatBox
 from warmtalk.store import AvatarStore
 
