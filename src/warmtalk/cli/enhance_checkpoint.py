@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from warmtalk.core.bundle import write_json
+from warmtalk.core.bundle_files import write_json
 from warmtalk.core.face_restoration import RestoredFace
 from warmtalk.core.types import Box
 
