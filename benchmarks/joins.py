@@ -53,4 +53,4 @@ def _clip(path: Path, clock: FrameClock) -> ClipFile:
 
 
 if __name__ == "__main__":
-    card.show("joins", measure())
+    card.print_card("joins", measure())

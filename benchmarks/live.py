@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder (it must be there) that gets the received video")
     args = parser.parse_args()
     rows = asyncio.run(measure(args.sessions, args.seconds, args.minutes, args.keep))
-    card.show("live conversations", rows)
+    card.print_card("live conversations", rows)
     if args.minutes and (wrong := soak.misses(rows)):
         sys.exit("; ".join(wrong))
 

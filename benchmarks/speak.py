@@ -94,4 +94,4 @@ async def _joins(stub: SessionServiceAsyncStub) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    card.show("speak", measure())
+    card.print_card("speak", measure())
