@@ -49,8 +49,8 @@ MOUTH = (13, 14)
 class SyntheticVideo:
     """Frames made as they are asked for."""
 
-    expected = _FRAMES
-    remarks: tuple[str, ...] = ()
+    expected_frames = _FRAMES
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, photo: Image, moves: Array) -> None:
         """`moves` is [n, 2, 3]: the photo to each frame."""
@@ -164,9 +164,9 @@ def drawn_anew(film: SyntheticVideo, found: SourceScan, how: SmoothingParams, sh
 
 
 def place(faces: FaceTable, row: int) -> Box | FloatBox:
-    if faces.places is None:
+    if faces.float_boxes is None:
         return Box(*faces.boxes[row].tolist())
-    return FloatBox(*faces.places[row].tolist())
+    return FloatBox(*faces.float_boxes[row].tolist())
 
 
 def paste(frame: Image, faces: FaceTable, row: int, face: Image) -> Image:

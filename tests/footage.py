@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from warmtalk.core.types import Image
-from warmtalk.media.file_types import ffmpeg
+from warmtalk.media.file_types import find_ffmpeg
 from warmtalk.sample_photo import read_sample_photo
 
 WIDTH, HEIGHT = 192, 160
@@ -41,7 +41,7 @@ def film(path: Path, images: list[Image], *, fps: str = "25", options: tuple[str
 
 def run(args: list[str], fed: bytes = b"") -> None:
     """ffmpeg with these arguments, which must go well."""
-    subprocess.run([ffmpeg(), "-loglevel", "error", "-y", *args], input=fed, check=True)
+    subprocess.run([find_ffmpeg(), "-loglevel", "error", "-y", *args], input=fed, check=True)
 
 
 def photo(path: Path, image: Image) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 from warmtalk.cli.supervisor import programs
 from warmtalk.config import Config
 from warmtalk.core.errors import NotReady, WarmtalkError
-from warmtalk.media.file_types import ffmpeg
+from warmtalk.media.file_types import find_ffmpeg
 from warmtalk.models.checkpoints import optional_models, weights
 
 _FREE_BYTES = 2 << 30
@@ -72,7 +72,7 @@ def _opencv() -> str:
 
 
 def _ffmpeg() -> str:
-    program = ffmpeg()
+    program = find_ffmpeg()
     run = subprocess.run(
         [program, "-hide_banner", "-encoders"], capture_output=True, text=True, timeout=20, check=False
     )

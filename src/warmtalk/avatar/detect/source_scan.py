@@ -64,11 +64,11 @@ class VideoSource:
 
     @property
     def expected(self) -> int:
-        return self._frames.expected
+        return self._frames.expected_frames
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        return self._frames.remarks
+        return self._frames.warnings
 
     def __iter__(self) -> Iterator[Image]:
         return iter(self._frames)
@@ -81,13 +81,13 @@ class VideoSource:
 
 
 class PhotoSource(Protocol):
-    """What `Video` needs of warmtalk.media.decode.VideoFrames."""
+    """What `Video` needs of warmtalk.media.video_decode.VideoReader."""
 
     @property
-    def expected(self) -> int: ...
+    def expected_frames(self) -> int: ...
 
     @property
-    def remarks(self) -> tuple[str, ...]: ...
+    def warnings(self) -> tuple[str, ...]: ...
 
     def __iter__(self) -> Iterator[Image]: ...
 
@@ -156,7 +156,7 @@ def _watch(
     rows: list[tuple[int, FaceObservation, FaceAppearance, Motion]] = []
     index = -1
     for index, image in segment:
-        writer.write(image)
+        writer.write_frame(image)
         for face in source.look(index, image):
             motion = UNKNOWN if before is None or source.drawn else head_motion(image, before, face.landmarks)
             rows.append((index, face, appearance_of(image, face.landmarks), motion))
