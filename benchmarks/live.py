@@ -27,8 +27,9 @@ from benchmarks import card, inputs, joins, process_usage, seams, soak
 from benchmarks.live_client import RATE_HZ, LiveClient
 from benchmarks.soak import to_pcm
 from warmtalk.cli import avatar, clients
+from warmtalk.cli.addresses import isolated_config
 from warmtalk.cli.session import ensure_session
-from warmtalk.cli.supervisor import Supervisor, own_place
+from warmtalk.cli.supervisor import Supervisor
 from warmtalk.config_loader import load
 from warmtalk.v1 import prep_pb2
 from warmtalk.voices.piper import PiperVoice
@@ -51,12 +52,12 @@ Rows = list[tuple[str, float, str]]
 async def measure(sessions: int, seconds: float, minutes: float, keep: Path | None) -> Rows:
     """Returns the figures of one stream, of `sessions` streams at once, of the soak and of the joins."""
     with tempfile.TemporaryDirectory() as folder:
-        config, environ = own_place(load(), Path(folder) / "data")
+        config, environ = isolated_config(load(), Path(folder) / "data")
         config = replace(config, preparation=False)
         async with Supervisor(config, environ=environ, logs=Path(folder)):
             await avatar.create(config, "bench", inputs.photo(Path(folder)), prep_pb2.AvatarParams())
             speech, spans = await _synthesize()
-            async with clients.session(config) as stub:
+            async with clients.session_client(config) as stub:
                 for number in range(max(2, sessions)):
                     await ensure_session(stub, f"s{number}", "bench")
                 rows = await _measure_one(stub, speech, spans, keep)

@@ -19,8 +19,9 @@ import av
 
 from benchmarks import card, inputs
 from warmtalk.cli import avatar, clients
+from warmtalk.cli.addresses import isolated_config
 from warmtalk.cli.session import ensure_session, speak, to_path
-from warmtalk.cli.supervisor import Supervisor, own_place
+from warmtalk.cli.supervisor import Supervisor
 from warmtalk.config_loader import load
 from warmtalk.v1 import prep_pb2, session_pb2
 
@@ -40,10 +41,10 @@ def measure() -> list[tuple[str, float, str]]:
 
 async def _measure(folder: Path) -> list[tuple[str, float, str]]:
     photo = inputs.photo(folder)
-    config, environ = own_place(load(), folder / "data")
+    config, environ = isolated_config(load(), folder / "data")
     async with Supervisor(config, environ=environ, logs=folder):
         await avatar.create(config, "bench", photo, prep_pb2.AvatarParams())
-        async with clients.session(config) as stub:
+        async with clients.session_client(config) as stub:
             await ensure_session(stub, "bench", "bench")
             for _ in range(3):  # warms up: rows of the avatar, the voice, the file cache of the encoder
                 await _first_frame_ms(stub, session_pb2.SpeakRequest(text=_TEXT))

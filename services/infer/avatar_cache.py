@@ -6,7 +6,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from warmtalk.core.bundle import AvatarInfo, read_info
+from warmtalk.core.bundle_files import AvatarInfo, read_info
 from warmtalk.core.pipeline import RenderModel, WarmAvatar
 from warmtalk.store import AvatarStore
 
