@@ -64,7 +64,7 @@ class WatchedPage:
         found = []
         for entered, (start_s, told) in zip(self.all("entered"), begins.items(), strict=True):
             shown = next(
-                at for at, second in self.all("pictures") if second > start_s - _PICTURE_S / 4 and at > entered
+                at for at, second in self.all("frames") if second > start_s - _PICTURE_S / 4 and at > entered
             )
             found.append((told - entered, shown - entered))
         return found
@@ -72,7 +72,7 @@ class WatchedPage:
     @property
     def opened_ms(self) -> float:
         """From the first opening of the page to its first picture."""
-        first: float = self.loads[0]["pictures"][0][0] - self.loads[0]["opened"]
+        first: float = self.loads[0]["frames"][0][0] - self.loads[0]["opened"]
         return first
 
     @property
@@ -83,7 +83,7 @@ class WatchedPage:
             numbers = [one[0] for one in fragments]
             count += len(numbers) - len(set(numbers))
             count += sum(first.setdefault(one[0], one) != one for one in fragments)
-        for _, second in self.all("pictures"):
+        for _, second in self.all("frames"):
             count += second < last_s - 1.5 * _PICTURE_S  # one may be seen a little before the player's clock says so
             last_s = max(last_s, second)
         return count

@@ -232,6 +232,7 @@ async def tab(url: str, *args: str, script: str = SEEN, **context: Any) -> Async
         await one.page.add_init_script(script)
         await one.page.goto(url)
         yield one
-        assert await one.page.evaluate("sessionStorage['test.faults'] || ''") == ""
+        faults = await one.page.evaluate("sessionStorage['test.faults'] || ''")
+        assert faults == "", faults
         assert one.complaints == [], one.complaints
         assert one.foreign == [], one.foreign
