@@ -30,7 +30,8 @@ from typing import Any
 from playwright.async_api import Page, Playwright, async_playwright
 
 from benchmarks import card, inputs
-from warmtalk.cli.supervisor import Supervisor, own_place
+from warmtalk.cli.addresses import isolated_config
+from warmtalk.cli.supervisor import Supervisor
 from warmtalk.config_loader import load
 
 _SCRIPT = Path(__file__).with_name("page_watch.js").read_text("utf-8")
@@ -101,8 +102,8 @@ async def measure(colds: int, turns: int, chromium: str) -> Rows:
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(folder) / "data"
         data_dir.mkdir()
-        await asyncio.to_thread(inputs.bundle, data_dir)
-        config, environ = own_place(load(), data_dir)
+        await asyncio.to_thread(inputs.build_bundle, data_dir)
+        config, environ = isolated_config(load(), data_dir)
         url = f"http://{config.gateway.listen}/"
         async with async_playwright() as driver:
             for number in range(colds):
@@ -226,7 +227,7 @@ def main() -> None:
         "--chromium", default=os.environ.get("CHROMIUM", "/usr/bin/chromium"), help="path of the browser"
     )
     args = parser.parse_args()
-    card.show("talk page", asyncio.run(measure(args.colds, args.turns, args.chromium)))
+    card.print_card("talk page", asyncio.run(measure(args.colds, args.turns, args.chromium)))
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ class LiveRoutes:
         and binary audio (16 kHz, 16-bit mono).
 
         Query: a reconnecting viewer gives the known `stream`, with `after`, the sequence of the last fragment (in the
-        mfhd box), and the `position` of the player. `opened` tells whether the viewer is `resumed`: if so, only the next
+        mfhd box), and the `position` of the player. `opened` tells whether the viewer is `resumed`: then only the next
         fragments follow; else the initialization segment comes first, and the player shows video from `begin_s`.
         With `media=0` only events are sent.
         """
