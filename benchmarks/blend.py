@@ -31,4 +31,4 @@ def measure() -> list[tuple[str, float, str]]:
 
 
 if __name__ == "__main__":
-    card.show("blend", measure())
+    card.print_card("blend", measure())

@@ -130,4 +130,4 @@ def _flicker(pasted: list[Image]) -> float:
 
 
 if __name__ == "__main__":
-    card.show("the edge of the mask", measure())
+    card.print_card("the edge of the mask", measure())

@@ -77,7 +77,7 @@ def main() -> None:
         print(f"{clip.name:40} " + "  ".join(f"{key} {figure:.2f}" for key, figure in one.items()), flush=True)
     if not tracks:
         parser.error(f"there is no clip in {args.folder}")
-    card.show(f"lips of {len(tracks)} clips, renderer {args.renderer}", figures(tracks))
+    card.print_card(f"lips of {len(tracks)} clips, renderer {args.renderer}", figures(tracks))
 
 
 def follow(clip: Path, model: RenderModel, config: Config, work: Path, out: Path | None) -> LipTrack:

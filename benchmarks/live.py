@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="existing folder for the received video")
     args = parser.parse_args()
     rows = asyncio.run(measure(args.sessions, args.seconds, args.minutes, args.keep))
-    card.show("live conversations", rows)
+    card.print_card("live conversations", rows)
     if args.minutes and (failures := soak.failures(rows)):
         sys.exit("; ".join(failures))
 

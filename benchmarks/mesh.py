@@ -72,4 +72,4 @@ def _shape(number: int) -> MouthShape:
 
 
 if __name__ == "__main__":
-    card.show("mesh renderer", measure())
+    card.print_card("mesh renderer", measure())

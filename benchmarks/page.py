@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=20, help="turns after the last of them")
     parser.add_argument("--chromium", default=os.environ.get("CHROMIUM", "/usr/bin/chromium"), help="its program")
     args = parser.parse_args()
-    card.show("talk page", asyncio.run(measure(args.colds, args.turns, args.chromium)))
+    card.print_card("talk page", asyncio.run(measure(args.colds, args.turns, args.chromium)))
 
 
 if __name__ == "__main__":

@@ -85,4 +85,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["build"]:
         _build(Path(sys.argv[2]), Path(sys.argv[3]))
     else:
-        card.show("prep", measure_longest() if "--ten-minutes" in sys.argv else measure())
+        card.print_card("prep", measure_longest() if "--ten-minutes" in sys.argv else measure())

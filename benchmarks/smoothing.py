@@ -217,4 +217,4 @@ def lag(shifts: Array, moves: Array) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    card.show("steadiness of a pasted face", measure())
+    card.print_card("steadiness of a pasted face", measure())

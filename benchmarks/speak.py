@@ -99,4 +99,4 @@ async def _measure_joins(stub: SessionServiceAsyncStub) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    card.show("speak", measure())
+    card.print_card("speak", measure())
