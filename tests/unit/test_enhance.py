@@ -290,10 +290,7 @@ async def test_two_faces_get_sharper(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("installed", "words"),
     [
-        (
-            None,
-            "needs torch and the library spandrel; not installed in this environment. Run: make venv-full",
-        ),
+        (None, "torch and the library spandrel; not installed in this environment. Run: pip install 'warmtalk[enh"),
         (True, "GFPGANv1.4.pth"),
     ],
 )

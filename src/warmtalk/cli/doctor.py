@@ -137,7 +137,7 @@ def _gateway() -> str:
     try:
         return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     except importlib.metadata.PackageNotFoundError as error:
-        raise WarmtalkError(f"{error.name} is not installed", "Run: pip install 'warmtalk[gateway]'") from error
+        raise WarmtalkError(f"{error.name} is not installed", "Run: pip install warmtalk") from error
 
 
 def _disk(folder: Path) -> str:
