@@ -22,13 +22,13 @@ Rows = list[tuple[str, float, str]]
 
 
 def describe_machine() -> str:
-    """Returns processor, number of cores and versions of the libraries."""
+    """Returns processor, cores, load average (above the number of cores: figures are too slow) and library versions."""
     model = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.processor(),
     )
     versions = f"Python {platform.python_version()}, OpenCV {cv2.__version__}, numpy {np.__version__}"
-    return f"{model}, {os.cpu_count()} cores, {versions}"
+    return f"{model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {versions}"
 
 
 def print_card(title: str, rows: Rows) -> None:

@@ -55,7 +55,7 @@ async def measure(sessions: int, seconds: float, minutes: float, keep: Path | No
         config, environ = isolated_config(load(), Path(folder) / "data")
         config = replace(config, preparation=False)
         async with Supervisor(config, environ=environ, logs=Path(folder)):
-            await avatar.create(config, "bench", inputs.photo(Path(folder)), prep_pb2.AvatarParams())
+            await avatar.create(config, "bench", inputs.write_photo(Path(folder)), prep_pb2.AvatarParams())
             speech, spans = await _synthesize()
             async with clients.session_client(config) as stub:
                 for number in range(max(2, sessions)):

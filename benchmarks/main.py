@@ -1,4 +1,4 @@
-"""python -m benchmarks.main: every figure of the embedded path, one card, one JSON line."""
+"""python -m benchmarks.main: all figures of the embedded renderer as one card and one JSON line."""
 
 from __future__ import annotations
 

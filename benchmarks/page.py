@@ -101,7 +101,7 @@ async def measure(colds: int, turns: int, chromium: str) -> Rows:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "data"
         place.mkdir()
-        await asyncio.to_thread(inputs.bundle, place)
+        await asyncio.to_thread(inputs.build_bundle, place)
         config, environ = isolated_config(load(), place)
         url = f"http://{config.gateway.listen}/"
         async with async_playwright() as driver:
