@@ -327,7 +327,7 @@ async def test_a_film_without_sound_and_one_that_is_none(talk: Path, tmp_path: P
     await enhance(EnhanceRequest(silent, tmp_path / "a.mp4"), Trembling(0))
     with av.open(str(tmp_path / "a.mp4")) as file:
         assert file.streams.video[0].average_rate == pytest.approx(29.97, abs=0.01)
-    with pytest.raises(InvalidInput, match=r"\.mov cannot hold the sound of talk\.mp4 as it is\. Name OUT \.mkv"):
+    with pytest.raises(InvalidInput, match=r"\.mov cannot hold the audio of talk\.mp4 as it is\. Name OUT \.mkv"):
         await enhance(EnhanceRequest(talk, tmp_path / "a.mov"), Trembling(0))
     (tmp_path / "b.mp4").write_bytes(b"#EXTM3U")
     with pytest.raises(BadMedia, match="list of other files"):
