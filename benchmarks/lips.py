@@ -28,8 +28,8 @@ from warmtalk.avatar import from_config
 from warmtalk.avatar.build_request import BuildParams, BuildRequest
 from warmtalk.config import Config
 from warmtalk.config_loader import load
-from warmtalk.core.bundle import (
-    Bundle,
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.bundle_files import (
     FaceTable,
     Latents,
     read_faces,
@@ -148,7 +148,7 @@ def still_of(source: Bundle, path: Path) -> Bundle:
     shutil.copy(source.path / "masks" / f"{row:08d}.png", path / "masks" / "00000000.png")
     faces = read_faces(source.path)
     one = slice(row, row + 1)
-    places = None if faces.places is None else faces.places[one]
+    places = None if faces.float_boxes is None else faces.float_boxes[one]
     write_faces(
         path, FaceTable(faces.boxes[one], faces.crop_boxes[one], faces.landmarks[one], faces.usable[one], places)
     )

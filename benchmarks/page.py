@@ -30,7 +30,8 @@ from typing import Any
 from playwright.async_api import Page, Playwright, async_playwright
 
 from benchmarks import card, inputs
-from warmtalk.cli.supervisor import Supervisor, own_place
+from warmtalk.cli.addresses import isolated_config
+from warmtalk.cli.supervisor import Supervisor
 from warmtalk.config_loader import load
 
 _SCRIPT = Path(__file__).with_name("page_watch.js").read_text("utf-8")
@@ -101,7 +102,7 @@ async def measure(colds: int, turns: int, chromium: str) -> Rows:
         place = Path(folder) / "data"
         place.mkdir()
         await asyncio.to_thread(inputs.bundle, place)
-        config, environ = own_place(load(), place)
+        config, environ = isolated_config(load(), place)
         url = f"http://{config.gateway.listen}/"
         async with async_playwright() as driver:
             for number in range(colds):

@@ -7,7 +7,8 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, Bundle, read_info
+from warmtalk.core.bundle import SEGMENT_FRAMES, Bundle
+from warmtalk.core.bundle_files import AvatarInfo, read_info
 from warmtalk.core.types import Box, Patch
 from warmtalk.media.i420 import I420, paste_patch, to_i420
 from warmtalk.store import AvatarStore
@@ -78,7 +79,7 @@ class SourceFrames:
         return found
 
     def _load(self, number: int) -> list[I420]:
-        return [to_i420(image) for image in self._bundle.segment(number)]
+        return [to_i420(image) for image in self._bundle.segment_frames(number)]
 
     def _forget(self) -> None:
         while self.nbytes > self._limit and len(self._segments) > _LEAST_SEGMENTS:

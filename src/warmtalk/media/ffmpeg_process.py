@@ -106,7 +106,7 @@ class FfmpegProcess:
                     pipe.close()
 
     def check_exit(self, activity: str) -> None:
-        """Waits for the exit. Raises StorageFull or, with the last lines of stderr, WarmtalkError when the child failed.
+        """Waits for the exit. Raises StorageFull, or WarmtalkError with the last lines of stderr, after a failure.
 
         `activity` completes "ffmpeg failed while ...".
         """

@@ -1,4 +1,4 @@
-"""Reads the declared length of an mp3 file from the Xing, Info or VBRI header, which encoders put into the first frame."""
+"""Reads the declared length of an mp3 file: encoders put a Xing, Info or VBRI header into the first frame."""
 
 from __future__ import annotations
 

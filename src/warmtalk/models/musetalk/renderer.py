@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from warmtalk.core.bundle import Bundle, read_latents
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.bundle_files import read_latents
 from warmtalk.core.errors import Busy, Damaged, NotReady, WarmtalkError
 from warmtalk.core.ports import FaceJob
 from warmtalk.core.types import Features, Image
@@ -132,9 +133,9 @@ class MuseTalkRenderer:
 
         Raises Busy when the device has no memory for a single face.
         """
-        return self.begin_many(jobs)()
+        return self.submit_batch(jobs)()
 
-    def begin_many(self, jobs: Sequence[FaceJob[MuseTalkAvatar]]) -> Callable[[], list[Image | WarmtalkError]]:
+    def submit_batch(self, jobs: Sequence[FaceJob[MuseTalkAvatar]]) -> Callable[[], list[Image | WarmtalkError]]:
         """Starts on what render_many does. What it returns waits for the faces, on any thread, once."""
         begun: list[tuple[Sequence[FaceJob[MuseTalkAvatar]], Drawing]] = []
         done = 0
