@@ -14,7 +14,7 @@ from pathlib import Path
 from warmtalk.cli.supervisor import service_specs
 from warmtalk.config import Config
 from warmtalk.core.errors import NotReady, WarmtalkError
-from warmtalk.media.file_types import find_ffmpeg
+from warmtalk.media.ffmpeg_command import find_ffmpeg
 from warmtalk.models.checkpoints import optional_models, weights
 
 _MIN_FREE_BYTES = 2 << 30
