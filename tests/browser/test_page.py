@@ -31,7 +31,7 @@ async def test_a_bad_file_is_rejected_and_a_photo_speaks(services: Services, por
         await one.wait_visible("#setup")
         assert await one.page.inner_text("#setup-title") == "No face yet"
         await one.page.set_input_files("#file", bad)
-        assert "is not a video or picture" in await one.wait_notice()
+        assert "is not a video or image" in await one.wait_notice()
         await one.wait_visible("#drop")
         await one.page.set_input_files("#file", portrait)
         await one.wait_visible("#making")
