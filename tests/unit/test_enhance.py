@@ -332,7 +332,7 @@ async def test_a_video_without_audio_and_a_file_that_is_no_video(talk: Path, tmp
     await enhance_video(EnhanceRequest(silent, tmp_path / "a.mp4"), NoisyRestorer(0))
     with av.open(str(tmp_path / "a.mp4")) as file:
         assert file.streams.video[0].average_rate == pytest.approx(29.97, abs=0.01)
-    with pytest.raises(InvalidInput, match=r"\.mov cannot hold the sound of talk\.mp4 as it is\. Name OUT \.mkv"):
+    with pytest.raises(InvalidInput, match=r"\.mov cannot hold the audio of talk\.mp4 as it is\. Name OUT \.mkv"):
         await enhance_video(EnhanceRequest(talk, tmp_path / "a.mov"), NoisyRestorer(0))
     (tmp_path / "b.mp4").write_bytes(b"#EXTM3U")
     with pytest.raises(BadMedia, match="list of other files"):
