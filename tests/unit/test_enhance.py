@@ -298,7 +298,7 @@ async def test_two_faces_get_sharper(tmp_path: Path) -> None:
     [
         (
             None,
-            "needs torch and the library spandrel; not installed in this environment. Run: make venv-full",
+            "needs torch and the library spandrel; not installed in this environment. Run: pip install",
         ),
         (True, "GFPGANv1.4.pth"),
     ],
