@@ -54,4 +54,4 @@ def _make_clip(path: Path, clock: FrameClock) -> ClipFile:
 
 
 if __name__ == "__main__":
-    card.show("joins", measure())
+    card.print_card("joins", measure())

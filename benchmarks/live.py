@@ -55,7 +55,7 @@ async def measure(sessions: int, seconds: float, minutes: float, keep: Path | No
         config, environ = isolated_config(load(), Path(folder) / "data")
         config = replace(config, preparation=False)
         async with Supervisor(config, environ=environ, logs=Path(folder)):
-            await avatar.create(config, "bench", inputs.photo(Path(folder)), prep_pb2.AvatarParams())
+            await avatar.create(config, "bench", inputs.write_photo(Path(folder)), prep_pb2.AvatarParams())
             speech, spans = await _synthesize()
             async with clients.session_client(config) as stub:
                 for number in range(max(2, sessions)):
@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="existing folder for the received video")
     args = parser.parse_args()
     rows = asyncio.run(measure(args.sessions, args.seconds, args.minutes, args.keep))
-    card.show("live conversations", rows)
+    card.print_card("live conversations", rows)
     if args.minutes and (failures := soak.failures(rows)):
         sys.exit("; ".join(failures))
 

@@ -101,7 +101,7 @@ async def measure(colds: int, turns: int, chromium: str) -> Rows:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "data"
         place.mkdir()
-        await asyncio.to_thread(inputs.bundle, place)
+        await asyncio.to_thread(inputs.build_bundle, place)
         config, environ = isolated_config(load(), place)
         url = f"http://{config.gateway.listen}/"
         async with async_playwright() as driver:
@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=20, help="turns after the last of them")
     parser.add_argument("--chromium", default=os.environ.get("CHROMIUM", "/usr/bin/chromium"), help="its program")
     args = parser.parse_args()
-    card.show("talk page", asyncio.run(measure(args.colds, args.turns, args.chromium)))
+    card.print_card("talk page", asyncio.run(measure(args.colds, args.turns, args.chromium)))
 
 
 if __name__ == "__main__":

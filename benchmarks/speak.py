@@ -40,7 +40,7 @@ def measure() -> list[tuple[str, float, str]]:
 
 
 async def _measure(folder: Path) -> list[tuple[str, float, str]]:
-    photo = inputs.photo(folder)
+    photo = inputs.write_photo(folder)
     config, environ = isolated_config(load(), folder / "data")
     async with Supervisor(config, environ=environ, logs=folder):
         await avatar.create(config, "bench", photo, prep_pb2.AvatarParams())
@@ -49,7 +49,7 @@ async def _measure(folder: Path) -> list[tuple[str, float, str]]:
             for _ in range(3):  # warms up: rows of the avatar, the voice, the file cache of the encoder
                 await _first_frame_ms(stub, session_pb2.SpeakRequest(text=_TEXT))
             text = [await _first_frame_ms(stub, session_pb2.SpeakRequest(text=_TEXT)) for _ in range(_RUNS)]
-            short = session_pb2.SpeakRequest(audio=inputs.speech(2.0))
+            short = session_pb2.SpeakRequest(audio=inputs.synthetic_speech(2.0))
             audio = [await _first_frame_ms(stub, short) for _ in range(_RUNS)]
             speed = [await _x_realtime(stub, 10.0) for _ in range(_RUNS)]
             drift, bad = await _measure_joins(stub)
@@ -77,7 +77,7 @@ async def _first_frame_ms(stub: SessionServiceAsyncStub, request: session_pb2.Sp
 
 
 async def _x_realtime(stub: SessionServiceAsyncStub, seconds: float) -> float:
-    request = session_pb2.SpeakRequest(session_id="bench", audio=inputs.speech(seconds))
+    request = session_pb2.SpeakRequest(session_id="bench", audio=inputs.synthetic_speech(seconds))
     start = time.perf_counter()
     await speak(stub, request)
     return seconds / (time.perf_counter() - start)
@@ -87,7 +87,9 @@ async def _measure_joins(stub: SessionServiceAsyncStub) -> tuple[float, float]:
     """Returns (samples between the ends of video and audio, frames not exactly one frame after the frame before)."""
     await stub.Reset(session_pb2.ResetRequest(session_id="bench"))
     for number in range(_CLIPS):
-        await speak(stub, session_pb2.SpeakRequest(session_id="bench", audio=inputs.speech(0.3 + 0.037 * number)))
+        await speak(
+            stub, session_pb2.SpeakRequest(session_id="bench", audio=inputs.synthetic_speech(0.3 + 0.037 * number))
+        )
     answer = await stub.GetSession(session_pb2.GetSessionRequest(session_id="bench"))
     with av.open(str(to_path(answer.session.conversation.uri))) as file:
         rate = Fraction(answer.session.frame_rate.numerator, answer.session.frame_rate.denominator or 1)
@@ -99,4 +101,4 @@ async def _measure_joins(stub: SessionServiceAsyncStub) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    card.show("speak", measure())
+    card.print_card("speak", measure())
