@@ -14,7 +14,7 @@ import numpy as np
 from warmtalk.avatar.build_request import BuildParams, BuildRequest
 from warmtalk.avatar.builder import AvatarBuilder
 from warmtalk.core.bundle import Bundle
-from warmtalk.media.file_types import find_ffmpeg
+from warmtalk.media.ffmpeg_command import find_ffmpeg
 from warmtalk.media.video_decode import SourceLimits
 from warmtalk.sample_photo import read_sample_photo
 from warmtalk.store import AvatarStore

@@ -41,9 +41,10 @@ from warmtalk.core.bundle_files import (
 )
 from warmtalk.core.pipeline import RenderModel, WarmAvatar, render
 from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Image, Samples
-from warmtalk.media.audio_decode import AudioReader, Resampler
+from warmtalk.media.audio_decode import AudioReader
 from warmtalk.media.clip_writer import ClipWriter
-from warmtalk.media.file_types import find_ffmpeg
+from warmtalk.media.ffmpeg_command import find_ffmpeg
+from warmtalk.media.resampler import Resampler
 from warmtalk.media.segment_writer import SegmentWriter
 from warmtalk.models.faces.mesh import FaceFinder
 from warmtalk.models.mesh.landmark_measures import lip_gap

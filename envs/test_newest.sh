@@ -13,4 +13,4 @@ echo "newest packages: newer than in envs/locks/dev.txt:"
 uv pip freeze --python "$python" --exclude-editable | grep -vxFf envs/locks/dev.txt | while read -r line; do
     grep -qF "$line " envs/locks/dev.txt || echo "  $line"
 done
-timeout 300 "$python" -m pytest tests/unit -q -x --maxfail=20 || true
+timeout -s INT 300 "$python" -m pytest tests/unit --maxfail=20 -rf || true

@@ -290,10 +290,7 @@ async def test_two_faces_get_sharper(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("installed", "words"),
     [
-        (
-            None,
-            "needs torch and the library spandrel; not installed in this environment. Run: make venv-full",
-        ),
+        (None, "torch and the library spandrel; not installed in this environment. Run: pip install 'warmtalk[enh"),
         (True, "GFPGANv1.4.pth"),
     ],
 )
@@ -326,7 +323,7 @@ async def test_a_video_without_audio_and_a_file_that_is_no_video(talk: Path, tmp
     await enhance(EnhanceRequest(silent, tmp_path / "a.mp4"), NoisyRestorer(0))
     with av.open(str(tmp_path / "a.mp4")) as file:
         assert file.streams.video[0].average_rate == pytest.approx(29.97, abs=0.01)
-    with pytest.raises(InvalidInput, match=r"\.mov cannot hold the sound of talk\.mp4 as it is\. Name OUT \.mkv"):
+    with pytest.raises(InvalidInput, match=r"\.mov cannot hold the audio of talk\.mp4 as it is\. Name OUT \.mkv"):
         await enhance(EnhanceRequest(talk, tmp_path / "a.mov"), NoisyRestorer(0))
     (tmp_path / "b.mp4").write_bytes(b"#EXTM3U")
     with pytest.raises(BadMedia, match="list of other files"):

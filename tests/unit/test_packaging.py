@@ -101,6 +101,14 @@ def test_the_build_requirement_is_the_locked_one() -> None:
     assert all("setuptools" in pins(path) for path in LOCKS if path.stem != "full-no-deps")
 
 
+def test_hints_name_versions_within_the_ranges() -> None:
+    wanted = requirements("envs/requirements_full_no_deps.txt")
+    code = "".join(path.read_text() for path in (ROOT / "src" / "warmtalk").rglob("*.py"))
+    hints = re.findall(r"pip install --no-deps ([a-z-]+)==([\d.]+)", code)
+    assert {name for name, _ in hints} == wanted.keys()
+    assert all(wanted[name].specifier.contains(version) for name, version in hints)
+
+
 def test_the_packages_the_product_is_built_on_are_required() -> None:
     names = set(requirements("requirements_streaming.txt")) | set(requirements("requirements_full.txt"))
     names |= set(extra("dev")) | set(requirements("envs/requirements_full_no_deps.txt"))

@@ -27,10 +27,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def binaries(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of programs of an environment with the locked requirements and the wheel, nothing else."""
     folder = tmp_path_factory.mktemp("environment")
-    run([sys.executable, "-m", "venv", str(folder)], folder)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--no-deps"]
-    run([*pip, "--require-hashes", "-r", str(ROOT / "envs" / "locks" / "default.txt")], folder)
-    run([*pip, str(wheel)], folder)
+    uv = [sys.executable, "-m", "uv"]
+    run([*uv, "venv", "--python", sys.executable, "--clear", str(folder)], folder)
+    install = [*uv, "pip", "install", "--python", str(folder / "bin" / "python"), "--no-deps"]
+    run([*install, "--require-hashes", "-r", str(ROOT / "envs" / "locks" / "default.txt")], folder)
+    run([*install, str(wheel)], folder)
     return folder / "bin"
 
 
@@ -52,19 +53,20 @@ def test_the_wheel_is_one_package_with_every_file(wheel: Path) -> None:
 
 
 def test_the_lock_satisfies_the_wheel(binaries: Path, elsewhere: Path) -> None:
-    assert "No broken requirements found" in run([binaries / "pip", "check"], elsewhere)
+    run([sys.executable, "-m", "uv", "pip", "check", "--python", binaries / "python"], elsewhere)
 
 
 def test_doctor_finds_nothing_missing(binaries: Path, elsewhere: Path) -> None:
     output = run([binaries / "warmtalk", "doctor"], elsewhere)
-    assert "everything that the embedded renderer needs is here" in output
+    assert "ok       voice" in output and "MISSING" not in output
 
 
-@pytest.mark.parametrize("service", ["prep", "infer", "session", "gateway"])
-def test_another_projects_services_do_not_matter(binaries: Path, elsewhere: Path, service: str) -> None:
+def test_another_projects_services_do_not_matter(binaries: Path, elsewhere: Path) -> None:
     on_path = {"PYTHONPATH": str(elsewhere)}
     assert "usage: warmtalk" in run([binaries / "warmtalk", "--help"], elsewhere, on_path)
-    assert "--config" in run([binaries / "python", "-m", f"warmtalk.services.{service}", "--help"], elsewhere, on_path)
+    for service in ("prep", "infer", "session", "gateway"):
+        help_text = run([binaries / "python", "-m", f"warmtalk.services.{service}", "--help"], elsewhere, on_path)
+        assert "--config" in help_text
 
 
 def test_the_demo_makes_two_conversations(binaries: Path, elsewhere: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from warmtalk.cli.supervisor import service_specs
 from warmtalk.config import Config
 from warmtalk.core.errors import NotReady, WarmtalkError
-from warmtalk.media.file_types import find_ffmpeg
+from warmtalk.media.ffmpeg_command import find_ffmpeg
 from warmtalk.models.checkpoints import optional_models, weights
 
 _MIN_FREE_BYTES = 2 << 30
@@ -137,7 +137,7 @@ def _gateway() -> str:
     try:
         return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     except importlib.metadata.PackageNotFoundError as error:
-        raise WarmtalkError(f"{error.name} is not installed", "Run: pip install 'warmtalk[gateway]'") from error
+        raise WarmtalkError(f"{error.name} is not installed", "Run: pip install warmtalk") from error
 
 
 def _disk(folder: Path) -> str:

@@ -44,7 +44,7 @@ examples:
   warmtalk enhance --only mouth talk.mp4 sharp.mp4      after rendering: a clip or an exported conversation
 
 After Ctrl-C, the same command continues the work. The command needs torch, the library spandrel and the weights:
-make venv-full, then .venv-full/bin/warmtalk weights fetch gfpgan.
+pip install 'warmtalk[enhance]' && pip install --no-deps spandrel==0.4.2, then warmtalk weights fetch gfpgan.
 """
 
 
@@ -71,7 +71,8 @@ async def _enhance(args: argparse.Namespace, config: Config) -> int:
     if not (find_spec("torch") and find_spec("spandrel")):
         raise NotReady(
             "this command needs torch and the library spandrel; not installed in this environment",
-            "Run: make venv-full, then .venv-full/bin/warmtalk with the same arguments",
+            "Run: pip install 'warmtalk[enhance]' && pip install --no-deps spandrel==0.4.2; in a checkout: "
+            "make venv-full, then .venv-full/bin/warmtalk with the same arguments",
         )
     weights = optional_weights.find(config.models_dir, optional_weights.GFPGAN)
     from warmtalk.models.faces.gfpgan import Gfpgan  # imports torch: takes seconds, and torch may not be installed

@@ -18,9 +18,10 @@ from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import InvalidInput, NotReady
 from warmtalk.core.pipeline import RenderModel, WarmAvatar, render
 from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Samples
-from warmtalk.media.audio_decode import AudioReader, Resampler
+from warmtalk.media.audio_decode import AudioReader
 from warmtalk.media.clip_writer import ClipWriter
 from warmtalk.media.h264 import X264Settings
+from warmtalk.media.resampler import Resampler
 from warmtalk.renderers import registry
 from warmtalk.store import AvatarStore
 

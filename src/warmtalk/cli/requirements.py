@@ -30,7 +30,8 @@ def _requires(command: Command, *modules: str) -> Command:
         if missing:
             raise NotReady(
                 f"this command needs {' and '.join(missing)}; not installed in this environment",
-                "Run: make venv-streaming, then .venv-streaming/bin/warmtalk with the same arguments",
+                "Run: pip install 'warmtalk[musetalk]'; in a checkout: make venv-streaming, then "
+                ".venv-streaming/bin/warmtalk with the same arguments",
             )
         return await command(args, config)
 

@@ -16,7 +16,7 @@ from tests.audio import SPEECH, syllables, wav
 from tests.fakes import FakeVoice
 from tests.rpc.session.harness import Code, SessionHarness, read_video, refused
 from warmtalk.core.errors import NotFound, Unreachable
-from warmtalk.media.file_types import find_ffmpeg
+from warmtalk.media.ffmpeg_command import find_ffmpeg
 from warmtalk.rpc.client import channel, wait_ready
 from warmtalk.v1 import session_pb2 as pb
 from warmtalk.v1.session_pb2_grpc import SessionServiceStub

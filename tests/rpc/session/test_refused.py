@@ -39,8 +39,8 @@ async def test_neither_text_nor_audio(service: SessionHarness) -> None:
 @pytest.mark.parametrize(
     ("audio", "message"),
     [
-        (b"not a sound at all", "the sound is of an unknown kind. Send a wav, mp3, flac or ogg file"),
-        (wav(np.zeros(0, np.float32)), "the sound has no samples"),
+        (b"not a sound at all", "the audio file is of an unknown kind. Send a wav, mp3, flac or ogg file"),
+        (wav(np.zeros(0, np.float32)), "the audio has no samples"),
         (wav(SPEECH)[:5000], "the wav file is cut short"),
     ],
 )
@@ -62,7 +62,7 @@ async def test_audio_longer_than_the_limit(service: SessionHarness) -> None:
     await service.stop()
     await service.start(max_clip_s=3.0)
     await service.create()
-    async with refused(Code.INVALID_ARGUMENT, "the sound is longer than 3 s. Send it in shorter parts"):
+    async with refused(Code.INVALID_ARGUMENT, "the audio is longer than 3 s. Send it in shorter parts"):
         await service.speak(audio=wav(syllables(3.1)))
     async with refused(Code.INVALID_ARGUMENT, "the text takes longer than 3 s to say. Send it in parts"):
         await service.speak(text="word " * 31)
