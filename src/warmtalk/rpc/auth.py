@@ -26,7 +26,7 @@ _HEAR_OUT_S, _PAUSE_S = 2.0, 0.1
 """A client that is refused may finish what it is sending, unread: so long at most, and until it pauses."""
 
 
-def shown(headers: Iterable[tuple[str, str | bytes]]) -> list[str]:
+def presented_keys(headers: Iterable[tuple[str, str | bytes]]) -> list[str]:
     """What stands where a key is expected; names of headers or metadata in lower case."""
     found = []
     for name, value in headers:
@@ -39,7 +39,7 @@ def shown(headers: Iterable[tuple[str, str | bytes]]) -> list[str]:
     return found
 
 
-def is_key(text: str, api_key: str) -> bool:
+def keys_match(text: str, api_key: str) -> bool:
     """In the same time for every text of a length."""
     return hmac.compare_digest(text.encode(), api_key.encode())
 
@@ -77,8 +77,8 @@ class KeyInterceptor(grpc.aio.ServerInterceptor):
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         if handler_call_details.method.startswith(f"/{health.SERVICE_NAME}/"):
             return await continuation(handler_call_details)
-        given = shown(handler_call_details.invocation_metadata)
-        if any(is_key(one, self._key) for one in given):
+        given = presented_keys(handler_call_details.invocation_metadata)
+        if any(keys_match(one, self._key) for one in given):
             return await continuation(handler_call_details)
         # on the wire all kinds of calls are the same; this kind needs no request to answer
         return grpc.stream_stream_rpc_method_handler(functools.partial(_refuse, wrong=bool(given)))

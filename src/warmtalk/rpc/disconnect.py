@@ -13,7 +13,7 @@ class Closable(Protocol):
         """In any thread, any number of times."""
 
 
-def close_when_gone(context: grpc.aio.ServicerContext[Any, Any], what: Closable) -> None:
+def close_on_disconnect(context: grpc.aio.ServicerContext[Any, Any], what: Closable) -> None:
     """Closes it when the call ends, in whatever way, unless it is gone itself by then.
 
     A context is part of a cycle within grpc.aio. What its callbacks held, the pictures of a stream, would wait for the

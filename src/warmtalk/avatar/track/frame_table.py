@@ -29,7 +29,7 @@ from warmtalk.avatar.track.frame_quality import (
 from warmtalk.avatar.track.loop_range import loop_range
 from warmtalk.avatar.track.smoothing import SmoothingParams, smooth_boxes, smooth_landmarks
 from warmtalk.core.bundle import FaceTable
-from warmtalk.core.faces import crop_box, face_box, face_place
+from warmtalk.core.faces import crop_box, face_box, float_face_box
 from warmtalk.core.types import Box, FloatBox
 
 _NO_SHIFT = BboxShift(used=0, automatic=True, low=0, high=0)
@@ -97,7 +97,7 @@ def build_frame_table(
     if calm or not how:
         places = np.zeros((found.frames, 4), np.float32)
         for i in np.flatnonzero(usable).tolist():
-            place = face_place(points[i], found.height, **sizes)
+            place = float_face_box(points[i], found.height, **sizes)
             places[i] = drawn[i] if place is None else place.as_tuple()
         if how:
             places = smooth_boxes(places, landmarks, usable, motion, float(wanted.fps), how)
