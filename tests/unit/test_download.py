@@ -112,10 +112,10 @@ def small(extra: WeightFile, url: str = "") -> WeightFile:
 
 
 def test_what_is_on_the_hub_comes_from_its_mirror(server: tuple[str, type[Files]], tmp_path: Path) -> None:
-    path = fetch.fetch_extra(small(DWPOSE), tmp_path, hub=server[0] + "/")
+    path = fetch.fetch_weight_file(small(DWPOSE), tmp_path, hub=server[0] + "/")
     assert path == tmp_path / "dwpose" / "dw-ll_ucoco_384.onnx"
     assert server[1].asked == [("/yzd-v/DWPose/resolve/main/dw-ll_ucoco_384.onnx", "")]
-    assert fetch.fetch_extra(small(DWPOSE), tmp_path, hub="http://127.0.0.1:9") == path  # nobody is asked again
+    assert fetch.fetch_weight_file(small(DWPOSE), tmp_path, hub="http://127.0.0.1:9") == path  # nobody is asked again
 
 
 def test_the_list_is_right() -> None:

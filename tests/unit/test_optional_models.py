@@ -29,22 +29,22 @@ def put(models: Path, kit: OptionalModel) -> None:
 
 def test_auto_is_the_best_that_is_ready(tmp_path: Path) -> None:
     known = (HERE, optional_models.MESH)
-    assert optional_models.choose("auto", known, tmp_path, "prep.detector").name == "mesh"
+    assert optional_models.select("auto", known, tmp_path, "prep.detector").name == "mesh"
     put(tmp_path, HERE)
-    assert optional_models.choose("auto", known, tmp_path, "prep.detector").name == "dwpose"
-    assert optional_models.choose("mesh", known, tmp_path, "prep.detector").name == "mesh"
+    assert optional_models.select("auto", known, tmp_path, "prep.detector").name == "dwpose"
+    assert optional_models.select("mesh", known, tmp_path, "prep.detector").name == "mesh"
 
 
 def test_what_is_missing_is_said_in_one_line_with_the_commands(tmp_path: Path) -> None:
     with pytest.raises(NotReady) as caught:
-        optional_models.choose("dwpose", (ELSEWHERE, optional_models.MESH), tmp_path, "prep.detector")
+        optional_models.select("dwpose", (ELSEWHERE, optional_models.MESH), tmp_path, "prep.detector")
     path = tmp_path / "dwpose" / "dw-ll_ucoco_384.onnx"
     assert str(caught.value) == (
         f"dwpose needs no_such_module, {path}. Run: pip install this && warmtalk weights fetch dwpose"
     )
     put(tmp_path, ELSEWHERE)
     with pytest.raises(NotReady, match=r"^dwpose needs no_such_module\. Run: pip install this$"):
-        optional_models.check(ELSEWHERE, tmp_path)
+        optional_models.require(ELSEWHERE, tmp_path)
 
 
 def test_either_form_of_the_points_network_will_do(tmp_path: Path) -> None:
@@ -52,14 +52,14 @@ def test_either_form_of_the_points_network_will_do(tmp_path: Path) -> None:
     put(tmp_path, kit)
     (tmp_path / "face-alignment" / "2DFAN4-cd938726ad.zip").unlink()
     with pytest.raises(NotReady, match=r"2DFAN4-cd938726ad\.zip"):
-        optional_models.check(kit, tmp_path)
+        optional_models.require(kit, tmp_path)
     other = tmp_path / "face-alignment" / "2DFAN4-11f355bf06.pth.tar"
     other.write_bytes(b"x")
-    assert optional_models.check(kit, tmp_path)[1] == other
+    assert optional_models.require(kit, tmp_path)[1] == other
 
 
 def test_the_mesh_is_always_ready_and_last(tmp_path: Path) -> None:
-    assert optional_models.check(optional_models.MESH, tmp_path) == []
+    assert optional_models.require(optional_models.MESH, tmp_path) == []
     assert optional_models.DETECTORS[-1] is optional_models.PARSERS[-1] is optional_models.MESH
 
 

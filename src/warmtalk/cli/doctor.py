@@ -103,7 +103,7 @@ def _voice(config: Config) -> str:
 
 def _musetalk(config: Config) -> str:
     """What is there of the renderer that needs torch and weights; nothing is amiss without it."""
-    missing = [module for module in ("torch", "diffusers") if importlib.util.find_spec(module) is None]
+    missing = weights.missing_libraries()
     if missing:
         return f"not installed ({', '.join(missing)}); docs/musetalk.md says how"
     if not weights.present(config.models_dir, config.musetalk.version):
@@ -121,7 +121,7 @@ def _looks(config: Config) -> tuple[list[str], list[str]]:
         used = ""
         for kit in known:
             try:
-                optional_models.check(kit, config.models_dir)
+                optional_models.require(kit, config.models_dir)
             except NotReady as error:
                 missing += [kit.name] * (wanted == kit.name)
                 lines.append(f"{'MISSING' if wanted == kit.name else 'optional':8} {what:12} {error}")

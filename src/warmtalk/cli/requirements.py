@@ -9,13 +9,14 @@ from importlib.util import find_spec
 
 from warmtalk.config import Config
 from warmtalk.core.errors import NotReady
+from warmtalk.models.checkpoints.weights import LIBRARIES
 
 Verb = Callable[[argparse.Namespace, Config], Awaitable[int]]
 
 
 def requires_torch(verb: Verb) -> Verb:
-    """Raises NotReady with what to run, where torch or diffusers is not installed."""
-    return _needs(verb, "torch", "diffusers")
+    """Raises NotReady with what to run, where a library of MuseTalk's networks is not installed."""
+    return _needs(verb, *LIBRARIES)
 
 
 def requires_hub(verb: Verb) -> Verb:

@@ -15,9 +15,7 @@ def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "verify-golden", help="check whether this machine computes the same as the reference program"
     )
     verify.add_argument("folder", type=Path, metavar="DIR", help="folder with manifest.json, arrays and inputs")
-    verify.add_argument(
-        "--models", type=Path, metavar="DIR", help="weights that made the arrays (default: models_dir)"
-    )
+    verify.add_argument("--models", type=Path, metavar="DIR", help="weights that made the arrays (default: models_dir)")
     verify.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:0")
     verify.add_argument(
         "--dtype", default="fp32", choices=("fp32", "fp16", "bf16"), help="precision, with tolerances of its own"

@@ -22,7 +22,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -97,8 +96,8 @@ def positions_limit(last: int) -> float:
     return 4 * UNIT_ROUNDOFF[torch.float32] * (1 + last)
 
 
-def _fan_in(module: Any) -> int:
+def _fan_in(module: nn.Module) -> int:
     """Returns how many products one output of a convolution or a matrix adds; 0 for other modules."""
     if isinstance(module, nn.Conv1d | nn.Conv2d):
-        return module.in_channels // module.groups * math.prod(module.kernel_size)
-    return module.in_features if isinstance(module, nn.Linear) else 0
+        return int(module.in_channels // module.groups * math.prod(module.kernel_size))
+    return int(module.in_features) if isinstance(module, nn.Linear) else 0

@@ -33,8 +33,8 @@ def check_parsing(vectors: Vectors, table: Table) -> None:
             table.compare(f"{file} {key}", expected, kernel)
     expected = vectors.find(file, "net_input_crop")
     if expected is not None:
-        actual = parsing.network_input(vectors.get(file, "net_input_src")[..., ::-1])
-        table.compare(f"{file} net_input_crop", expected, actual[:, :, 100:140, 200:240])
+        pixels = parsing.network_input(vectors.get(file, "net_input_src")[..., ::-1])
+        table.compare(f"{file} net_input_crop", expected, pixels[:, :, 100:140, 200:240])
 
 
 def check_edges(vectors: Vectors, table: Table) -> None:

@@ -50,7 +50,7 @@ class Table:
         self._add(Comparison(array, rule, float(difference.max(initial=0.0)), bool((difference <= tolerance).all())))
 
     def compare_pixels(self, array: str, expected: Array, actual: Array, largest: int, share: float) -> None:
-        """Adds a row that passes when no pixel differs by more than `largest` and at most `share` of the pixels differ."""
+        """Adds a row that passes when no pixel differs by more than `largest`, and at most `share` of the pixels do."""
         difference = _differences(expected, actual)
         differing = float((difference > 0).mean()) if difference.size else 0.0
         passed = bool((difference <= largest).all()) and differing <= share

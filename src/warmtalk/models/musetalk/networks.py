@@ -29,7 +29,7 @@ Faces = npt.NDArray[np.uint8]
 
 
 def positional_encoding(length: int = TOKENS) -> torch.Tensor:
-    """Returns [length, 384] float32: sin and cos in turn, of a geometric series of rates (Vaswani 2017, section 3.5)."""
+    """Returns [length, 384] float32: sin and cos in turn, of a geometric series of rates (Vaswani 2017, 3.5)."""
     position = torch.arange(length, dtype=torch.float32)[:, None]
     rates = torch.exp(torch.arange(0, WIDTH, 2).float() * (-math.log(10000.0) / WIDTH))
     table = torch.zeros(length, WIDTH)
