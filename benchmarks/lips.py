@@ -28,8 +28,8 @@ from warmtalk.avatar import from_config
 from warmtalk.avatar.build_request import BuildParams, BuildRequest
 from warmtalk.config import Config
 from warmtalk.config_loader import load
-from warmtalk.core.bundle import (
-    Bundle,
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.bundle_files import (
     FaceTable,
     Latents,
     read_faces,

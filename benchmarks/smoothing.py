@@ -24,7 +24,7 @@ from warmtalk.avatar.detect.source_scan import SourceScan, VideoSource, scan
 from warmtalk.avatar.track.frame_table import FrameTableParams, build_frame_table
 from warmtalk.avatar.track.smoothing import SmoothingParams
 from warmtalk.core.blend import BlendRegion
-from warmtalk.core.bundle import FaceTable
+from warmtalk.core.bundle_files import FaceTable
 from warmtalk.core.faces import crop_face
 from warmtalk.core.masks import mesh_mask
 from warmtalk.core.sharpen import Sharpening

@@ -14,7 +14,8 @@ import grpc
 import numpy as np
 
 from tests.audio import syllables
-from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, FaceTable, write_faces, write_info
+from warmtalk.core.bundle import SEGMENT_FRAMES
+from warmtalk.core.bundle_files import AvatarInfo, FaceTable, write_faces, write_info
 from warmtalk.core.errors import Unreachable
 from warmtalk.core.ports import SpeechChunk
 from warmtalk.core.types import Box, FrameClock, Image, Patch, cycle_row

@@ -16,7 +16,7 @@ from warmtalk.avatar.build_dir import MANIFEST_FILE, tombstone_path
 from warmtalk.avatar.build_match import differences, is_up_to_date, satisfies
 from warmtalk.avatar.build_request import BuildParams, BuildRequest, build_manifest
 from warmtalk.avatar.builder import AvatarBuilder, BuildProgress
-from warmtalk.core.bundle import AvatarInfo, read_info, write_json
+from warmtalk.core.bundle_files import AvatarInfo, read_info, write_json
 from warmtalk.core.errors import AlreadyExists, Busy, Damaged, WarmtalkError
 from warmtalk.media.file_types import find_ffmpeg
 from warmtalk.services.prep.uploads import UploadStore

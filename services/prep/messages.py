@@ -16,7 +16,7 @@ from warmtalk.avatar.build_request import BuildParams
 from warmtalk.avatar.from_config import _open, configured, renderers
 from warmtalk.avatar.report.footage_report import REPORT
 from warmtalk.config import Config
-from warmtalk.core.bundle import AvatarInfo
+from warmtalk.core.bundle_files import AvatarInfo
 from warmtalk.core.errors import InvalidInput
 from warmtalk.rpc.convert import frame_rate, frame_rate_message
 from warmtalk.services.prep.jobs import Build, BuildState

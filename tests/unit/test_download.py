@@ -158,7 +158,7 @@ def test_verify_says_what_each_missing_file_disables(few: Path, capsys: Said) ->
     assert "optional dwpose           disables: preparing avatars with the reference program's landmarks" in said
     assert "Run: warmtalk weights fetch dwpose" in said
     assert "DAMAGED  gfpgan           disables: sharper faces" in said
-    assert f"has {len(DATA) - 5} bytes, the published one {len(DATA)}" in said
+    assert f"has {len(DATA) - 5} bytes, the published file {len(DATA)}" in said
     (few / "gfpgan" / "GFPGANv1.4.pth").write_bytes(DATA[::-1])
     main(["weights", "verify"])
     assert "has sha256" in capsys.readouterr().out

@@ -18,7 +18,8 @@ from warmtalk.avatar.detect.person_tracking import FaceChoice
 from warmtalk.avatar.track.bbox_shift import BboxShift
 from warmtalk.cli.avatar_choice import add_choice_arguments
 from warmtalk.config import Config
-from warmtalk.core.bundle import Bundle, write_latents
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.bundle_files import write_latents
 from warmtalk.core.errors import StorageFull
 from warmtalk.core.mouth import MouthShape, to_features
 from warmtalk.core.pipeline import WarmAvatar

@@ -21,7 +21,8 @@ from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
 from warmtalk.config import Config
-from warmtalk.core.bundle import SEGMENT_FRAMES, write_json
+from warmtalk.core.bundle import SEGMENT_FRAMES
+from warmtalk.core.bundle_files import write_json
 from warmtalk.core.errors import BadMedia, InvalidInput, NotReady
 from warmtalk.core.face_restoration import AREAS, RestoredFace, Restorer, VideoRestoration
 from warmtalk.core.types import Box, Image

@@ -131,3 +131,16 @@ async def test_text_in_pieces(desk: SessionHarness) -> None:
         await client.until("finished")
     assert desk.voice.said == ["Hello there, my friend.", "How are you?", "Fine."]
     assert [clip.text for clip in (await desk.conversation()).clips] == ["Hello there, my friend. How are you? Fine."]
+
+
+async def test_stream_without_idle_frames(desk: SessionHarness, tmp_path: Path) -> None:
+    """The stream stands still until speech comes, and again after the speech."""
+    async with Client(desk, idle=False) as client:
+        await asyncio.sleep(0.4)
+        assert len(client.of("fragment")) == 1, "the head of the file"
+        for count in (1, 2):
+            await client.say(syllables(0.6))
+            await client.until("finished", count)
+        await client.end()
+        shown = client.file(tmp_path / "live.mp4")
+    assert len(shown.pictures) == 2 * (15 + 6 + 4), "the speech, its tail, the mouth closing"

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from warmtalk.core import bundle
+from warmtalk.core import bundle_files
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.faces import crop_face
 from warmtalk.core.types import FACE_SIZE, Image
@@ -59,7 +59,7 @@ class LatentEncoder:
 
 def avatar_latents(
     avatar: Bundle, encoder: LatentEncoder, version: str, on_row: Callable[[int, int], None] = lambda done, total: None
-) -> bundle.Latents:
+) -> bundle_files.Latents:
     """Returns the latents of every usable row, zeros for other rows.
 
     `on_row` receives the number of finished rows and of all rows; an exception from `on_row` stops the work.
@@ -70,7 +70,7 @@ def avatar_latents(
         batch = rows[done : done + encoder.batch]
         values[batch] = encoder.encode([crop_face(avatar.frame(row), avatar.paste_box(row)) for row in batch])
         on_row(done + len(batch), len(rows))
-    return bundle.Latents(values, encoder.vae, version)
+    return bundle_files.Latents(values, encoder.vae, version)
 
 
 def vae_input(crops: Sequence[Image], *, masked: bool) -> torch.Tensor:

@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from warmtalk.core.bundle import Bundle, read_latents
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.bundle_files import read_latents
 from warmtalk.core.errors import BadMedia, NotReady
 from warmtalk.core.types import Box, cycle_row
 
@@ -57,7 +58,7 @@ def read(folder: Path) -> ReferenceAvatar:
     counts = {len(boxes), len(squares), len(images), len(masks), len(latents)}
     if len(counts) != 1 or not boxes:
         raise BadMedia(
-            f"the files of {folder} do not fit together: {len(boxes)} boxes, {len(squares)} crop boxes, {len(images)} images,"
+            f"the files of {folder} do not fit: {len(boxes)} boxes, {len(squares)} crop boxes, {len(images)} images,"
             f" {len(masks)} masks, {len(latents)} latents",
             "Copy the folder again",
         )
