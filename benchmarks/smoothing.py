@@ -90,7 +90,7 @@ def moving() -> Array:
 
 def measure() -> list[tuple[str, float, str]]:
     with tempfile.TemporaryDirectory() as folder:
-        whole = cv2.imread(str(inputs.photo(Path(folder))))
+        whole = cv2.imread(str(inputs.write_photo(Path(folder))))
         assert whole is not None
         photo = np.asarray(cv2.resize(whole, SIZE, interpolation=cv2.INTER_AREA), np.uint8)
         rest = _watched(SyntheticVideo(photo, at_rest()), Path(folder) / "rest")
@@ -217,4 +217,4 @@ def lag(shifts: Array, moves: Array) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    card.show("steadiness of a pasted face", measure())
+    card.print_card("steadiness of a pasted face", measure())

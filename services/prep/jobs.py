@@ -18,7 +18,7 @@ from warmtalk.avatar.build_request import BuildParams, BuildRequest, build_manif
 from warmtalk.avatar.builder import AvatarBuilder, BuildProgress
 from warmtalk.core.bundle_files import AvatarInfo, read_info, write_json
 from warmtalk.core.errors import AlreadyExists, Busy, Damaged, WarmtalkError
-from warmtalk.media.file_types import find_ffmpeg
+from warmtalk.media.ffmpeg_command import find_ffmpeg
 from warmtalk.services.prep.uploads import UploadStore
 from warmtalk.store import AvatarStore
 

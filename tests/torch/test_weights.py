@@ -166,7 +166,7 @@ def test_a_lean_export_renders_the_same(models: Path, tmp_path: Path, monkeypatc
     ]
     latents, features = torch.ones(1, 8, 32, 32), torch.ones(1, 50, 384)
     whole, small = (MuseTalk(folder, "v15", CPU, torch.float16) for folder in (models, lean))
-    assert (whole.faces(latents, features)[0] == small.faces(latents, features)[0]).all()
+    assert (whole.render(latents, features)[0] == small.render(latents, features)[0]).all()
     assert whole.vae == small.vae
     with pytest.raises(Exception, match="only the decoder"):
         load.vae(lean, torch.float32)

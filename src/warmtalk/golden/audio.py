@@ -12,7 +12,8 @@ from warmtalk.golden.installation import Installation
 from warmtalk.golden.rounding import log_mel_limits, positions_limit
 from warmtalk.golden.table import Table
 from warmtalk.golden.vectors import Vectors
-from warmtalk.media.audio_decode import AudioReader, Resampler
+from warmtalk.media.audio_decode import AudioReader
+from warmtalk.media.resampler import Resampler
 from warmtalk.models.musetalk.networks import TOKENS, positional_encoding
 
 

@@ -23,8 +23,8 @@ class OptionalModel:
     files: tuple[WeightFile, ...] = ()
 
 
-RTMLIB = "pip install onnxruntime tqdm && pip install --no-deps rtmlib==0.0.16"
-ALIGNMENT = "pip install torch==2.13.0 numba scikit-image tqdm && pip install --no-deps face-alignment==1.5.0"
+RTMLIB = "pip install onnxruntime && pip install --no-deps rtmlib==0.0.16"
+ALIGNMENT = "pip install 'warmtalk[full]' && pip install --no-deps face-alignment==1.5.0"
 _ALTERNATIVE_PATHS = {optional_weights.FAN.path: "face-alignment/2DFAN4-11f355bf06.pth.tar"}
 """The same network in the format of face-alignment 1.5, from torch's cache: equal to the fetched file."""
 MESH = OptionalModel("mesh")
@@ -35,7 +35,7 @@ FACE_ALIGNMENT = OptionalModel(
     ALIGNMENT,
     (optional_weights.S3FD, optional_weights.FAN),
 )
-BISENET = OptionalModel("bisenet", ("torch", "PIL"), "pip install torch==2.13.0 pillow", (optional_weights.BISENET,))
+BISENET = OptionalModel("bisenet", ("torch", "PIL"), "pip install 'torch>=2.13,<3' pillow", (optional_weights.BISENET,))
 DETECTORS = (DWPOSE, FACE_ALIGNMENT, MESH)
 """Best first. MuseTalk was trained on boxes of DWPose's points. The points of face-alignment follow the same
 annotations and exist for faces that the mesh misses. The mesh's points are the steadiest, on another outline."""

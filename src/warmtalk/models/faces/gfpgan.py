@@ -14,7 +14,7 @@ import torch
 from warmtalk.core.errors import Damaged, NotReady
 from warmtalk.core.types import Image
 
-HOW = "In an environment with torch, run: pip install --no-deps spandrel==0.4.2 && pip install einops"
+HOW = "Run: pip install 'warmtalk[enhance]' && pip install --no-deps spandrel==0.4.2"
 _UNUSED = "torchvision.transforms.functional"
 
 
