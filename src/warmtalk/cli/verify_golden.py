@@ -10,7 +10,7 @@ from warmtalk.config import Config
 
 
 def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the verb and its arguments to the command line."""
+    """Adds the verb and all arguments to the command line."""
     verify = verbs.add_parser(
         "verify-golden", help="check whether this machine computes the same as the reference program"
     )

@@ -38,7 +38,7 @@ Ctrl-C stops; the same command continues the download.
 
 
 def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the verb, its actions and their arguments to the command line."""
+    """Adds the verb, the actions and all arguments to the command line."""
     actions = verbs.add_parser("weights", help="MuseTalk's weights in models_dir").add_subparsers(
         required=True, metavar="ACTION"
     )
@@ -135,7 +135,7 @@ def _verify_part(part: CheckpointPart, config: Config) -> bool:
 
 
 def _verify_file(weight_file: WeightFile, config: Config) -> bool:
-    """Prints a line, and returns False when the file is present and damaged; a missing file disables its feature."""
+    """Prints a line, and returns False when the file is present and damaged; a missing file disables one feature."""
     try:
         path = optional_weights.find(config.models_dir, weight_file)
         optional_weights.check_contents(path, weight_file)
@@ -150,7 +150,7 @@ def _verify_file(weight_file: WeightFile, config: Config) -> bool:
 
 
 def _load(found: FoundPart, models_dir: Path) -> None:
-    """Checks that every tensor is present and fits; the files are memory-mapped, not read."""
+    """Checks presence and shape of every tensor; the files are memory-mapped, not read."""
     from warmtalk.models.checkpoints import load
 
     if found.part is VAE:

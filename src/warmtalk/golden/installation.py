@@ -1,4 +1,4 @@
-"""The networks under test, and results that several golden checks share."""
+"""The networks under test, and results shared by several golden checks."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Installation:
         self._posteriors: dict[bytes, Posterior] = {}
 
     def networks(self, version: str) -> MuseTalk:
-        """Returns UNet and decoder of a version as they render: with the timestep folded in."""
+        """Returns UNet and decoder of a version in the form used for rendering: with the timestep folded in."""
         if version not in self._networks:
             self._networks[version] = MuseTalk(self._models_dir, version, self._device, self._dtype)
         return self._networks[version]
 
     def states(self, audio: Samples) -> Features:
-        """Returns the hidden states of `audio`. Keeps those of the latest array."""
+        """Returns the hidden states of `audio`. Keeps the latest result."""
         if self._states is None or self._states[0] is not audio:
             self._states = audio, self.speech.states(audio)
         return self._states[1]

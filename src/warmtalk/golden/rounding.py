@@ -6,15 +6,15 @@ have mean zero and are at most the unit roundoff u, which is 2^-24 for fp32.
 
 1. A sum of n products of random signs has partial sums that grow as sqrt(n). Its error, relative to the sum, has at
    most the standard deviation u * sqrt(n / 2); the difference of two machines has u * sqrt(n).
-2. Errors of different layers are independent, and norms keep the magnitude of values, so that squares add over the
-   depth of a network: u * sqrt(N), where N is the sum of n over all layers and n is the fan-in of a convolution or of a
-   matrix. Attention and norms compute averages, which are not counted; the largest value in step 4 leaves room.
+2. Errors of different layers are independent, and norms keep the magnitude of values; squares add over the depth of a
+   network: u * sqrt(N), where N is the sum of n over all layers and n is the fan-in of a convolution or of a
+   matrix. The averages in attention and norms are not counted; the largest value in step 4 leaves room.
 3. In half precision each layer rounds its output once to u = 2^-11 (fp16) or 2^-8 (bf16), and products are added in
    fp32: sqrt(layers) * u.
 4. No value may differ by more than SIGMAS standard deviations, times the largest value of the recorded array: errors
    are largest where values are.
 
-Networks that follow each other count as one network of the sum of their layers.
+Networks in sequence count as one network with all layers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SIGMAS = 5.0
 """A normal deviate exceeds five standard deviations once in 1.7 million values."""
 UNIT_ROUNDOFF = {torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
 _CUDA_GAIN = 10.0
-"""cuDNN may compute 3 x 3 convolutions by Winograd's transform, whose errors are up to ten times those of a sum."""
+"""cuDNN may compute 3 x 3 convolutions by Winograd's transform, with up to ten times the errors of a sum."""
 _FFT_SIZE = 400
 
 
@@ -60,8 +60,8 @@ class RoundingError:
 
     @property
     def pixel_share(self) -> float:
-        """Largest share of pixels that may differ: the boundaries of steps lie 1 apart, so a value crosses one with a
-        probability of the size of its error."""
+        """Largest share of differing pixels: the boundaries of steps lie 1 apart, so the probability of crossing a
+        boundary equals the size of the error."""
         return min(1.0, self.pixel_deviation)
 
 

@@ -21,7 +21,7 @@ from warmtalk.models.checkpoints.load import VAE_SCALE
 from warmtalk.models.musetalk.latents import vae_input
 
 _CHIN_MARGIN = 10
-"""Pixels below the chin that the scripts add for v1.5."""
+"""Pixels added below the chin by the scripts for v1.5."""
 _BATCH = 8
 
 

@@ -77,7 +77,7 @@ def _check_crop(vectors: Vectors, case: str, face: Box, frame: Image, table: Tab
 
 
 def labels(vectors: Vectors) -> Mask:
-    """Returns the label map that the runs used in place of the parsing network."""
+    """Returns the label map used by the runs in place of the parsing network."""
     return np.asarray(vectors.get("parsing.npz", "label_map"), np.uint8)
 
 

@@ -33,7 +33,7 @@ class Comparison:
 
 @dataclass(slots=True)
 class Table:
-    """Comparisons in the order in which they were made."""
+    """Comparisons in the order of the calls."""
 
     on_row: Callable[[Comparison], None] = lambda row: None
     """Called with each row as soon as the row is known."""
@@ -58,7 +58,7 @@ class Table:
         self._add(Comparison(array, rule, float(difference.max(initial=0.0)), passed, f"{differing:.4%} differ"))
 
     def add_correction(self, array: str, expected: Array, actual: Array, reason: str) -> None:
-        """Adds a row for an array that differs on purpose: the row passes and states the reason."""
+        """Adds a row for an array with an intended difference: the row passes and states the reason."""
         difference = float(_differences(expected, actual).max(initial=0.0))
         self._add(Comparison(array, "corrected", difference, True, reason))
 

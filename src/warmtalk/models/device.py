@@ -12,11 +12,11 @@ from warmtalk.core.errors import InvalidInput, NotReady
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _CPUINFO = Path("/proc/cpuinfo")
 _REPORTED_FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve")
-"""Instruction sets that change which kernels torch runs."""
+"""Instruction sets with kernels of their own in torch."""
 
 
 def pick_device(name: str) -> torch.device:
-    """Returns the device of that name; "auto" takes CUDA if available. Raises NotReady for CUDA without a GPU.
+    """Returns the device of a name; "auto" takes CUDA if available. Raises NotReady for CUDA without a GPU.
 
     On CUDA, fp32 stays fp32 (no TF32), and cuDNN searches the fastest convolution when a size occurs first.
     """
@@ -38,7 +38,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Returns the precision of that name.
+    """Returns the precision of a name.
 
     "auto" is fp16 on CUDA, as in the reference's realtime script and nearer to fp32 than bf16; fp32 elsewhere.
     """
@@ -50,7 +50,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def describe(device: torch.device) -> list[str]:
-    """Returns lines for a report: processor, instruction sets, the kernels that torch chose, threads, device."""
+    """Returns lines for a report: processor, instruction sets, kernels chosen by torch, threads, device."""
     name, flags = _cpu()
     lines = [
         f"processor       {name} ({platform.machine()})",

@@ -65,7 +65,7 @@ def fetch_weight_file(
 def import_parts(source: Path, parts: Iterable[CheckpointPart], models_dir: Path) -> list[Path]:
     """Copies `parts` from `source`, in any nesting, into the published layout, and returns the copies.
 
-    Raises NotReady for a part that `source` does not hold, OSError.
+    Raises NotReady for a part missing in `source`, OSError.
     """
     copied = []
     for found in [find(source, part) for part in parts]:
@@ -108,7 +108,7 @@ def _copy(source: Path, target: Path) -> Path:
 
 
 def _check_digest(path: Path, etag: str) -> None:
-    """Compares sha256 and etag. Skips small files, whose etag is a git hash."""
+    """Compares sha256 and etag. Skips small files: the etag of a small file is a git hash."""
     if len(etag) != 64 or not set(etag) <= set(string.hexdigits):
         return
     with open(path, "rb") as file:

@@ -1,7 +1,7 @@
 """Loads the networks of MuseTalk from the folder of models, without a second copy of the weights in memory.
 
-Networks are built on the meta device (shapes only) and take the tensors of the file as their own. The libraries
-diffusers and transformers are imported by the functions that need them: an import takes seconds.
+Networks are built on the meta device (shapes only) and use the tensors of the file in place. Functions import diffusers
+and transformers on first use: an import takes seconds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from warmtalk.models.checkpoints.tensor_files import (
 from warmtalk.models.checkpoints.weights import FoundPart
 
 PART_KEY = "warmtalk_part"
-"""Metadata key of a file written by warmtalk. Its value is the published folder of the network."""
+"""Metadata key of a file written by warmtalk; the value is the published folder of the network."""
 VAE_SCALE = 0.18215
 """Default of diffusers; the published config of the VAE does not state the factor."""
 _OLD_ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -39,7 +39,7 @@ _FRONT_END = {"feature_size": 80, "sampling_rate": 16_000, "hop_length": 160, "n
 def unet(models_dir: Path, version: str, dtype: torch.dtype | None, device: torch.device = CPU) -> Any:
     """Returns the UNet2DConditionModel of one MuseTalk version, on `device`, in `dtype` or the type of the file.
 
-    Raises NotReady when a file is missing, Damaged when a file is broken or not a MuseTalk UNet of that version,
+    Raises NotReady when a file is missing, Damaged when a file is broken or not a MuseTalk UNet of `version`,
     InvalidInput for an unknown version.
     """
     from diffusers import UNet2DConditionModel
@@ -52,7 +52,7 @@ def unet(models_dir: Path, version: str, dtype: torch.dtype | None, device: torc
 def vae(models_dir: Path, dtype: torch.dtype | None, device: torch.device = CPU, *, encoder: bool = True) -> Any:
     """Returns the AutoencoderKL on `device`. Without `encoder`, loads the decoder alone (60 % of the weights).
 
-    Raises as `unet` does, and NotReady when the encoder is requested from a file that holds the decoder alone.
+    Raises as `unet` does, and NotReady when the encoder is requested from a file with the decoder alone.
     """
     from diffusers import AutoencoderKL
 
@@ -87,9 +87,9 @@ def whisper(models_dir: Path, dtype: torch.dtype | None, device: torch.device = 
 
 
 def feature_extractor(models_dir: Path) -> Any:
-    """Returns the WhisperFeatureExtractor that preprocessor_config.json describes.
+    """Returns the WhisperFeatureExtractor of preprocessor_config.json.
 
-    A folder without this file gets the defaults of transformers, which are those of whisper-tiny. Opens no connection.
+    A folder without this file gets the defaults of transformers, equal to whisper-tiny's. Opens no connection.
     Raises NotReady as `unet` does, Damaged for a front end of another Whisper.
     """
     from transformers import WhisperFeatureExtractor
@@ -102,7 +102,7 @@ def feature_extractor(models_dir: Path) -> Any:
 
 
 def vae_fingerprint(models_dir: Path) -> str:
-    """Returns 16 hex digits that identify the VAE in any precision: latents fit one VAE only."""
+    """Returns 16 hex digits, the identity of the VAE in any precision: latents fit one VAE only."""
     found = weights.find(models_dir, weights.VAE)
     bias = read_tensors(found.weights, torch.float16, lambda name: name == "decoder.conv_in.bias")
     return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in bias.values())).hexdigest()[:16]
@@ -111,7 +111,7 @@ def vae_fingerprint(models_dir: Path) -> str:
 def _assemble(
     build: Callable[..., Any], found: FoundPart, tensors: Tensors, trim: Callable[[Any], None] | None = None
 ) -> Any:
-    """Returns the network of `build(**config)`, without the parts that `trim` removes, with `tensors` as weights."""
+    """Returns the network of `build(**config)`, without the parts removed by `trim`, with `tensors` as weights."""
     try:
         with torch.device("meta"):
             model = build(**read_config(found.config))
@@ -138,7 +138,7 @@ def _check_fit(found: FoundPart, shapes: Mapping[str, tuple[int, ...]], tensors:
 
 
 def _check_part(found: FoundPart) -> None:
-    """Raises Damaged for a file that warmtalk wrote for another network."""
+    """Raises Damaged for a file written by warmtalk for another network."""
     if found.weights.suffix == ".safetensors":
         part = read_metadata(found.weights).get(PART_KEY, found.part.folders[0])
         if part != found.part.folders[0]:

@@ -17,9 +17,9 @@ class OptionalModel:
 
     name: str
     modules: tuple[str, ...] = ()
-    """Modules that the network imports."""
+    """Imports of the network."""
     install: str = ""
-    """Command that installs the modules."""
+    """Command to install the modules."""
     files: tuple[WeightFile, ...] = ()
 
 
@@ -44,7 +44,7 @@ PARSERS = (BISENET, MESH)
 
 
 def require(model: OptionalModel, models_dir: Path) -> list[Path]:
-    """Returns the files of `model`. Raises NotReady with the missing modules and files, and commands that get them."""
+    """Returns the files of `model`. Raises NotReady with the missing modules and files, and the commands for both."""
     modules = [module for module in model.modules if importlib.util.find_spec(module) is None]
     paths = [_path(models_dir, weight_file) for weight_file in model.files]
     files = [str(path) for path in paths if not path.is_file()]
@@ -55,7 +55,7 @@ def require(model: OptionalModel, models_dir: Path) -> list[Path]:
 
 
 def select(name: str, models: tuple[OptionalModel, ...], models_dir: Path, key: str) -> OptionalModel:
-    """Returns the model of that name; for "auto" the first of `models` that is ready.
+    """Returns the model of that name; for "auto" the first ready model of `models`.
 
     Raises NotReady when the named model is not ready, InvalidInput for an unknown name. `key` is the configuration key.
     """

@@ -1,8 +1,8 @@
 """Weights of single features, one file each, in the layout of MuseTalk's own download script. No torch.
 
-    dwpose/            dw-ll_ucoco_384.onnx                         face boxes as the reference program finds them
-    face-parse-bisent/ 79999_iter.pth  resnet18-5c106cde.pth        masks as the reference program cuts them
-    face-alignment/    s3fd-619a316812.pth  2DFAN4-cd938726ad.zip   faces that the embedded detector misses
+    dwpose/            dw-ll_ucoco_384.onnx                         face boxes as in the reference program
+    face-parse-bisent/ 79999_iter.pth  resnet18-5c106cde.pth        masks as in the reference program
+    face-alignment/    s3fd-619a316812.pth  2DFAN4-cd938726ad.zip   faces missed by the embedded detector
     gfpgan/            GFPGANv1.4.pth                               sharper faces
 
 Several public projects pin the same sizes and sha256, independently of each other.
@@ -31,12 +31,12 @@ class WeightFile:
     path: str
     """Path in the folder of models."""
     url: str
-    """Source; a URL that starts with a slash is on the hub or on a mirror of the hub."""
+    """Source; a leading slash means the hub or a mirror of the hub."""
     size: int
     """Bytes."""
     sha256: str
     enables: str
-    """Feature that needs the file, as `weights verify` reports."""
+    """Feature of the file, as `weights verify` reports."""
 
     @property
     def name(self) -> str:
@@ -101,7 +101,7 @@ def files_of_groups(names: list[str]) -> list[WeightFile]:
 
 
 def find(models_dir: Path, weight_file: WeightFile) -> Path:
-    """Returns the path of a file, without a look at the contents. Raises NotReady with the command that fetches."""
+    """Returns the path of a file, without a look at the contents. Raises NotReady with the fetch command."""
     path = models_dir / weight_file.path
     if not path.is_file():
         raise NotReady(f"there is no {path}", f"Run: warmtalk weights fetch {weight_file.group}")

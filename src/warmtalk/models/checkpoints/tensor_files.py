@@ -1,7 +1,7 @@
 """Reads tensors and configurations from checkpoint files, memory-mapped and without running code from the file.
 
-A tensor that is converted or moved to another device is processed alone, and the pages of its file are released before
-the next tensor: peak memory is the result and one tensor of the file.
+Each converted or moved tensor is processed alone, and the pages of the file are released before the next tensor: peak
+memory is the result and one tensor of the file.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def read_tensors(
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Returns the keyword arguments of a network, without keys that start with an underscore. Raises Damaged."""
+    """Returns the keyword arguments of a network, without keys with a leading underscore. Raises Damaged."""
     try:
         raw = json.loads(path.read_text("utf-8"))
         return {key: value for key, value in raw.items() if not key.startswith("_")}

@@ -22,13 +22,13 @@ from warmtalk.core.errors import InvalidInput, NotReady
 
 Version = Literal["v15", "v1"]
 LIBRARIES = ("torch", "diffusers", "transformers")
-"""Modules that MuseTalk's networks import."""
+"""Imports of MuseTalk's networks."""
 _FETCH = "Run: warmtalk weights fetch"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointPart:
-    """One network: a file of tensors and the JSON file that describes it."""
+    """One network: a file of tensors and a JSON file with the configuration."""
 
     name: str
     folders: tuple[str, ...]
@@ -43,7 +43,7 @@ class CheckpointPart:
     fetched: str
     """Entry of `files` in the repository."""
     enables: str
-    """Feature that needs the part, as `weights verify` reports."""
+    """Feature of the part, as `weights verify` reports."""
 
 
 UNET_V15 = CheckpointPart(
@@ -107,7 +107,7 @@ def unet_part(version: str) -> CheckpointPart:
 
 
 def find(models_dir: Path, part: CheckpointPart) -> FoundPart:
-    """Returns the files of a part. Raises NotReady with the missing file and the command that fetches."""
+    """Returns the files of a part. Raises NotReady with the missing file and the fetch command."""
     for folder in _folders(models_dir, part):
         for name in part.files:
             weights, config = folder / name, folder / part.config
@@ -127,7 +127,7 @@ def present(models_dir: Path, version: str = "v15") -> bool:
 
 
 def missing_libraries() -> list[str]:
-    """Returns the entries of LIBRARIES that are not installed."""
+    """Returns the entries of LIBRARIES without an installation."""
     return [module for module in LIBRARIES if find_spec(module) is None]
 
 

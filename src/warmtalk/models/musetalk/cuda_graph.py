@@ -1,6 +1,6 @@
 """Work of fixed shapes, recorded once on a GPU and replayed: one call starts about 900 kernels.
 
-On other devices the same work runs again for each call, so that both cases run the same code.
+On other devices the same work runs again for each call: both cases run the same code.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Exports the weights that streaming needs: half precision, safetensors, no VAE encoder, no Whisper decoder."""
+"""Exports the weights of streaming: half precision, safetensors, no VAE encoder, no Whisper decoder."""
 
 from __future__ import annotations
 

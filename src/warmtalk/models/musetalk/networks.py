@@ -51,7 +51,7 @@ class ExecutionMode(NamedTuple):
 
 
 class PendingFaces:
-    """A batch that the device is rendering. `wait` may be called on any thread, once."""
+    """A batch in progress on the device. `wait` may be called on any thread, once."""
 
     def __init__(self, buffers: _HostBuffers, count: int, free: list[_HostBuffers]) -> None:
         self._buffers = buffers
@@ -124,7 +124,7 @@ class MuseTalk:
     def submit(self, latents: torch.Tensor, features: torch.Tensor) -> PendingFaces:
         """Starts rendering [B, 8, 32, 32] and float32 [B, 50, 384]; on a GPU returns before the faces are ready.
 
-        A batch is padded to the next size that `warm_up` recorded; a batch of a larger size is recorded now. Batches
+        A batch is padded to the next size recorded by `warm_up`; a batch of a larger size is recorded now. Batches
         are rendered in the order of the calls. Raises torch.OutOfMemoryError.
         """
         count = len(latents)
@@ -139,7 +139,7 @@ class MuseTalk:
         return PendingFaces(buffers, count, self._free_buffers)
 
     def warm_up(self, sizes: Sequence[int]) -> None:
-        """Records these batch sizes, so that the first batch of a size is not slow. Raises torch.OutOfMemoryError.
+        """Records graphs of these batch sizes, to avoid a slow first batch. Raises torch.OutOfMemoryError.
 
         Records the largest size first: smaller graphs reuse the memory.
         """
@@ -150,8 +150,8 @@ class MuseTalk:
     def set_mode(self, mode: ExecutionMode) -> None:
         """Runs the networks in `mode` from now on.
 
-        The first batch compiles, once for all sizes but 1: that takes minutes, and raises the errors of torch.compile
-        where torch.compile finds no compiler.
+        The first batch compiles, once for all sizes but 1. Compiling takes minutes, and raises the errors of
+        torch.compile where torch.compile finds no compiler.
         """
         self.mode = mode
         self._layout = torch.channels_last if mode.channels_last else torch.contiguous_format
@@ -187,7 +187,7 @@ class MuseTalk:
 
 
 class _HostBuffers:
-    """Main memory of one batch, pinned on CUDA so that the device copies without waiting."""
+    """Main memory of one batch, pinned on CUDA for copies without waiting."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self._cuda = device.type == "cuda"
@@ -197,7 +197,7 @@ class _HostBuffers:
         self.done = torch.cuda.Event() if self._cuda else None
 
     def stage(self, features: torch.Tensor) -> torch.Tensor:
-        """Returns the features in the networks' precision, in memory that the device can copy from."""
+        """Returns the features in the networks' precision, in memory for copies to the device."""
         count = len(features)
         if len(self._features) < count:
             self._features, self.pixels, self.finite = (

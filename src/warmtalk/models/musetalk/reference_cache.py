@@ -41,7 +41,7 @@ class ReferenceAvatar:
     """None where the program found no face."""
     crop_boxes: list[Box]
     latents: npt.NDArray[np.float16]
-    """[n, 8, 32, 32], zeros where there is no box."""
+    """[n, 8, 32, 32], zeros for rows without a box."""
     images: list[Path]
     """PNG files, not opened yet: decode untrusted files with media.png_decode."""
     masks: list[Path]
@@ -156,7 +156,7 @@ def _box(entry: Any) -> Box | None:
 
 
 def _latents(path: Path, present: Sequence[bool]) -> npt.NDArray[np.float16]:
-    """Returns one latent per entry; zeros for frames without a face, whose latents the offline program leaves out."""
+    """Returns one latent per entry; zeros for frames without a face, left out by the offline program."""
     try:
         latents = torch.load(path, map_location="cpu", weights_only=True)
         values = torch.cat([latent.reshape(1, 8, 32, 32) for latent in latents]).half().numpy()

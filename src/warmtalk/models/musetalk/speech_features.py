@@ -1,14 +1,14 @@
 """Speech features of MuseTalk: ten steps of Whisper's five hidden states for each video frame, from streamed audio.
 
-Whisper's states depend on the audio that follows. An encoder pass therefore processes all audio of the segment that
-has arrived, also audio that the stream has not consumed yet. Where audio waits, as from a voice that is faster than
-speech, the features equal the reference's, because the reference has the whole audio. Where audio arrives in real time,
-the rest of the segment is estimated twice, as silence and as the last second reversed, and the mean of both results is
-used (docs/musetalk.md has figures). There is at most one pass for each CHUNK of audio, and a frame waits for
-`lookahead` chunks. Other differences from the reference:
+Whisper's states depend on later audio. An encoder pass therefore processes all audio of the segment so far, also audio
+not consumed by the stream yet. Where audio waits, as from a voice faster than speech, the features equal the
+reference's, because the reference has the whole audio. Where audio arrives in real time, the rest of the segment is
+estimated twice, as silence and as the last second reversed, and the mean of both results is used (docs/musetalk.md has
+figures). There is at most one pass for each CHUNK of audio, and a frame waits for `lookahead` chunks. Other differences
+from the reference:
 
 - the floor of quiet parts does not wait for the loudest moment of the segment (whisper.LogMel);
-- segments overlap by 10 s, so that a frame after 30 s has context.
+- segments overlap by 10 s, to give a frame after 30 s context.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CHUNK_SAMPLES = 1280
 _STRIDE_SAMPLES = 20 * SPEECH_RATE_HZ
 """Distance of the starts of two segments."""
 _MIRROR_SAMPLES = SPEECH_RATE_HZ
-"""Length of the past that is reversed to estimate the future."""
+"""Length of the reversed past in the estimate of the future."""
 TOKENS = windows.WINDOW_STEPS * STATES
 
 
@@ -51,7 +51,7 @@ class WhisperFeatures:
         self.lookahead = lookahead
 
     def warm_up(self) -> None:
-        """Records the passes of a stream and encodes silence, so that no first frame waits."""
+        """Records the passes of a stream and encodes silence: no first frame waits."""
         no_audio = np.zeros(0, np.float32)
         self.encode_windows(no_audio, np.full((1, windows.WINDOW_STEPS), -1, np.int32), complete=False)
         self.silence_windows(np.zeros((1, windows.WINDOW_STEPS), np.int32))
@@ -87,7 +87,7 @@ class WhisperFeatures:
     def encode_windows(self, audio: Samples, index: windows.IndexMap, *, complete: bool) -> Features:
         """Returns windows [frames, 50, 384] of the states of a segment.
 
-        `complete` is False when audio that belongs to the segment will follow: then the future is estimated.
+        `complete` is False when more audio of the segment will follow: then the future is estimated.
         """
         variants = [audio]
         if not complete:
@@ -105,7 +105,7 @@ class WhisperFeatures:
         return self.encode([np.zeros(0, np.float32)])
 
     def _run(self, mel: torch.Tensor) -> torch.Tensor:
-        """Returns the states of log-mel [B, 80, 3000]; the next pass of the same B overwrites them."""
+        """Returns the states of log-mel [B, 80, 3000]; the next pass of the same B overwrites the result."""
         graph = self._graphs.get(len(mel))
         if graph is None:
             inputs = torch.zeros_like(mel, device=self._encoder.device)
@@ -123,7 +123,7 @@ class WhisperStream:
         self._fps = clock.fps
         self._clock = clock
         self._audio = np.zeros(0, np.float32)
-        """Samples of the utterance from `_start` on: the consumed ones, then those shown by `look_ahead`."""
+        """Samples of the utterance from `_start` on: consumed samples, then samples shown by `look_ahead`."""
         self._start = 0
         self._consumed = 0
         """Samples of the utterance consumed so far."""
@@ -158,7 +158,7 @@ class WhisperStream:
 
     @property
     def _known(self) -> int:
-        """Samples of the utterance that have arrived, consumed or not."""
+        """Samples of the utterance so far, consumed or not."""
         return self._start + len(self._audio)
 
     def _required_chunks(self, frame: int) -> int:
@@ -167,7 +167,7 @@ class WhisperStream:
         return -(-window_end // CHUNK_SAMPLES) + self._features.lookahead - 2
 
     def _segment(self, frame: int) -> int:
-        """Returns the first sample of the segment of this frame: the earliest segment that holds all required audio.
+        """Returns the first sample of the segment of this frame: the earliest segment with all required audio.
 
         Complete audio of at most 30 s is one segment, as in the reference.
         """
@@ -200,7 +200,7 @@ class WhisperStream:
         return np.concatenate(rows)
 
     def _drop_before(self, sample: int) -> None:
-        """Drops audio that no later pass needs."""
+        """Drops audio without use in later passes."""
         if self._start < sample <= self._consumed:
             self._audio = self._audio[sample - self._start :].copy()
             self._start = sample

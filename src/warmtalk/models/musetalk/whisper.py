@@ -1,4 +1,4 @@
-"""Whisper's front end and encoder from transformers, with the log-mel of audio that is still arriving.
+"""Whisper's front end and encoder from transformers, with the log-mel of streamed audio.
 
     30 s of 16 kHz audio ─ log-mel [80, 3000] ─ encoder ─► hidden states [1500, 5, 384]
 
