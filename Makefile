@@ -83,6 +83,9 @@ check: $(DEV_STAMP)  ## Format, lint, types, layers, protos, generated code, pro
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deno fmt --quiet --check
+	$(BIN)/deno lint --quiet
+	$(BIN)/deno check --quiet services/gateway/page/main.js benchmarks/*.js tests/browser/*.js
 	$(BIN)/buf lint protos
 	$(BIN)/buf breaking protos --against protos/image.binpb
 	$(MAKE) --no-print-directory proto docs
@@ -112,6 +115,7 @@ check-containers: $(DEV_STAMP)  ## Lint the Dockerfiles and docker-compose.yml
 format: $(DEV_STAMP)  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/deno fmt --quiet
 
 proto: $(DEV_STAMP)  ## Generate src/warmtalk/v1 from protos/
 	rm -f src/warmtalk/v1/*_pb2*
