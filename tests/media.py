@@ -73,7 +73,7 @@ def numbered_frame(number: int, width: int = 64, height: int = 48) -> Image:
 def write_clip(
     path: Path, clock: FrameClock, first: int, frames: int, *, missing: int = 0, x264: X264Settings | None = None
 ) -> tuple[ClipFile, npt.NDArray[np.int16]]:
-    """Writes a clip whose tone and frames continue the clip before. Returns the clip and its samples.
+    """Writes a clip, a continuation of the tone and frames of the clip before. Returns the clip and the samples.
 
     `missing` samples are not written, so that the writer pads with silence.
     """

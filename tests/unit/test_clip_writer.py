@@ -1,4 +1,4 @@
-"""A clip holds exactly its frames and its samples, or there is no clip on disk."""
+"""A clip holds the exact frames and samples; a failure leaves no clip on disk."""
 
 from __future__ import annotations
 

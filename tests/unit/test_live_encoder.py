@@ -42,9 +42,8 @@ def open_fragments(fragments: list[Fragment]) -> av.container.InputContainer:
 
 def test_joined_fragments_are_a_file() -> None:
     audio = tone(100 * FRAME_SAMPLES)
-    encoder, fragments = encode(
-        [(grey_frame(40 + k), audio[k * FRAME_SAMPLES : (k + 1) * FRAME_SAMPLES]) for k in range(100)]
-    )
+    blocks = np.split(audio, 100)
+    encoder, fragments = encode([(grey_frame(40 + k), block) for k, block in enumerate(blocks)])
     assert fragments[0].number == 0
     assert [fragment.number for fragment in fragments] == list(range(len(fragments)))
     assert {fragment.frames for fragment in fragments[1:]} <= {2, 3}
