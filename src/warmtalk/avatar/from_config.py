@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from warmtalk.avatar.build_request import BuildParams, BuildRequest
@@ -16,8 +15,6 @@ from warmtalk.models.checkpoints import weights
 from warmtalk.models.faces import detectors, parsers
 from warmtalk.models.faces.parsers import ParserOptions
 from warmtalk.store import AvatarStore
-
-_MUSETALK_NEEDS = ("torch", "diffusers")
 
 
 def configured(config: Config) -> BuildParams:
@@ -58,7 +55,7 @@ def order(
 
 def renderers(config: Config) -> tuple[str, ...]:
     """Those that avatars are prepared for here."""
-    musetalk = weights.present(config.models_dir, config.musetalk.version) and all(map(find_spec, _MUSETALK_NEEDS))
+    musetalk = weights.present(config.models_dir, config.musetalk.version) and not weights.missing_libraries()
     return ("mesh", "musetalk") if musetalk else ("mesh",)
 
 

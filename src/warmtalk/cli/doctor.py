@@ -97,7 +97,7 @@ def _voice(config: Config) -> str:
 
 def _musetalk(config: Config) -> str:
     """Returns the state of the optional renderer musetalk, which needs torch and weights."""
-    missing = [module for module in ("torch", "diffusers") if importlib.util.find_spec(module) is None]
+    missing = weights.missing_libraries()
     if missing:
         return f"not installed ({', '.join(missing)}); see docs/musetalk.md"
     if not weights.present(config.models_dir, config.musetalk.version):
@@ -115,7 +115,7 @@ def _face_models(config: Config) -> tuple[list[str], list[str]]:
         used = ""
         for model in models:
             try:
-                optional_models.check(model, config.models_dir)
+                optional_models.require(model, config.models_dir)
             except NotReady as error:
                 missing += [model.name] * (configured == model.name)
                 lines.append(f"{'MISSING' if configured == model.name else 'optional':8} {kind:12} {error}")

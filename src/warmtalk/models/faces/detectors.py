@@ -11,7 +11,7 @@ from warmtalk.models.faces.mesh import FaceFinder
 
 def choose(wanted: str, models_dir: Path) -> str:
     """The name of the detector that `wanted`, perhaps "auto", stands for here. Raises NotReady, InvalidInput."""
-    return optional_models.choose(wanted, optional_models.DETECTORS, models_dir, "prep.detector").name
+    return optional_models.select(wanted, optional_models.DETECTORS, models_dir, "prep.detector").name
 
 
 def open_detector(name: str, finder: FaceFinder, models_dir: Path, device: str) -> FaceDetector:
@@ -19,15 +19,15 @@ def open_detector(name: str, finder: FaceFinder, models_dir: Path, device: str) 
 
     Raises NotReady when something is missing, Damaged when the file is not that network's, InvalidInput for the name.
     """
-    kit = optional_models.choose(name, optional_models.DETECTORS, models_dir, "prep.detector")
+    kit = optional_models.select(name, optional_models.DETECTORS, models_dir, "prep.detector")
     if kit is optional_models.DWPOSE:
         from warmtalk.models.faces.dwpose import DwposeDetector
 
-        (path,) = optional_models.check(kit, models_dir)
+        (path,) = optional_models.require(kit, models_dir)
         return DwposeDetector(path, device)
     if kit is optional_models.FACE_ALIGNMENT:
         from warmtalk.models.faces.alignment import AlignmentDetector
 
-        s3fd, fan = optional_models.check(kit, models_dir)
+        s3fd, fan = optional_models.require(kit, models_dir)
         return AlignmentDetector(s3fd, fan, device)
     return finder

@@ -36,7 +36,7 @@ class MeshParser:
 
 def choose(wanted: str, models_dir: Path) -> str:
     """The name of the parser that `wanted`, perhaps "auto", stands for here. Raises NotReady, InvalidInput."""
-    return optional_models.choose(wanted, optional_models.PARSERS, models_dir, "prep.parsing").name
+    return optional_models.select(wanted, optional_models.PARSERS, models_dir, "prep.parsing").name
 
 
 def open_parser(options: ParserOptions, models_dir: Path, device: str) -> FaceParser:
@@ -44,10 +44,10 @@ def open_parser(options: ParserOptions, models_dir: Path, device: str) -> FacePa
 
     Raises NotReady when something is missing, Damaged when the file is not that network's, InvalidInput for the name.
     """
-    kit = optional_models.choose(options.name, optional_models.PARSERS, models_dir, "prep.parsing")
+    kit = optional_models.select(options.name, optional_models.PARSERS, models_dir, "prep.parsing")
     if kit is optional_models.BISENET:
         from warmtalk.models.faces.bisenet import BisenetParser
 
-        (path,) = optional_models.check(kit, models_dir)
+        (path,) = optional_models.require(kit, models_dir)
         return BisenetParser(path, device, options.mode, options.cheeks)
     return MeshParser()
