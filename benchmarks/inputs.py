@@ -10,19 +10,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import skimage
 
 from warmtalk.avatar.build_request import BuildParams, BuildRequest
 from warmtalk.avatar.builder import AvatarBuilder
 from warmtalk.core.bundle import Bundle
-from warmtalk.media.file_types import ffmpeg
+from warmtalk.media.file_types import find_ffmpeg
 from warmtalk.media.video_decode import SourceLimits
+from warmtalk.sample_photo import read_sample_photo
 from warmtalk.store import AvatarStore
 
 
 def photo(folder: Path) -> Path:
     """Eileen Collins (NASA, public domain), head and shoulders, 1280 x 720 on a blurred ground."""
-    portrait = cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2BGR)
+    portrait = read_sample_photo()
     ground = cv2.GaussianBlur(cv2.resize(portrait, (1280, 720)), (0, 0), 30)
     ground[:, 280:1000] = cv2.resize(portrait[:320, 64:384], (720, 720), interpolation=cv2.INTER_CUBIC)
     path = folder / "photo.png"
@@ -38,7 +38,7 @@ def film(path: Path, seconds: int, width: int, height: int) -> Path:
     noise = np.random.default_rng(0).normal(0, 2, (8, height, width, 3)).astype(np.int8)
     size = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{width}x{height}", "-r", "25", "-i", "pipe:0"]
     coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", str(path)]
-    with subprocess.Popen([ffmpeg(), "-v", "error", "-y", *size, *coding], stdin=subprocess.PIPE) as child:
+    with subprocess.Popen([find_ffmpeg(), "-v", "error", "-y", *size, *coding], stdin=subprocess.PIPE) as child:
         assert child.stdin is not None
         for number in range(seconds * 25):
             turn = cv2.getRotationMatrix2D((width / 2, height * 0.8), 3 * np.sin(number / 17), 1.0)
@@ -53,7 +53,7 @@ def film(path: Path, seconds: int, width: int, height: int) -> Path:
 def repeated(film: Path, path: Path, times: int) -> Path:
     """The film so many times on end, by copy."""
     loop = ["-stream_loop", str(times - 1), "-i", str(film), "-c", "copy", str(path)]
-    subprocess.run([ffmpeg(), "-v", "error", "-y", *loop], check=True)
+    subprocess.run([find_ffmpeg(), "-v", "error", "-y", *loop], check=True)
     return path
 
 

@@ -32,11 +32,11 @@ def _measure(folder: Path) -> list[tuple[str, float, str]]:
     rows = []
     for minutes in _MINUTES:
         while state.frames < minutes * 60 * clock.fps:
-            state = concat.append(target, state, clip, clock)
+            state = concat.append_clip(target, state, clip, clock)
         times = []
         for _ in range(_RUNS):
             begin = time.perf_counter()
-            state = concat.append(target, state, clip, clock)
+            state = concat.append_clip(target, state, clip, clock)
             times.append((time.perf_counter() - begin) * 1000)
         text = f"ms to add {_CLIP_S} s to {minutes} min"
         rows.append((f"append_ms_{minutes}min", statistics.median(times), text))
@@ -48,7 +48,7 @@ def _clip(path: Path, clock: FrameClock) -> ClipFile:
     noise = np.random.default_rng(1).integers(0, 255, (180, 320, 3), np.uint8)
     for number in range(int(_CLIP_S * clock.fps)):
         writer.write_bgr(np.roll(noise, number, 1))
-    writer.write_sound(np.zeros(_CLIP_S * 48_000, np.float32))
+    writer.write_audio(np.zeros(_CLIP_S * 48_000, np.float32))
     return writer.finish()
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from warmtalk.models.mesh.shape import (
+from warmtalk.models.mesh.landmark_measures import (
     INNER_LOWER,
     INNER_UPPER,
     OUTER_LOWER,

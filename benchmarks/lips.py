@@ -43,10 +43,10 @@ from warmtalk.core.pipeline import RenderModel, WarmAvatar, render
 from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Image, Samples
 from warmtalk.media.audio_decode import AudioReader, Resampler
 from warmtalk.media.clip_writer import ClipWriter
-from warmtalk.media.file_types import ffmpeg
+from warmtalk.media.file_types import find_ffmpeg
 from warmtalk.media.segment_writer import SegmentWriter
 from warmtalk.models.faces.mesh import FaceFinder
-from warmtalk.models.mesh.shape import lip_gap
+from warmtalk.models.mesh.landmark_measures import lip_gap
 from warmtalk.renderers import registry
 from warmtalk.store import AvatarStore
 
@@ -114,24 +114,24 @@ def _readable(clip: Path, work: Path) -> Path:
         return clip
     made = work / f"{clip.stem}.mp4"
     codec = ["-an", "-c:v", "libx264", "-crf", "14", "-pix_fmt", "yuv420p"]
-    subprocess.run([ffmpeg(), "-v", "error", "-i", str(clip), *codec, str(made)], check=True)
+    subprocess.run([find_ffmpeg(), "-v", "error", "-i", str(clip), *codec, str(made)], check=True)
     return made
 
 
 def _sound(clip: Path) -> Samples:
     """The clip's sound at 16 kHz."""
     done = subprocess.run(
-        [ffmpeg(), "-v", "error", "-i", str(clip), "-vn", "-f", "wav", "-c:a", "pcm_s16le", "-bitexact", "pipe:1"],
+        [find_ffmpeg(), "-v", "error", "-i", str(clip), "-vn", "-f", "wav", "-c:a", "pcm_s16le", "-bitexact", "pipe:1"],
         capture_output=True,
         check=True,
     )
     reader = AudioReader(done.stdout, max_s=3600)
-    return _resampled(np.concatenate(list(reader.pieces())), reader.rate_hz, SPEECH_RATE_HZ)
+    return _resampled(np.concatenate(list(reader.chunks())), reader.rate_hz, SPEECH_RATE_HZ)
 
 
 def _resampled(samples: Samples, rate_hz: int, to_hz: int) -> Samples:
     resampler = Resampler(rate_hz, to_hz)
-    return np.concatenate([resampler.accept(samples), resampler.finish()])
+    return np.concatenate([resampler.resample(samples), resampler.flush()])
 
 
 def still_of(source: Bundle, path: Path) -> Bundle:
@@ -143,7 +143,7 @@ def still_of(source: Bundle, path: Path) -> Bundle:
     with SegmentWriter(
         path / "frames" / "00000.mp4", source.info.width, source.info.height, source.info.rate
     ) as writer:
-        writer.write(source.frame(row))
+        writer.write_frame(source.frame(row))
     shutil.copy(source.path / "masks" / f"{row:08d}.png", path / "masks" / "00000000.png")
     faces = read_faces(source.path)
     one = slice(row, row + 1)
@@ -184,7 +184,7 @@ def _side_by_side(real: list[Image], ours: list[Image], sound: Samples, path: Pa
     writer = ClipWriter(path, 2 * width, height, FrameClock())
     for left, right in zip(real, ours, strict=True):
         writer.write_bgr(np.hstack([left, right]))
-    writer.write_sound(_resampled(sound, SPEECH_RATE_HZ, CLIP_RATE_HZ))
+    writer.write_audio(_resampled(sound, SPEECH_RATE_HZ, CLIP_RATE_HZ))
     writer.finish()
 
 

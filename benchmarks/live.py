@@ -66,7 +66,7 @@ async def _speech() -> tuple[Sound, list[tuple[float, float, bool]]]:
     voice = PiperVoice()
     parts: list[Sound] = []
     for sentence in _SENTENCES:
-        async for piece in voice.speak(sentence):
+        async for piece in voice.synthesize(sentence):
             sound = np.asarray(soxr.resample(piece.samples, piece.rate_hz, RATE_HZ), np.float32)
             loud = np.flatnonzero(np.abs(sound) > 0.02)
             parts += [sound[loud[0] : loud[-1]], np.zeros(int(_PAUSE_S * RATE_HZ), np.float32)]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from warmtalk.core.types import Box, Image
 from warmtalk.models.faces.mesh import FaceFinder
-from warmtalk.models.mesh.shape import lip_gap
+from warmtalk.models.mesh.landmark_measures import lip_gap
 
 _AROUND = 4
 """Frames before and after a transition that belong to it."""

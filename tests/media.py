@@ -13,7 +13,7 @@ import numpy.typing as npt
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Image, Samples
 from warmtalk.media.clip_writer import ClipWriter
 from warmtalk.media.concat import ClipFile
-from warmtalk.media.h264 import X264
+from warmtalk.media.h264 import X264Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def picture(number: int, width: int = 64, height: int = 48) -> Image:
 
 
 def write_clip(
-    path: Path, clock: FrameClock, first: int, frames: int, *, missing: int = 0, x264: X264 | None = None
+    path: Path, clock: FrameClock, first: int, frames: int, *, missing: int = 0, x264: X264Settings | None = None
 ) -> tuple[ClipFile, npt.NDArray[np.int16]]:
     """A clip whose tone and picture go on from the clip before, and its samples; `missing` are left to be padded."""
     writer = ClipWriter(path, 64, 48, clock, first, x264)
@@ -77,5 +77,5 @@ def write_clip(
     sound = tone(samples - missing, begin)
     for number in range(frames):
         writer.write_bgr(picture(first + number))
-    writer.write_sound(sound)
+    writer.write_audio(sound)
     return writer.finish(), np.pad(to_pcm(sound), (0, missing))

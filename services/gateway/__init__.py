@@ -1,1 +1,1 @@
-"""HTTP in front of the services: REST, live video, the talk page. A client of the others; holds no media code."""
+"""HTTP gateway: REST, live video and the talk page. A gRPC client of the other services, without media code."""

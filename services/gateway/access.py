@@ -1,157 +1,131 @@
-"""Who may ask for what, checked before any route: the site, the key or token, the size."""
+"""ASGI middleware in front of every route: origin, API key or page token, body size."""
 
 from __future__ import annotations
 
-import asyncio
-import re
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
 
 from fastapi import Request
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from warmtalk.config import Config
 from warmtalk.core.errors import Unauthenticated, WarmtalkError
 from warmtalk.rpc.auth import is_key, shown
 from warmtalk.services.gateway import problems
-from warmtalk.services.gateway.problems import Forbidden, TooLarge
+from warmtalk.services.gateway.body_limit import limit_body
+from warmtalk.services.gateway.problems import Forbidden
+from warmtalk.services.gateway.route_policy import SESSION_PATH, Access, RoutePolicy, find_policy
 from warmtalk.services.gateway.tokens import Token, Tokens
 
-_OPEN = {"/", "/page.js", "/page.css", "/health", "/v1/health/live", "/v1/health/ready"}
-"""Without a key: the page's three files, which hold no secret, and what a container's health check asks."""
-_PAGES = {"/", "/docs"}
-"""Where a link on another site may lead."""
-_BY_TOKEN = re.compile(r"(GET|HEAD) /v1/(avatars|avatars/[^/]+|avatars/[^/]+/events|status/[^/]+|config)|"
-                       r"POST /v1/(avatars|sessions|speak|token|transcriptions)")  # fmt: skip
-"""Besides its own session. POSTs with a session in their body ask `Caller.check`."""
-_SILENCE_S = 30.0
-"""A body that does not go on for so long is given up: its sender is gone, or means no good."""
-_LOCAL = {"127.0.0.1", "localhost", "[::1]", "::1"}
+_LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "[::1]", "::1"}
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the holder of the key (or anybody, when none is configured), or a page with its token."""
+    """Sender of a request: the holder of the API key (anybody, if no key is configured), or a page with a token."""
 
     token: Token | None = None
+    """The page token; None for the holder of the key."""
 
-    def check(self, session_id: str) -> None:
-        """Raises Forbidden for a session that is not the token's."""
+    def check_session(self, session_id: str) -> None:
+        """Raises Forbidden for a session other than the token's."""
         if self.token is not None and self.token.session_id != session_id:
             raise Forbidden("this token is for another session", "Ask for a token of this session: POST /v1/token")
 
 
 def caller_of(request: Request) -> Caller:
-    """For Depends()."""
-    found: Caller = request.scope["warmtalk.caller"]
-    return found
+    """Returns the caller as found by the middleware, for use in Depends()."""
+    caller: Caller = request.scope["warmtalk.caller"]
+    return caller
 
 
 class AccessMiddleware:
-    """ASGI middleware for requests and WebSockets."""
+    """Checks HTTP requests and WebSocket handshakes against the policy of their route, before the body is read.
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        config: Config,
-        tokens: Tokens,
-        limit: Callable[[str, str], int],
-    ) -> None:
-        """`limit` is the most bytes of a body by method and path."""
+    Order of the checks: host and origin (403), key or token (401, 403), announced body length (413). A body without
+    an announced length is counted while a route reads.
+    """
+
+    def __init__(self, app: ASGIApp, config: Config, tokens: Tokens, policies: Sequence[RoutePolicy]) -> None:
         self._app = app
         self._key = config.api_key
-        self._origins = {one.strip().rstrip("/") for one in config.gateway.allowed_origins.split(",") if one.strip()}
-        self._hosts = _LOCAL | {urlsplit(one).hostname or "" for one in self._origins}
+        self._origins = {origin.rstrip("/") for origin in allowed_origins(config)}
+        self._hosts = _LOOPBACK_HOSTS | {urlsplit(origin).hostname or "" for origin in self._origins}
         self._tokens = tokens
-        self._limit = limit
+        self._policies = policies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        policy = find_policy(self._policies, scope.get("method", "GET"), scope["path"])
         try:
-            self._check_site(scope, headers)
-            scope["warmtalk.caller"] = self._caller(scope, headers)
+            self._check_origin(headers, policy)
+            scope["warmtalk.caller"] = self._authenticate(scope, headers, policy)
             if scope["type"] == "http":
-                receive = _limited(receive, headers, self._limit(scope["method"], scope["path"]))
+                receive = limit_body(receive, headers, policy.max_body_bytes)
         except WarmtalkError as error:
-            await _refuse(error, scope, receive, send)
+            await _reject(error, scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _check_site(self, scope: Scope, headers: Headers) -> None:
-        """A browser says where a request comes from; what is no browser sends neither header."""
+    def _check_origin(self, headers: Headers, policy: RoutePolicy) -> None:
+        """Raises Forbidden for a request from another site. Browsers send Origin or Sec-Fetch-Site; other clients send
+        neither and pass.
+        """
         host, origin = headers.get("host", ""), headers.get("origin", "")
         if not self._key and urlsplit(f"//{host}").hostname not in self._hosts:
-            # a page elsewhere whose name was pointed at this machine would be "same origin"
-            raise Forbidden(f"this server is not {host[:80]!r}", "Use 127.0.0.1, or set gateway.allowed_origins")
+            # DNS rebinding: a foreign page whose host name resolves to this machine would count as same origin
+            raise Forbidden(f"the Host header names another server: {host[:80]!r}",
+                            "Use 127.0.0.1, or set gateway.allowed_origins")  # fmt: skip
         if origin:
             if urlsplit(origin).netloc != host and not self._origins & {origin, "*"}:
-                raise Forbidden(f"pages of {origin[:80]} may not call", "Add it to gateway.allowed_origins")
-        elif headers.get("sec-fetch-site") in ("cross-site", "same-site") and scope["path"] not in _PAGES:
-            raise Forbidden("another site's page may not load this", "Add it to gateway.allowed_origins")
+                raise Forbidden(f"pages of {origin[:80]} may not call", "Add the origin to gateway.allowed_origins")
+        elif headers.get("sec-fetch-site") in ("cross-site", "same-site") and not policy.linkable:
+            raise Forbidden("pages of other sites may not load this URL", "Add the origin to gateway.allowed_origins")
 
-    def _caller(self, scope: Scope, headers: Headers) -> Caller:
-        if not self._key or scope["path"] in _OPEN or scope.get("method") == "OPTIONS":
+    def _authenticate(self, scope: Scope, headers: Headers, policy: RoutePolicy) -> Caller:
+        """Returns the caller. Raises Unauthenticated without valid credentials, Forbidden if a page token is not
+        enough. OPTIONS passes, because CORS preflights carry no credentials.
+        """
+        if not self._key or policy.access is Access.OPEN or scope.get("method") == "OPTIONS":
             return Caller()
-        given = shown(headers.items())
-        if any(is_key(one, self._key) for one in given):
+        credentials = shown(headers.items())
+        if any(is_key(text, self._key) for text in credentials):
             return Caller()
-        given += parse_qs(scope["query_string"].decode("latin-1")).get("token", [])  # <video> can send no header
-        for one in filter(None, given):
-            if token := self._tokens.read(one, time.time()):
-                return _within(token, scope)
-        if any(given):
-            raise Unauthenticated("the key or token is wrong, or the token is too old", "Ask for a new one")
-        raise Unauthenticated("this needs the API key", "Send it as X-Internal-API-Key or Authorization: Bearer")
+        # <video> elements and WebSockets cannot send headers
+        credentials += parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
+        for text in filter(None, credentials):
+            if token := self._tokens.read(text, time.time()):
+                _check_token(token, policy, scope["path"])
+                return Caller(token)
+        if any(credentials):
+            raise Unauthenticated("the key or token is wrong, or the token has expired", "Ask for a new one")
+        raise Unauthenticated(
+            "this request needs the API key", "Send the key as X-Internal-API-Key or Authorization: Bearer"
+        )
 
 
-def _within(token: Token, scope: Scope) -> Caller:
-    method, path = scope.get("method", "GET"), scope["path"]
-    own = f"/v1/sessions/{token.session_id}"
-    if path == own or path.startswith(own + "/") or _BY_TOKEN.fullmatch(f"{method} {path}"):
-        return Caller(token)
-    raise Forbidden("a page's token does not open this", "Use the API key")
+def allowed_origins(config: Config) -> list[str]:
+    """Returns the origins of other sites that may call, as configured."""
+    return [origin.strip() for origin in config.gateway.allowed_origins.split(",") if origin.strip()]
 
 
-def _limited(receive: Receive, headers: Headers, most: int) -> Receive:
-    """Raises TooLarge at once when the length is announced; else the body breaks off with 413, or with 408 when it does
-    not go on.
-    """
-    words = f"the body is larger than {most >> 10} KiB"
-    whole = False
-    length = headers.get("content-length", "")
-    if length.isdigit() and int(length) > most:
-        raise TooLarge(words, "Send less")
-    taken = 0
-
-    async def counted() -> Message:
-        nonlocal taken, whole
-        try:
-            async with asyncio.timeout(None if whole else _SILENCE_S):
-                message = await receive()
-        except TimeoutError:
-            raise HTTPException(TOO_SLOW, f"nothing of the body came for {_SILENCE_S:g} s") from None
-        taken += len(message.get("body", b""))
-        whole = not message.get("more_body", False)
-        if taken > most:
-            raise HTTPException(TOO_LARGE, words)
-        return message
-
-    return counted
+def _check_token(token: Token, policy: RoutePolicy, path: str) -> None:
+    """Raises Forbidden unless the policy admits the page token."""
+    own_path = SESSION_PATH.format(session_id=token.session_id)
+    own_session = policy.access is Access.SESSION and f"{path}/".startswith(f"{own_path}/")
+    if not own_session and policy.access is not Access.PAGE:
+        raise Forbidden("a page's token does not open this", "Use the API key")
 
 
-TOO_LARGE, TOO_SLOW = 413, 408
-
-
-async def _refuse(error: WarmtalkError, scope: Scope, receive: Receive, send: Send) -> None:
+async def _reject(error: WarmtalkError, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "http":
-        await problems.answer(error)(scope, receive, send)
+        await problems.problem_response(error)(scope, receive, send)
     else:
         await receive()
         await send({"type": "websocket.close", "code": 1008, "reason": error.message[:120]})

@@ -1,4 +1,4 @@
-"""The services behind the gateway, with their errors as ours."""
+"""gRPC clients of the services behind the gateway."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:  # these classes exist for the type checker alone
     from warmtalk.v1.prep_pb2_grpc import PrepServiceAsyncStub
     from warmtalk.v1.session_pb2_grpc import SessionServiceAsyncStub
 
-SHORT_S = 10.0
+READ_TIMEOUT_S = 10.0
 """Deadline of calls that only read."""
-LONG_S = 120.0
-"""Deadline of calls that wait for their turn or for files."""
+WORK_TIMEOUT_S = 120.0
+"""Deadline of calls that wait for their turn in a queue or for files."""
 
 
 @contextmanager
-def our_errors(service: str) -> Iterator[None]:
-    """A gRPC error of this service is raised as the WarmtalkError that it was."""
+def translated_errors(service: str) -> Iterator[None]:
+    """Raises gRPC errors of `service` as the original WarmtalkError."""
     try:
         yield
     except grpc.RpcError as error:
@@ -37,7 +37,10 @@ def our_errors(service: str) -> Iterator[None]:
 
 
 class Backend:
-    """Stubs and the calls that several routes make. For one event loop; nothing connects before it is used."""
+    """Stubs of the services, and the calls that several routes share.
+
+    For one event loop. Channels connect on first use.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -47,54 +50,59 @@ class Backend:
             "infer": (gateway.infer, "warmtalk.v1.InferService"),
             "session": (gateway.session, "warmtalk.v1.SessionService"),
         }
-        self._links = [channel(address, config.api_key) for address in (gateway.prep, gateway.session)]
-        self.prep: PrepServiceAsyncStub = PrepServiceStub(self._links[0])
-        self.session: SessionServiceAsyncStub = SessionServiceStub(self._links[1])
+        self._channels = [channel(address, config.api_key) for address in (gateway.prep, gateway.session)]
+        self.prep: PrepServiceAsyncStub = PrepServiceStub(self._channels[0])
+        self.session: SessionServiceAsyncStub = SessionServiceStub(self._channels[1])
 
     async def close(self) -> None:
-        for link in self._links:
-            await link.close()
+        """Closes the channels and cancels their calls."""
+        for one in self._channels:
+            await one.close()
 
-    async def states(self) -> dict[str, str]:
-        """ "up" or "down" of each service."""
-        return dict(zip(self._services, await asyncio.gather(*map(_state, self._services.values())), strict=True))
+    async def service_states(self) -> dict[str, str]:
+        """Returns "up" or "down" for each service by name."""
+        states = await asyncio.gather(*map(_service_state, self._services.values()))
+        return dict(zip(self._services, states, strict=True))
 
     async def get_session(self, session_id: str) -> session_pb2.Session:
-        with our_errors("session"):
+        """Returns a session. Raises NotFound."""
+        with translated_errors("session"):
             request = session_pb2.GetSessionRequest(session_id=session_id)
-            return (await self.session.GetSession(request, timeout=SHORT_S)).session
+            return (await self.session.GetSession(request, timeout=READ_TIMEOUT_S)).session
 
     async def ensure_session(self, session_id: str, avatar_id: str) -> session_pb2.Session:
-        """Makes the session unless it is there. Raises InvalidInput when it is there with another avatar."""
+        """Returns the session, created if missing. Raises InvalidInput if the session has another avatar."""
         try:
-            found = await self.get_session(session_id)
+            session = await self.get_session(session_id)
         except NotFound:
-            return await self.create_session(session_id, avatar_id or await self.only_avatar())
-        if avatar_id and found.avatar_id != avatar_id:
+            return await self.create_session(session_id, avatar_id or await self.default_avatar())
+        if avatar_id and session.avatar_id != avatar_id:
             raise InvalidInput(
-                f"session {session_id!r} speaks with avatar {found.avatar_id!r}, not {avatar_id!r}",
-                "Name another session_id",
+                f"session {session_id!r} speaks with avatar {session.avatar_id!r}, not {avatar_id!r}",
+                "Use another session_id for another avatar",
                 field="avatar_id",
             )
-        return found
+        return session
 
     async def create_session(self, session_id: str, avatar_id: str) -> session_pb2.Session:
-        with our_errors("session"):
+        """Returns the new session, or the existing one for the same ids; an empty id lets the service choose."""
+        with translated_errors("session"):
             request = session_pb2.CreateSessionRequest(session_id=session_id, avatar_id=avatar_id)
-            return (await self.session.CreateSession(request, timeout=SHORT_S)).session
+            return (await self.session.CreateSession(request, timeout=READ_TIMEOUT_S)).session
 
-    async def only_avatar(self) -> str:
-        """The configured avatar, else the only one that is ready, else none."""
+    async def default_avatar(self) -> str:
+        """Returns the configured avatar's id, else the id of the only avatar that is ready, else an empty string."""
         if self._config.avatar_id:
             return self._config.avatar_id
-        ready = [one async for one in self.avatars() if one.state == prep_pb2.Avatar.STATE_READY]
+        ready = [avatar async for avatar in self.list_avatars() if avatar.state == prep_pb2.Avatar.STATE_READY]
         return ready[0].avatar_id if len(ready) == 1 else ""
 
-    async def avatars(self) -> AsyncIterator[prep_pb2.Avatar]:
+    async def list_avatars(self) -> AsyncIterator[prep_pb2.Avatar]:
+        """Yields all avatars by id, page by page."""
         request = prep_pb2.ListAvatarsRequest(page_size=1000)
         while True:
-            with our_errors("prep"):
-                page = await self.prep.ListAvatars(request, timeout=SHORT_S)
+            with translated_errors("prep"):
+                page = await self.prep.ListAvatars(request, timeout=READ_TIMEOUT_S)
             for avatar in page.avatars:
                 yield avatar
             if not page.next_page_token:
@@ -102,22 +110,23 @@ class Backend:
             request.page_token = page.next_page_token
 
     async def speak(self, request: session_pb2.SpeakRequest) -> AsyncIterator[session_pb2.SpeakResponse]:
-        """Events as they come. A reader that stops cancels the Speak; nothing of it is kept then."""
+        """Yields the events of a Speak. Closing the iterator early cancels the Speak, which then leaves no clip."""
         call = self.session.Speak(request)
         try:
-            with our_errors("session"):
+            with translated_errors("session"):
                 async for event in call:
                     yield event
         finally:
             call.cancel()
 
     async def reset(self, session_id: str, *, delete: bool) -> session_pb2.ResetResponse:
-        with our_errors("session"):
+        """Ends the session's conversation, which is kept as archived or deleted, and starts the next."""
+        with translated_errors("session"):
             request = session_pb2.ResetRequest(session_id=session_id, delete_conversation=delete)
-            return await self.session.Reset(request, timeout=LONG_S)
+            return await self.session.Reset(request, timeout=WORK_TIMEOUT_S)
 
 
-async def _state(service: tuple[str, str]) -> str:
+async def _service_state(service: tuple[str, str]) -> str:
     try:
         await wait_ready(*service, 0.0)
     except WarmtalkError:

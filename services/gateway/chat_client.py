@@ -1,4 +1,4 @@
-"""Who answers: any OpenAI-compatible chat server, or, with none configured, one who repeats and asks back."""
+"""Chat client for any OpenAI-compatible server. Without one, a built-in bot echoes the user and asks a question."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import httpx
 from warmtalk.config import GatewayConfig
 from warmtalk.core.errors import Unreachable
 
-_SESSIONS, _TURNS = 200, 12
+_MAX_SESSIONS, _MAX_TURNS = 200, 12
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 _OPENERS = ("I see.", "Okay.", "Right.", "Oh.")
-"""Short ones are spoken at once, while the voice works on the rest."""
+"""Short first sentences: the voice speaks them at once, while the rest of the answer is synthesized."""
 _QUESTIONS = (
     "What made you think of that?",
     "Can you tell me more about it?",
@@ -26,7 +26,7 @@ _QUESTIONS = (
 
 
 class ChatClient:
-    """Remembers the last turns of each session. For one event loop."""
+    """Streams answers and keeps the last turns of each session as context. For one event loop."""
 
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
@@ -34,32 +34,35 @@ class ChatClient:
         self._http = httpx.AsyncClient(timeout=_TIMEOUT)
 
     async def close(self) -> None:
+        """Closes the HTTP connections."""
         await self._http.aclose()
 
-    def remember(self, session_id: str, asked: str, said: str) -> None:
+    def add_turn(self, session_id: str, question: str, answer: str) -> None:
+        """Appends a turn to the session's history. Drops the oldest turns, and the least recently used sessions."""
         turns = self._turns.setdefault(session_id, [])
-        turns.append((asked, said))
-        del turns[:-_TURNS]
+        turns.append((question, answer))
+        del turns[:-_MAX_TURNS]
         self._turns.move_to_end(session_id)
-        while len(self._turns) > _SESSIONS:
+        while len(self._turns) > _MAX_SESSIONS:
             self._turns.popitem(last=False)
 
-    def forget(self, session_id: str) -> None:
+    def forget_session(self, session_id: str) -> None:
+        """Deletes the session's history."""
         self._turns.pop(session_id, None)
 
-    async def answer(self, session_id: str, text: str) -> AsyncIterator[str]:
-        """Pieces as they are written. Raises Unreachable."""
+    async def stream_answer(self, session_id: str, text: str) -> AsyncIterator[str]:
+        """Yields the answer to `text` in chunks as the chat server writes them. Raises Unreachable."""
         turns = self._turns.get(session_id, [])
         if not self._config.chat_url:
-            yield _ask_back(text, len(turns))
+            yield _echo_answer(text, len(turns))
             return
-        async for piece in self._chat(self._messages(turns, text)):
-            yield piece
+        async for chunk in self._chat(self._messages(turns, text)):
+            yield chunk
 
     def _messages(self, turns: list[tuple[str, str]], text: str) -> list[dict[str, str]]:
         messages = [{"role": "system", "content": self._config.chat_prompt}]
-        for asked, said in turns:
-            messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": said or "..."}]
+        for question, answer in turns:
+            messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer or "..."}]
         return [*messages, {"role": "user", "content": text}]
 
     async def _chat(self, messages: list[dict[str, str]]) -> AsyncIterator[str]:
@@ -71,35 +74,43 @@ class ChatClient:
                 if response.status_code != httpx.codes.OK:
                     raise rejection_error("chat", response.status_code, await response.aread())
                 async for line in response.aiter_lines():
-                    if piece := _delta(line):
-                        yield piece
+                    if text := _delta_text(line):
+                        yield text
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise unreachable_error("chat", self._config.chat_url, error) from error
 
 
 def rejection_error(kind: str, status: int, body: bytes) -> Unreachable:
-    """A server that answers with an error."""
+    """Returns the error for a server that answers with another status than 200. `kind` is "chat" or
+    "transcriptions", as in the configuration keys.
+    """
     text = " ".join(body[:300].decode("utf-8", "replace").split())
-    return Unreachable(f"the {kind} server refused with {status}: {text}", f"Check gateway.{kind}_url, _key and _model")
+    return Unreachable(
+        f"the {kind} server refused with {status}: {text}",
+        f"Check gateway.{kind}_url, gateway.{kind}_key and gateway.{kind}_model",
+    )
 
 
 def unreachable_error(kind: str, url: str, error: Exception) -> Unreachable:
-    words = str(error) or type(error).__name__
-    return Unreachable(f"the {kind} server {url} does not answer ({words})", f"Start it, or clear gateway.{kind}_url")
+    """Returns the error for a server at `url` without a usable answer."""
+    cause = str(error) or type(error).__name__
+    return Unreachable(
+        f"the {kind} server {url} does not answer ({cause})", f"Start that server, or clear gateway.{kind}_url"
+    )
 
 
-def _delta(line: str) -> str:
-    """The text in a line of the stream; lines of other kinds have none."""
+def _delta_text(line: str) -> str:
+    """Returns the text in a line of the event stream; empty for other lines."""
     data = line.removeprefix("data:").strip()
     if not line.startswith("data:") or data == "[DONE]":
         return ""
     try:
-        message: Any = json.loads(data)["choices"][0]["delta"].get("content")
+        content: Any = json.loads(data)["choices"][0]["delta"].get("content")
     except (ValueError, LookupError, TypeError, AttributeError):
         return ""
-    return message if isinstance(message, str) else ""
+    return content if isinstance(content, str) else ""
 
 
-def _ask_back(text: str, turn: int) -> str:
-    said = " ".join(text.split()).rstrip(".!?…")[:300]
-    return f"{_OPENERS[turn % len(_OPENERS)]} You said: {said}. {_QUESTIONS[turn % len(_QUESTIONS)]}"
+def _echo_answer(text: str, turn: int) -> str:
+    echo = " ".join(text.split()).rstrip(".!?…")[:300]
+    return f"{_OPENERS[turn % len(_OPENERS)]} You said: {echo}. {_QUESTIONS[turn % len(_QUESTIONS)]}"

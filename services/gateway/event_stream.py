@@ -1,4 +1,4 @@
-"""Events as server-sent events or as lines of JSON, whichever the client accepts."""
+"""Event responses: server-sent events or NDJSON, by the Accept header."""
 
 from __future__ import annotations
 
@@ -12,59 +12,68 @@ from fastapi import Request
 from starlette.responses import StreamingResponse
 
 from warmtalk.core.errors import Interrupted, WarmtalkError
-from warmtalk.services.gateway.problems import unexpected
-from warmtalk.services.gateway.schemas import error_event
+from warmtalk.services.gateway.event_json import error_event
+from warmtalk.services.gateway.problems import internal_error
 
 T = TypeVar("T")
-_SSE, _NDJSON = "text/event-stream", "application/x-ndjson"
+SSE, NDJSON = "text/event-stream", "application/x-ndjson"
 
 
-def wanted(request: Request) -> str:
-    """The streamed kind that the client accepts, or nothing."""
+def accepted_type(request: Request) -> str:
+    """Returns the event format that the client accepts, or an empty string."""
     accepted = request.headers.get("accept", "")
-    return next((kind for kind in (_SSE, _NDJSON) if kind in accepted), "")
+    return next((media_type for media_type in (SSE, NDJSON) if media_type in accepted), "")
 
 
-async def respond(kind: str, events: AsyncIterator[dict[str, Any]]) -> StreamingResponse:
-    """An error before the first event is raised, so that it gets its status; a later one becomes an `error` event."""
+async def event_response(media_type: str, events: AsyncIterator[dict[str, Any]]) -> StreamingResponse:
+    """Returns a response that streams `events`, each an object with the key `event`.
+
+    Awaits the first event before the status is sent. An error before the first event is raised and gets its own
+    status; a later error becomes a final `error` event.
+    """
     first = await anext(events, None)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_lines(kind, first, events), headers=headers, media_type=kind)
+    return StreamingResponse(_lines(media_type, first, events), headers=headers, media_type=media_type)
 
 
-async def _lines(kind: str, first: dict[str, Any] | None, rest: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
+async def _lines(
+    media_type: str, first: dict[str, Any] | None, rest: AsyncIterator[dict[str, Any]]
+) -> AsyncIterator[str]:
     async with aclosing(cast(Any, rest)):
         try:
             if first is not None:
-                yield _line(kind, first)
+                yield _line(media_type, first)
             async for event in rest:
-                yield _line(kind, event)
+                yield _line(media_type, event)
         except WarmtalkError as error:
-            yield _line(kind, error_event(error))
-        except Exception as error:  # noqa: BLE001 - the status is sent; the reader must learn of it all the same
-            yield _line(kind, error_event(unexpected(error)))
+            yield _line(media_type, error_event(error))
+        except Exception as error:  # noqa: BLE001 - the status is already sent, so the error goes into the stream
+            yield _line(media_type, error_event(internal_error(error)))
 
 
-def _line(kind: str, event: dict[str, Any]) -> str:
+def _line(media_type: str, event: dict[str, Any]) -> str:
     text = json.dumps(event, ensure_ascii=False)
-    return f"event: {event['event']}\ndata: {text}\n\n" if kind == _SSE else f"{text}\n"
+    return f"event: {event['event']}\ndata: {text}\n\n" if media_type == SSE else f"{text}\n"
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of the work, which is cancelled when the client goes away. The body must have been read."""
-    working = asyncio.create_task(work)
-    watching = asyncio.create_task(_gone(request))
+async def run_while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Returns the result of `work`. Cancels `work` and raises Interrupted when the client disconnects.
+
+    The request body must have been read before.
+    """
+    worker = asyncio.create_task(work)
+    watcher = asyncio.create_task(_wait_for_disconnect(request))
     try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise Interrupted("the client went away")
+        await asyncio.wait({worker, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        if worker.done():
+            return worker.result()
+        raise Interrupted("the client disconnected")
     finally:
-        for task in (working, watching):
+        for task in (worker, watcher):
             task.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
+        await asyncio.gather(worker, watcher, return_exceptions=True)
 
 
-async def _gone(request: Request) -> None:
+async def _wait_for_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

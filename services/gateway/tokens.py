@@ -1,7 +1,7 @@
-"""Short-lived tokens with which a page works on one session, so that the key never reaches a browser.
+"""Short-lived page tokens. A page works on one session with a token, so that the API key never reaches a browser.
 
-A token is SESSION.EXPIRES.END.MAC: it is good until EXPIRES and may be renewed until END, both Unix seconds. It holds
-nothing secret and needs no store; a changed key ends all of them.
+Format: SESSION.EXPIRES.END.MAC. The token is valid until EXPIRES and can be renewed until END, both in Unix seconds.
+Tokens contain no secret and need no store; a new API key invalidates all of them.
 """
 
 from __future__ import annotations
@@ -12,30 +12,35 @@ import hmac
 from dataclasses import dataclass
 
 LIFE_S = 12 * 3600.0
-"""How long a token can be renewed."""
+"""Period after the first issue in which a token can be renewed, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
+    """Content of a valid token; times in Unix seconds."""
+
     session_id: str
     expires: int
     end: int
 
 
 class Tokens:
+    """Issues and verifies tokens with a secret derived from the API key."""
+
     def __init__(self, api_key: str, minutes: float) -> None:
+        """`minutes` is the life of a token before renewal."""
         self._secret = hashlib.sha256(b"warmtalk page token\0" + api_key.encode()).digest()
         self._seconds = minutes * 60
 
     def issue(self, session_id: str, now: float, end: float | None = None) -> tuple[str, Token]:
-        """(the token, what it says); `end` is that of the token that is renewed."""
+        """Returns (token text, token content). For a renewal `end` is the end of the token to renew."""
         last = now + LIFE_S if end is None else end
         token = Token(session_id, int(min(now + self._seconds, last)), int(last))
         body = f"{token.session_id}.{token.expires}.{token.end}"
         return f"{body}.{self._mac(body)}", token
 
     def read(self, text: str, now: float) -> Token | None:
-        """None unless it is ours and still good."""
+        """Returns the content of a token, or None if the token is forged, malformed or expired."""
         body, _, mac = text.rpartition(".")
         if not hmac.compare_digest(self._mac(body).encode(), mac.encode()):
             return None

@@ -18,7 +18,7 @@ from warmtalk.avatar.build_request import BuildParams, BuildRequest, build_manif
 from warmtalk.avatar.builder import AvatarBuilder, BuildProgress
 from warmtalk.core.bundle import AvatarInfo, read_info, write_json
 from warmtalk.core.errors import AlreadyExists, Busy, Damaged, WarmtalkError
-from warmtalk.media.file_types import ffmpeg
+from warmtalk.media.file_types import find_ffmpeg
 from warmtalk.services.prep.uploads import UploadStore
 from warmtalk.store import AvatarStore
 
@@ -117,7 +117,7 @@ class BuildJobs:
                 return finished
             if self._store.path(order.avatar_id).is_dir() and not replace_other:
                 raise _taken(order.avatar_id, _remark(finished, order))
-            ffmpeg()
+            find_ffmpeg()
             return self._enqueue(order)
 
     def find(self, avatar_id: str) -> Build | AvatarInfo:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from warmtalk.core.bundle import write_json
 from warmtalk.core.errors import BadMedia, Interrupted, InvalidInput, NotFound
-from warmtalk.media.ffmpeg_process import storage
+from warmtalk.media.ffmpeg_process import storage_errors
 from warmtalk.media.file_types import HEAD_BYTES, sniff_file
 from warmtalk.media.photo_decode import PHOTO_KINDS
 from warmtalk.media.video_decode import video_kind
@@ -122,7 +122,7 @@ class Incoming:
     def write(self, data: bytes) -> None:
         """Raises BadMedia as soon as the size or the first bytes are wrong, StorageFull, Interrupted after the end."""
         self._check_size(self._size + len(data))
-        with self._busy, storage(f"taking {self._name}"):
+        with self._busy, storage_errors(f"taking {self._name}"):
             self._open_file().write(data)
             self._size += len(data)
             if not self._sniffed and self._size >= HEAD_BYTES:
@@ -138,7 +138,7 @@ class Incoming:
             raise BadMedia(f"{self._name} arrived with {self._size} of {self._promised} bytes", "Upload it again")
         upload = Upload(self._path.name, self._path, self._name, self._digest.hexdigest(), self._size)
         note = {"file_name": upload.file_name, "sha256": upload.sha256, "size_bytes": upload.size_bytes}
-        with self._busy, storage(f"taking {self._name}"):
+        with self._busy, storage_errors(f"taking {self._name}"):
             self._open_file().close()
             self._sniff()
             write_json(self._note, note)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from warmtalk.core.errors import InvalidInput
-from warmtalk.core.ports import Speech
+from warmtalk.core.ports import SpeechChunk
 from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Samples
 from warmtalk.media.audio_decode import Resampler
 
@@ -30,13 +30,13 @@ class AudioSplitter:
         self._tail = np.zeros(0, np.float32)
         self._end = np.zeros(0, np.float32)
 
-    def accept(self, speech: Speech) -> tuple[Samples, Samples]:
+    def accept(self, speech: SpeechChunk) -> tuple[Samples, Samples]:
         """(48 kHz, 16 kHz) samples that are ready."""
         before = self._flush() if speech.rate_hz != self._rate else _NOTHING
         if self._resamplers is None or speech.rate_hz != self._rate:
             self._rate = speech.rate_hz
             self._resamplers = Resampler(self._rate, CLIP_RATE_HZ), Resampler(self._rate, SPEECH_RATE_HZ)
-        loud, heard = (resampler.accept(speech.samples) for resampler in self._resamplers)
+        loud, heard = (resampler.resample(speech.samples) for resampler in self._resamplers)
         return self._give(np.concatenate([before[0], loud]), np.concatenate([before[1], heard]))
 
     def finish(self) -> tuple[Samples, Samples]:
@@ -67,7 +67,7 @@ class AudioSplitter:
     def _flush(self) -> tuple[Samples, Samples]:
         if self._resamplers is None:
             return _NOTHING
-        return self._resamplers[0].finish(), self._resamplers[1].finish()
+        return self._resamplers[0].flush(), self._resamplers[1].flush()
 
     def _give(self, loud: Samples, heard: Samples) -> tuple[Samples, Samples]:
         self._loud += len(loud)

@@ -19,10 +19,10 @@ import grpc
 
 from warmtalk.avatar.source_frames import SourceFrameCache, SourceFrames
 from warmtalk.core.errors import InvalidInput, StorageFull, WarmtalkError
-from warmtalk.core.ports import Speech
+from warmtalk.core.ports import SpeechChunk
 from warmtalk.core.types import CLIP_RATE_HZ, Patch, Samples
 from warmtalk.media.clip_writer import ClipWriter
-from warmtalk.media.h264 import X264
+from warmtalk.media.h264 import X264Settings
 from warmtalk.media.live_encoder import LiveSettings
 from warmtalk.services.session.async_utils import gather_or_cancel, run_to_completion
 from warmtalk.services.session.audio_splitter import AudioSplitter
@@ -52,7 +52,7 @@ class PipelineDeps:
 
     avatars: SourceFrameCache
     infer: grpc.aio.Channel
-    x264: X264
+    x264: X264Settings
     batch_frames: int
     max_clip_s: float
     live: LiveOptions = field(default_factory=LiveOptions)
@@ -90,7 +90,7 @@ class ClipPipeline:
         self._stop.set()
         return True
 
-    async def say(self, text: str, source: AsyncGenerator[Speech, None]) -> None:
+    async def say(self, text: str, source: AsyncGenerator[SpeechChunk, None]) -> None:
         """Raises what the voice, infer, the avatar and the disk raise; the conversation is then as before."""
         lost, made = "", None
         try:
@@ -143,7 +143,7 @@ class ClipPipeline:
         self._writer = self._folder.begin(text, footage.info.width, footage.info.height, self._studio.x264)
         return self._writer
 
-    async def _film(self, source: AsyncGenerator[Speech, None], footage: SourceFrames, writer: ClipWriter) -> None:
+    async def _film(self, source: AsyncGenerator[SpeechChunk, None], footage: SourceFrames, writer: ClipWriter) -> None:
         settings = RenderSettings(
             avatar_id=footage.info.avatar_id,
             source_sha256=footage.info.source_sha256,
@@ -154,7 +154,7 @@ class ClipPipeline:
         rendering = RenderCall(self._studio.infer, settings)
         await gather_or_cancel(self._hear(source, rendering, writer), self._draw(rendering, footage, writer))
 
-    async def _hear(self, source: AsyncGenerator[Speech, None], rendering: RenderCall, writer: ClipWriter) -> None:
+    async def _hear(self, source: AsyncGenerator[SpeechChunk, None], rendering: RenderCall, writer: ClipWriter) -> None:
         """Sound to the clip and to infer, padded to whole frames at the end."""
         splitter = AudioSplitter(self._clock, self._first)
         async with aclosing(source) as pieces:
@@ -176,7 +176,7 @@ class ClipPipeline:
         self._known += len(samples)
         if self._known > self._studio.max_clip_s * CLIP_RATE_HZ:
             raise InvalidInput(f"the text takes longer than {self._studio.max_clip_s:g} s to say", "Send it in parts")
-        await self._on_worker(writer.write_sound, samples)
+        await self._on_worker(writer.write_audio, samples)
 
     async def _draw(self, rendering: RenderCall, footage: SourceFrames, writer: ClipWriter) -> None:
         async with aclosing(rendering.patches()) as batches:

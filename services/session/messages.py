@@ -107,8 +107,8 @@ def _fragment(one: Fragment, *, speech: bool) -> session_pb2.MediaFragment:
         data=one.data,
         sequence=one.number,
         first_frame=one.first_frame,
-        key_frame=one.key,
-        start=duration(one.start / CLIP_RATE_HZ),
+        key_frame=one.keyframe,
+        start=duration(one.first_sample / CLIP_RATE_HZ),
         duration=duration(one.samples / CLIP_RATE_HZ),
         speech=speech,
     )

@@ -26,8 +26,8 @@ from warmtalk.core.types import FrameClock
 from warmtalk.media import concat
 from warmtalk.media.clip_writer import ClipWriter
 from warmtalk.media.concat import ClipFile, ConversationFileState
-from warmtalk.media.ffmpeg_process import remove, storage
-from warmtalk.media.h264 import X264
+from warmtalk.media.ffmpeg_process import remove_files, storage_errors
+from warmtalk.media.h264 import X264Settings
 from warmtalk.services.session import session_record as records
 from warmtalk.services.session.session_record import (
     ClipRecord,
@@ -57,12 +57,12 @@ class SessionFiles:
 
     @classmethod
     def create(
-        cls, path: Path, avatar_id: str, fps: str, x264: X264, *, clock: Callable[[], str] = now
+        cls, path: Path, avatar_id: str, fps: str, x264: X264Settings, *, clock: Callable[[], str] = now
     ) -> SessionFiles:
         """Makes the folder and its record. Raises StorageFull."""
         conversation = ConversationRecord(1, x264.preset, x264.crf)
         folder = cls(path, SessionRecord(path.name, avatar_id, fps, clock(), conversation))
-        with storage("making a session"):
+        with storage_errors("making a session"):
             path.mkdir(parents=True, exist_ok=True)
             folder._save(folder.record)
         return folder
@@ -88,7 +88,7 @@ class SessionFiles:
     def clip_path(self, conversation: ConversationRecord, clip: ClipRecord) -> Path:
         return self.path / conversation.folder / clip.file
 
-    def begin(self, text: str, width: int, height: int, x264: X264, *, live: bool = False) -> ClipWriter:
+    def begin(self, text: str, width: int, height: int, x264: X264Settings, *, live: bool = False) -> ClipWriter:
         """Marks an utterance as under way and opens its clip (`live` as in ClipWriter). Ends with `commit` or
         `give_up`. `x264` counts for a conversation's first clip; the others are coded as that one.
 
@@ -104,11 +104,11 @@ class SessionFiles:
                 f"Start the next conversation: warmtalk reset --session {self.record.session_id}",
             )
         self._sweep(conversation)
-        with storage("starting a clip"):
+        with storage_errors("starting a clip"):
             self._save(replace(self.record, conversation=conversation, saying=InProgress(text, now())))
             (self.path / conversation.folder).mkdir(exist_ok=True)
         target = self.path / conversation.folder / f"clip-{len(conversation.clips) + 1:04d}.mp4"
-        encoder = X264(conversation.preset, conversation.crf)
+        encoder = X264Settings(conversation.preset, conversation.crf)
         return ClipWriter(target, width, height, self.clock, conversation.frames, encoder, live=live)
 
     def commit(self, clip: ClipFile, text: str | None = None, *, following: int | None = None) -> ClipRecord:
@@ -132,7 +132,7 @@ class SessionFiles:
         if following is None:
             following = conversation.next_index + clip.frames
         longer = _with_state(replace(conversation, clips=(*conversation.clips, made), following=following), after)
-        with storage("recording a clip"):
+        with storage_errors("recording a clip"):
             self._save(replace(self.record, conversation=longer, saying=None))
         self._sweep(longer)  # an encoder that outlived a killed service may have left its file since `begin`
         return made
@@ -152,14 +152,14 @@ class SessionFiles:
             log.warning("session %s: %s", self.record.session_id, error)
             self.record = ended
 
-    def reset(self, x264: X264, *, delete: bool) -> ConversationRecord | None:
+    def reset(self, x264: X264Settings, *, delete: bool) -> ConversationRecord | None:
         """Closes the conversation; the one that is kept, or None. An empty conversation stays as it is."""
         closed = self.record.conversation
         if not closed.clips:
             return None
         fresh = ConversationRecord(closed.number + 1, x264.preset, x264.crf)
         archived = self.record.archived if delete else (*self.record.archived, closed)
-        with storage("closing a conversation"):
+        with storage_errors("closing a conversation"):
             self._save(replace(self.record, conversation=fresh, archived=archived, saying=None))
         if delete:
             shutil.rmtree(self.path / closed.folder, ignore_errors=True)
@@ -173,12 +173,12 @@ class SessionFiles:
     def _append(self, conversation: ConversationRecord, clip: ClipFile) -> ConversationFileState:
         video = self.video(conversation)
         try:
-            return concat.append(video, _state(conversation), clip, self.clock)
+            return concat.append_clip(video, _state(conversation), clip, self.clock)
         except Damaged:
             if video.exists() and video.stat().st_size >= conversation.size:
                 raise
             self._rebuild(conversation)
-            return concat.append(video, _state(self.record.conversation), clip, self.clock)
+            return concat.append_clip(video, _state(self.record.conversation), clip, self.clock)
 
     def _recover(self) -> None:
         conversation, saying = self.record.conversation, self.record.saying
@@ -211,7 +211,7 @@ class SessionFiles:
                 f"the conversation of session {self.record.session_id!r} is damaged and {missing[0]} is missing",
                 f"Start the next one: warmtalk reset --session {self.record.session_id}",
             )
-        state = concat.rebuild(self.video(conversation), clips, self.clock)
+        state = concat.rebuild_conversation(self.video(conversation), clips, self.clock)
         whole = _with_state(conversation, state)
         if conversation.number == self.record.conversation.number:
             self._save(replace(self.record, conversation=whole))
@@ -238,8 +238,8 @@ class SessionFiles:
         try:
             write_json(self.path / RECORD, records.to_json(record))
         finally:
-            remove(self.path / f"{RECORD}.tmp")
-        concat.sync_folder(self.path)
+            remove_files(self.path / f"{RECORD}.tmp")
+        concat.fsync_directory(self.path)
         self.record = record
 
 

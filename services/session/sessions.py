@@ -19,7 +19,7 @@ import grpc
 
 from warmtalk.config import SessionConfig
 from warmtalk.core.errors import AlreadyExists, Busy, Damaged, Interrupted, InvalidInput, NotFound, WarmtalkError
-from warmtalk.core.ports import Speech, Voice
+from warmtalk.core.ports import SpeechChunk, Voice
 from warmtalk.media import audio_decode
 from warmtalk.services.session.async_utils import run_to_completion
 from warmtalk.services.session.clip_pipeline import ClipPipeline, PipelineDeps
@@ -32,7 +32,7 @@ from warmtalk.services.session.speech_queue import QueueSlot, SpeakUtterance
 from warmtalk.store import SessionStore, checked_id
 from warmtalk.v1 import infer_pb2
 from warmtalk.v1.infer_pb2_grpc import InferServiceStub
-from warmtalk.voices.sentences import sentences, speakable
+from warmtalk.voices.sentences import is_speakable, split_sentences
 
 if TYPE_CHECKING:  # this class exists for the type checker alone
     from warmtalk.v1.infer_pb2_grpc import InferServiceAsyncStub
@@ -220,7 +220,7 @@ class Sessions:
     async def _say(self, live: _SessionState, utterance: SpeakUtterance, text: str, audio: bytes) -> None:
         begin = time.monotonic()
         if audio:
-            checked = await self._in_pool(lambda: audio_decode.check(audio, max_s=self._config.max_clip_s))
+            checked = await self._in_pool(lambda: audio_decode.decode_audio(audio, max_s=self._config.max_clip_s))
             source, parts = self._play(checked), 1
         else:
             spoken = self._sentences(text)
@@ -240,22 +240,22 @@ class Sessions:
             raise InvalidInput(
                 f"text has {len(text)} characters", f"Send at most {self._config.max_text_chars}", field="text"
             )
-        if not speakable(text):
+        if not is_speakable(text):
             raise InvalidInput("text has no letter or digit to say", "Send words", field="text")
-        return sentences(text)
+        return split_sentences(text)
 
-    async def _read_out(self, parts: list[str]) -> AsyncGenerator[Speech, None]:
+    async def _read_out(self, parts: list[str]) -> AsyncGenerator[SpeechChunk, None]:
         for sentence in parts:
-            pieces = cast(AsyncGenerator[Speech, None], self._voice.speak(sentence))
+            pieces = cast(AsyncGenerator[SpeechChunk, None], self._voice.synthesize(sentence))
             async with aclosing(pieces):
                 async for piece in pieces:
                     yield piece
 
-    async def _play(self, checked: audio_decode.AudioFile) -> AsyncGenerator[Speech, None]:
-        pieces = checked.pieces()
+    async def _play(self, checked: audio_decode.AudioFile) -> AsyncGenerator[SpeechChunk, None]:
+        pieces = checked.chunks()
         try:
             while (piece := await run_to_completion(self._in_pool(next, pieces, None))) is not None:
-                yield Speech(piece, checked.rate_hz)
+                yield SpeechChunk(piece, checked.rate_hz)
         finally:
             await self._in_pool(pieces.close)
 

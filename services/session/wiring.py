@@ -15,7 +15,7 @@ from warmtalk.avatar.source_frames import SourceFrameCache
 from warmtalk.config import Config, SessionConfig
 from warmtalk.core.errors import InvalidInput, NotReady, Unreachable
 from warmtalk.core.ports import Voice
-from warmtalk.media.h264 import X264
+from warmtalk.media.h264 import X264Settings
 from warmtalk.media.live_encoder import LiveSettings
 from warmtalk.rpc.client import channel
 from warmtalk.rpc.server import Server, serve
@@ -55,11 +55,10 @@ class SessionService:
 
     async def warm_up(self) -> None:
         await self.sessions.start()
-        if isinstance(self.voice, PiperVoice):
-            try:
-                await self.voice.warm_up()
-            except (NotReady, Unreachable) as error:
-                log.warning("texts cannot be said: %s", error)
+        try:
+            await self.voice.warm_up()
+        except (NotReady, Unreachable) as error:
+            log.warning("texts cannot be said: %s", error)
 
     async def close(self) -> None:
         """After the server has stopped."""
@@ -87,11 +86,11 @@ def build(config: Config, voice: Voice | None = None) -> SessionService:
     studio = PipelineDeps(
         avatars=SourceFrameCache(AvatarStore(config.avatars_dir), settings.cache_mb << 20),
         infer=infer,
-        x264=X264(settings.x264_preset, settings.x264_crf),
+        x264=X264Settings(settings.x264_preset, settings.x264_crf),
         batch_frames=config.batch_size,
         max_clip_s=settings.max_clip_s,
         live=LiveOptions(
-            LiveSettings(X264(settings.live_preset, settings.live_crf)), settings.live_ahead_s, settings.pause_s
+            LiveSettings(X264Settings(settings.live_preset, settings.live_crf)), settings.live_ahead_s, settings.pause_s
         ),
     )
     sessions = Sessions(SessionStore(config.sessions_dir), studio, voice, settings, config.avatar_id)

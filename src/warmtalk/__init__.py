@@ -1,3 +1,3 @@
-"""A talking-avatar service: text or sound in, one continuous conversation video out."""
+"""A talking-avatar service: text or audio in, one continuous conversation video out."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""A gateway with real prep and session services behind it, all in this process; infer and voice are fakes."""
+"""A gateway in front of real prep and session services, all in this process; infer and the voice are fakes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from warmtalk.services.session import wiring as session
 
 
 class GatewayHarness:
-    """What runs, and a client of it."""
+    """The running services and an HTTP client of the gateway."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class GatewayHarness:
         infer: FakeInfer,
         voice: FakeVoice,
         http: httpx.AsyncClient,
-        parts: session.SessionService,
+        session_service: session.SessionService,
         gateway: Gateway,
     ) -> None:
         self._gateway = gateway
@@ -36,23 +36,26 @@ class GatewayHarness:
         self.voice = voice
         self.http = http
         self.address = str(http.base_url).removeprefix("http://").rstrip("/")
-        self._parts = parts
+        self._session_service = session_service
 
-    def live(self, session_id: str) -> Broadcast | None:
-        """The gateway's stream of a session, while there is one that goes on."""
-        found = self._gateway._hub._live.get(session_id)
-        return found if found and found.ended is None else None
+    def live_stream(self, session_id: str) -> Broadcast | None:
+        """Returns the gateway's stream of a session while one runs."""
+        return self._gateway.streams.running_stream(session_id)
 
     async def stop_session(self) -> None:
-        await self._parts.server.stop(0)
+        """Stops the session service."""
+        await self._session_service.server.stop(0)
 
-    async def say(self, text: str, session_id: str = "s1") -> httpx.Response:
+    async def speak(self, text: str, session_id: str = "s1") -> httpx.Response:
+        """Posts a text to /v1/speak; a new session gets the avatar ann."""
         return await self.http.post("/v1/speak", json={"text": text, "session_id": session_id, "avatar_id": "ann"})
 
 
 @asynccontextmanager
 async def running(folder: Path, api_key: str = "", **settings: object) -> AsyncIterator[GatewayHarness]:
-    """`settings` are keys of the gateway's section; the key is that of all services."""
+    """Starts everything with data in `folder`. `settings` are keys of the gateway section; `api_key` is set for all
+    services.
+    """
     make_avatar(folder / "avatars")
     fake, voice = FakeInfer(), FakeVoice()
     async with AsyncExitStack() as stack:
@@ -70,16 +73,16 @@ async def running(folder: Path, api_key: str = "", **settings: object) -> AsyncI
         await server.ready()
         stack.callback(jobs.close)
         stack.push_async_callback(server.stop, 0)
-        parts = session.build(config, voice)
-        await parts.start()
-        stack.push_async_callback(parts.close)
-        stack.push_async_callback(parts.server.stop, 0)
-        config = replace(config, gateway=_gateway(infer.address, server.address, parts.server.address, settings))
+        service = session.build(config, voice)
+        await service.start()
+        stack.push_async_callback(service.close)
+        stack.push_async_callback(service.server.stop, 0)
+        config = replace(config, gateway=_gateway(infer.address, server.address, service.server.address, settings))
         gateway = Gateway(config)
         serving = asyncio.create_task(gateway.serve())
         http = httpx.AsyncClient(base_url=f"http://{gateway.address}", timeout=30)
         stack.push_async_callback(_stop, gateway, serving, http)
-        yield GatewayHarness(config, fake, voice, http, parts, gateway)
+        yield GatewayHarness(config, fake, voice, http, service, gateway)
 
 
 def _gateway(infer: str, prep_: str, session_: str, settings: dict[str, object]) -> GatewayConfig:

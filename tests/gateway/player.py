@@ -1,4 +1,4 @@
-"""A page's connection to a live stream."""
+"""WebSocket client of a live stream, as the talk page uses it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tests.gateway.harness import GatewayHarness
 
-WITHIN_S = 15
+TIMEOUT_S = 15
 
 
 def sequence(fragment: bytes) -> int:
-    """Its number, in the mfhd at the start of its moof."""
+    """Returns the sequence of a fragment, from the mfhd box at the start of the moof box."""
     assert fragment[4:8] == b"moof"
     return int.from_bytes(fragment[20:24], "big")
 
 
 class Player:
-    """A page's connection: what it got."""
+    """A WebSocket connection with the events and binary messages received so far."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -32,23 +32,25 @@ class Player:
         self.media: list[bytes] = []
 
     async def send(self, kind: str, **fields: object) -> None:
+        """Sends a JSON message."""
         await self.socket.send(json.dumps({"type": kind, **fields}))
 
-    async def until(self, kind: str) -> dict[str, Any]:
-        """The next event of this kind; all before it are kept."""
-        async with asyncio.timeout(WITHIN_S):
+    async def wait_for(self, kind: str) -> dict[str, Any]:
+        """Returns the next event of this kind; all messages before are kept."""
+        async with asyncio.timeout(TIMEOUT_S):
             while True:
-                await self.take()
+                await self.receive()
                 if self.events and self.events[-1]["event"] == kind:
                     return self.events[-1]
 
-    async def watch(self, pieces: int) -> None:
-        """Until there are so many binary messages."""
-        async with asyncio.timeout(WITHIN_S):
-            while len(self.media) < pieces:
-                await self.take()
+    async def wait_for_media(self, count: int) -> None:
+        """Receives until there are `count` binary messages in all."""
+        async with asyncio.timeout(TIMEOUT_S):
+            while len(self.media) < count:
+                await self.receive()
 
-    async def take(self) -> None:
+    async def receive(self) -> None:
+        """Receives one message. An empty event marks binary messages between events."""
         message = await self.socket.recv()
         if isinstance(message, bytes):
             self.media.append(message)
@@ -56,13 +58,14 @@ class Player:
         else:
             self.events.append(json.loads(message))
 
-    def frames(self) -> list[float]:
-        """Times of the pictures in what came."""
+    def frame_times(self) -> list[float]:
+        """Returns the times of the video frames in all media received, in seconds."""
         with av.open(io.BytesIO(b"".join(self.media))) as file:
             return [float(frame.time or 0) for frame in file.decode(video=0)]
 
 
 @asynccontextmanager
-async def player(desk: GatewayHarness, query: str = "", session_id: str = "s1") -> AsyncIterator[Player]:
-    async with connect(f"ws://{desk.address}/v1/sessions/{session_id}/live{query}", max_size=None) as socket:
+async def player(harness: GatewayHarness, query: str = "", session_id: str = "s1") -> AsyncIterator[Player]:
+    """Connects to the live stream of a session."""
+    async with connect(f"ws://{harness.address}/v1/sessions/{session_id}/live{query}", max_size=None) as socket:
         yield Player(socket)

@@ -1,4 +1,4 @@
-"""Who is refused, and how: keys, tokens, other sites, sizes, tricks."""
+"""Rejected requests: keys, tokens, other sites, body sizes, path tricks."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ KEY = {"X-Internal-API-Key": "secret"}
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[GatewayHarness]:
-    async with running(tmp_path, max_audio_mb=1, allowed_origins="https://friend.example") as one:
-        yield one
+async def harness(tmp_path: Path) -> AsyncIterator[GatewayHarness]:
+    async with running(tmp_path, max_audio_mb=1, allowed_origins="https://friend.example") as harness:
+        yield harness
 
 
 @pytest_asyncio.fixture
 async def locked(tmp_path: Path) -> AsyncIterator[GatewayHarness]:
-    async with running(tmp_path, api_key="secret") as one:
-        yield one
+    async with running(tmp_path, api_key="secret") as harness:
+        yield harness
 
 
 def problem(answer: httpx.Response, status: int, reason: str) -> dict[str, str]:
@@ -70,49 +70,49 @@ def problem(answer: httpx.Response, status: int, reason: str) -> dict[str, str]:
         ("GET", "/nowhere", None, 404, "NOT_FOUND"),
     ],
 )
-async def test_a_mistake_is_a_problem_with_a_reason(
-    desk: GatewayHarness, method: str, path: str, body: bytes | None, status: int, reason: str
+async def test_a_bad_request_is_answered_with_a_problem_and_a_reason(
+    harness: GatewayHarness, method: str, path: str, body: bytes | None, status: int, reason: str
 ) -> None:
     headers = {"Content-Type": "application/json"} if body and body[:1] in b"{[n" else {}
-    problem(await desk.http.request(method, path, content=body, headers=headers), status, reason)
+    problem(await harness.http.request(method, path, content=body, headers=headers), status, reason)
 
 
-async def test_bodies_that_are_too_large_are_refused(desk: GatewayHarness) -> None:
+async def test_too_large_bodies_are_rejected(harness: GatewayHarness) -> None:
     large = b"x" * (3 << 20)
-    problem(await desk.http.post("/v1/avatars?avatar_id=x", content=large), 413, "TOO_LARGE")
-    problem(await desk.http.post("/v1/speak", files={"audio": ("a.wav", large)}), 413, "TOO_LARGE")
-    problem(await desk.http.post("/v1/sessions", content=large), 413, "TOO_LARGE")
+    problem(await harness.http.post("/v1/avatars?avatar_id=x", content=large), 413, "TOO_LARGE")
+    problem(await harness.http.post("/v1/speak", files={"audio": ("a.wav", large)}), 413, "TOO_LARGE")
+    problem(await harness.http.post("/v1/sessions", content=large), 413, "TOO_LARGE")
 
     async def unannounced() -> AsyncIterator[bytes]:
         for _ in range(40):
             yield b"x" * (64 << 10)
 
     for path in ("/v1/avatars?avatar_id=x", "/v1/sessions"):
-        answer = await desk.http.post(path, content=unannounced(), headers={"Content-Type": "application/json"})
+        answer = await harness.http.post(path, content=unannounced(), headers={"Content-Type": "application/json"})
         problem(answer, 413, "TOO_LARGE")
-    assert (await desk.http.get("/v1/avatars/x")).status_code == 404
+    assert (await harness.http.get("/v1/avatars/x")).status_code == 404
 
 
-async def test_another_site_is_refused_unless_it_is_configured(desk: GatewayHarness) -> None:
-    problem(await desk.http.get("/v1/sessions", headers={"Origin": "https://evil.example"}), 403, "FORBIDDEN")
-    problem(await desk.http.get("/reset", headers={"Sec-Fetch-Site": "cross-site"}), 403, "FORBIDDEN")
-    problem(await desk.http.get("/v1/sessions", headers={"Host": "evil.example:8000"}), 403, "FORBIDDEN")
-    same = await desk.http.get("/v1/sessions", headers={"Origin": f"http://{desk.address}"})
-    assert same.status_code == 200
-    friend = await desk.http.get("/v1/sessions", headers={"Origin": "https://friend.example"})
+async def test_other_sites_are_rejected_unless_configured(harness: GatewayHarness) -> None:
+    problem(await harness.http.get("/v1/sessions", headers={"Origin": "https://evil.example"}), 403, "FORBIDDEN")
+    problem(await harness.http.get("/reset", headers={"Sec-Fetch-Site": "cross-site"}), 403, "FORBIDDEN")
+    problem(await harness.http.get("/v1/sessions", headers={"Host": "evil.example:8000"}), 403, "FORBIDDEN")
+    same_origin = await harness.http.get("/v1/sessions", headers={"Origin": f"http://{harness.address}"})
+    assert same_origin.status_code == 200
+    friend = await harness.http.get("/v1/sessions", headers={"Origin": "https://friend.example"})
     assert friend.headers["access-control-allow-origin"] == "https://friend.example"
-    asked = {"Origin": "https://friend.example", "Access-Control-Request-Method": "POST"}
-    assert (await desk.http.options("/v1/speak", headers=asked)).status_code == 200
-    assert (await desk.http.get("/", headers={"Sec-Fetch-Site": "cross-site"})).status_code == 200
+    preflight = {"Origin": "https://friend.example", "Access-Control-Request-Method": "POST"}
+    assert (await harness.http.options("/v1/speak", headers=preflight)).status_code == 200
+    assert (await harness.http.get("/", headers={"Sec-Fetch-Site": "cross-site"})).status_code == 200
 
 
-async def test_every_route_wants_the_key(locked: GatewayHarness) -> None:
+async def test_every_route_needs_the_key(locked: GatewayHarness) -> None:
     paths = (await locked.http.get("/openapi.json", headers=KEY)).json()["paths"]
-    opened = {"/health", "/v1/health/live", "/v1/health/ready"}
+    open_paths = {"/health", "/v1/health/live", "/v1/health/ready"}
     for path, methods in paths.items():
         for method in methods:
             answer = await locked.http.request(method, path.replace("{", "").replace("}", ""))
-            if path in opened:
+            if path in open_paths:
                 assert answer.status_code == 200
             else:
                 problem(answer, 401, "UNAUTHENTICATED")
@@ -123,16 +123,16 @@ async def test_every_route_wants_the_key(locked: GatewayHarness) -> None:
     assert (await locked.http.get("/")).status_code == 200
 
 
-async def test_a_page_works_by_its_token_and_reaches_no_other_session(locked: GatewayHarness) -> None:
+async def test_a_page_token_opens_its_own_session_alone(locked: GatewayHarness) -> None:
     http = locked.http
     await http.post("/v1/sessions", json={"session_id": "other", "avatar_id": "ann"}, headers=KEY)
-    given = (await http.post("/v1/token", json={"session_id": "mine"}, headers=KEY)).json()
-    bearer = {"Authorization": f"Bearer {given['token']}"}
+    issued = (await http.post("/v1/token", json={"session_id": "mine"}, headers=KEY)).json()
+    bearer = {"Authorization": f"Bearer {issued['token']}"}
     mine = {"session_id": "mine", "avatar_id": "ann"}
     assert (await http.post("/v1/sessions", json=mine, headers=bearer)).status_code == 201
-    said = await http.post("/v1/speak", json=mine | {"text": "Hello."}, headers=bearer)
-    assert said.status_code == 200, said.text
-    assert (await http.get(f"{said.json()['conversation']['url']}&token={given['token']}")).status_code == 200
+    spoken = await http.post("/v1/speak", json=mine | {"text": "Hello."}, headers=bearer)
+    assert spoken.status_code == 200, spoken.text
+    assert (await http.get(f"{spoken.json()['conversation']['url']}&token={issued['token']}")).status_code == 200
     assert (await http.get("/v1/avatars", headers=bearer)).status_code == 200
     problem(await http.get("/v1/sessions/other", headers=bearer), 403, "FORBIDDEN")
     problem(await http.get("/v1/sessions/mine/../other", headers=bearer), 403, "FORBIDDEN")
@@ -148,11 +148,11 @@ async def test_a_page_works_by_its_token_and_reaches_no_other_session(locked: Ga
     problem(await http.post("/v1/token", json={"session_id": "other"}, headers=bearer), 403, "FORBIDDEN")
     renewed = (await http.post("/v1/token", json={}, headers=bearer)).json()
     assert renewed["session_id"] == "mine"
-    forged = given["token"].replace("mine", "other", 1)
+    forged = issued["token"].replace("mine", "other", 1)
     problem(await http.get("/v1/sessions/other", headers={"Authorization": f"Bearer {forged}"}), 401, "UNAUTHENTICATED")
 
 
-def test_a_token_ends_and_is_renewed_only_so_long() -> None:
+def test_a_token_expires_and_its_renewal_is_limited() -> None:
     tokens, now = Tokens("secret", minutes=60), time.time()
     text, _ = tokens.issue("mine", now)
     assert tokens.read(text, now + 3500)
@@ -166,7 +166,7 @@ def test_a_token_ends_and_is_renewed_only_so_long() -> None:
     assert tokens.read(renewed, late + 61) is None
 
 
-async def test_it_refuses_to_serve_the_network_without_a_key() -> None:
+async def test_the_gateway_does_not_serve_the_network_without_a_key() -> None:
     for listen, words in (("0.0.0.0:0", "no API key"), ("[::]:0", "no API key"), ("8000", "host:port")):
         with pytest.raises(InvalidInput, match=words):
             Gateway(Config(gateway=GatewayConfig(listen=listen)))

@@ -1,4 +1,4 @@
-"""REST: speaking, sessions, videos by Range, avatars, health, the old names."""
+"""REST: speaking, sessions, videos with Range, avatars, health, legacy routes."""
 
 from __future__ import annotations
 
@@ -18,168 +18,168 @@ from tests.gateway.harness import GatewayHarness, running
 
 
 @pytest_asyncio.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[GatewayHarness]:
-    async with running(tmp_path) as one:
-        yield one
+async def harness(tmp_path: Path) -> AsyncIterator[GatewayHarness]:
+    async with running(tmp_path) as harness:
+        yield harness
 
 
-async def test_a_text_becomes_a_clip_and_a_conversation(desk: GatewayHarness) -> None:
-    answer = await desk.say("Hello there my friend.")
+async def test_a_text_becomes_a_clip_and_a_conversation(harness: GatewayHarness) -> None:
+    answer = await harness.speak("Hello there my friend.")
     assert answer.status_code == 200, answer.text
     spoken = answer.json()
     assert spoken["clip"]["text"] == "Hello there my friend."
     assert spoken["clip"]["frames"] == 10
-    second = (await desk.say("And on.")).json()
+    second = (await harness.speak("And on.")).json()
     assert second["clip"]["start_s"] == 0.4
     assert second["conversation"]["duration_s"] == 0.6
-    film = await desk.http.get(second["conversation"]["url"])
-    assert film.headers["content-type"] == "video/mp4"
-    with av.open(io.BytesIO(film.content)) as file:
+    video = await harness.http.get(second["conversation"]["url"])
+    assert video.headers["content-type"] == "video/mp4"
+    with av.open(io.BytesIO(video.content)) as file:
         assert sum(1 for _ in file.decode(video=0)) == 15
-    clip = await desk.http.get(second["clip"]["url"])
+    clip = await harness.http.get(second["clip"]["url"])
     with av.open(io.BytesIO(clip.content)) as file:
         assert sum(1 for _ in file.decode(video=0)) == 5
 
 
-async def test_a_sound_is_said_too(desk: GatewayHarness) -> None:
+async def test_an_audio_file_becomes_a_clip(harness: GatewayHarness) -> None:
     files = {"audio": ("a.wav", wav(syllables(0.5)), "audio/wav")}
-    answer = await desk.http.post("/v1/speak", files=files, data={"session_id": "s1", "avatar_id": "ann"})
+    answer = await harness.http.post("/v1/speak", files=files, data={"session_id": "s1", "avatar_id": "ann"})
     assert answer.status_code == 200, answer.text
     assert answer.json()["clip"]["frames"] == 13
 
 
 @pytest.mark.parametrize("kind", ["application/x-ndjson", "text/event-stream"])
-async def test_events_are_streamed_when_asked_for(desk: GatewayHarness, kind: str) -> None:
+async def test_events_are_streamed_on_request(harness: GatewayHarness, kind: str) -> None:
     body = {"text": "Hello there.", "session_id": "s1"}
-    async with desk.http.stream("POST", "/v1/speak", json=body, headers={"Accept": kind}) as answer:
+    async with harness.http.stream("POST", "/v1/speak", json=body, headers={"Accept": kind}) as answer:
         assert answer.headers["content-type"].startswith(kind)
         lines = [line async for line in answer.aiter_lines()]
-    marked = [line.removeprefix("data: ") for line in lines if line.startswith(("{", "data: "))]
-    events = [json.loads(line)["event"] for line in marked]
+    payloads = [line.removeprefix("data: ") for line in lines if line.startswith(("{", "data: "))]
+    events = [json.loads(line)["event"] for line in payloads]
     assert events[0] == "accepted"
     assert events[-3:] == ["clip_ready", "conversation_updated", "finished"]
     assert "progress" in events
 
 
-async def test_an_error_in_the_middle_of_a_stream_is_its_last_event(desk: GatewayHarness) -> None:
-    desk.infer.hold_at = 2
+async def test_an_error_during_a_stream_is_the_last_event(harness: GatewayHarness) -> None:
+    harness.infer.hold_at = 2
     events: list[dict[str, Any]] = []
-    async with desk.http.stream(
+    async with harness.http.stream(
         "POST", "/v1/speak", json={"text": "A long one to say."}, headers={"Accept": "application/x-ndjson"}
     ) as answer:
         async for line in answer.aiter_lines():
             events.append(json.loads(line))
             if len(events) == 1:
-                await desk.infer.held.wait()
-                await desk.http.post("/v1/sessions/default/reset")
+                await harness.infer.held.wait()
+                await harness.http.post("/v1/sessions/default/reset")
     assert events[-1]["event"] == "error"
     assert events[-1]["reason"] == "INTERRUPTED"
-    desk.infer.go.set()
+    harness.infer.go.set()
 
 
-async def test_a_client_that_goes_away_cancels_its_speak(desk: GatewayHarness) -> None:
-    desk.infer.hold_at = 2
-    work = asyncio.create_task(desk.say("One two three four five."))
-    await desk.infer.held.wait()
+async def test_a_disconnect_cancels_the_speak(harness: GatewayHarness) -> None:
+    harness.infer.hold_at = 2
+    work = asyncio.create_task(harness.speak("One two three four five."))
+    await harness.infer.held.wait()
     work.cancel()
     for _ in range(100):
-        session = (await desk.http.get("/v1/sessions/s1")).json()
+        session = (await harness.http.get("/v1/sessions/s1")).json()
         if session["state"] == "idle":
             break
         await asyncio.sleep(0.02)
     assert session["state"] == "idle"
     assert session["conversation"]["clips"] == []
-    desk.infer.go.set()
+    harness.infer.go.set()
 
 
-async def test_the_life_of_a_session(desk: GatewayHarness) -> None:
-    made = await desk.http.post("/v1/sessions", json={"avatar_id": "ann"})
+async def test_session_lifecycle(harness: GatewayHarness) -> None:
+    made = await harness.http.post("/v1/sessions", json={"avatar_id": "ann"})
     assert made.status_code == 201, made.text
     session_id = made.json()["session_id"]
-    await desk.say("Hello.", session_id)
-    listed = (await desk.http.get("/v1/sessions")).json()["sessions"]
+    await harness.speak("Hello.", session_id)
+    listed = (await harness.http.get("/v1/sessions")).json()["sessions"]
     assert [one["session_id"] for one in listed] == [session_id]
-    closed = (await desk.http.post(f"/v1/sessions/{session_id}/reset")).json()
+    closed = (await harness.http.post(f"/v1/sessions/{session_id}/reset")).json()
     assert len(closed["closed"]["clips"]) == 1
     assert (
         closed["session"]["conversation"] | {"number": 2, "url": "", "clips": []} == closed["session"]["conversation"]
     )
-    assert (await desk.http.get(f"/v1/sessions/{session_id}/conversation.mp4")).status_code == 404
-    assert (await desk.http.get(f"/v1/sessions/{session_id}/conversation.mp4?number=1")).status_code == 200
-    again = await desk.http.post(f"/v1/sessions/{session_id}/reset", json={"delete": True})
+    assert (await harness.http.get(f"/v1/sessions/{session_id}/conversation.mp4")).status_code == 404
+    assert (await harness.http.get(f"/v1/sessions/{session_id}/conversation.mp4?number=1")).status_code == 200
+    again = await harness.http.post(f"/v1/sessions/{session_id}/reset", json={"delete": True})
     assert again.json()["closed"] is None
-    assert (await desk.http.delete(f"/v1/sessions/{session_id}")).status_code == 204
-    assert (await desk.http.get(f"/v1/sessions/{session_id}")).status_code == 404
+    assert (await harness.http.delete(f"/v1/sessions/{session_id}")).status_code == 204
+    assert (await harness.http.get(f"/v1/sessions/{session_id}")).status_code == 404
 
 
-async def test_a_video_comes_in_parts_and_a_sized_view_does_not_grow(desk: GatewayHarness) -> None:
-    url = (await desk.say("Hello there.")).json()["conversation"]["url"]
-    whole = await desk.http.get(url)
+async def test_videos_support_ranges_and_a_sized_view_does_not_grow(harness: GatewayHarness) -> None:
+    url = (await harness.speak("Hello there.")).json()["conversation"]["url"]
+    whole = await harness.http.get(url)
     size, tag = len(whole.content), whole.headers["etag"]
-    part = await desk.http.get(url, headers={"Range": "bytes=10-19"})
+    part = await harness.http.get(url, headers={"Range": "bytes=10-19"})
     assert (part.status_code, part.content) == (206, whole.content[10:20])
     assert part.headers["content-range"] == f"bytes 10-19/{size}"
-    assert (await desk.http.get(url, headers={"Range": "bytes=-5"})).content == whole.content[-5:]
-    assert (await desk.http.get(url, headers={"Range": f"bytes={size - 3}-"})).content == whole.content[-3:]
-    assert (await desk.http.get(url, headers={"Range": f"bytes={size}-"})).status_code == 416
-    assert (await desk.http.get(url, headers={"Range": "bytes=0-1,4-5"})).status_code == 200
-    assert (await desk.http.get(url, headers={"Range": "bytes=0-1", "If-Range": '"other"'})).status_code == 200
-    assert (await desk.http.get(url, headers={"If-None-Match": tag})).status_code == 304
-    head = await desk.http.head(url)
+    assert (await harness.http.get(url, headers={"Range": "bytes=-5"})).content == whole.content[-5:]
+    assert (await harness.http.get(url, headers={"Range": f"bytes={size - 3}-"})).content == whole.content[-3:]
+    assert (await harness.http.get(url, headers={"Range": f"bytes={size}-"})).status_code == 416
+    assert (await harness.http.get(url, headers={"Range": "bytes=0-1,4-5"})).status_code == 200
+    assert (await harness.http.get(url, headers={"Range": "bytes=0-1", "If-Range": '"other"'})).status_code == 200
+    assert (await harness.http.get(url, headers={"If-None-Match": tag})).status_code == 304
+    head = await harness.http.head(url)
     assert (head.headers["content-length"], head.content) == (str(size), b"")
-    longer = (await desk.say("And more.")).json()["conversation"]["url"]
-    same = await desk.http.get(url)
+    longer = (await harness.speak("And more.")).json()["conversation"]["url"]
+    same = await harness.http.get(url)
     assert (same.headers["etag"], len(same.content)) == (tag, size)
-    assert same.content[2000:] == whole.content[2000:]  # the length in the head is the new one
-    assert len((await desk.http.get(longer)).content) > size
-    saved = await desk.http.get(longer + "&download=true")
+    assert same.content[2000:] == whole.content[2000:]  # only the duration in the header changes
+    assert len((await harness.http.get(longer)).content) > size
+    saved = await harness.http.get(longer + "&download=true")
     assert saved.headers["content-disposition"] == 'attachment; filename="s1-1.mp4"'
 
 
-async def test_an_avatar_is_uploaded_followed_and_deleted(desk: GatewayHarness, portrait: Path) -> None:
+async def test_an_avatar_is_uploaded_watched_and_deleted(harness: GatewayHarness, portrait: Path) -> None:
     photo = await asyncio.to_thread(portrait.read_bytes)
-    sent = await desk.http.post("/v1/avatars", files={"file": ("Eileen C.png", photo, "image/png")})
+    sent = await harness.http.post("/v1/avatars", files={"file": ("Eileen C.png", photo, "image/png")})
     assert sent.status_code == 202, sent.text
     job = sent.json()
     assert (job["job_id"], job["status"]) == ("eileen-c", "processing")
-    async with desk.http.stream("GET", "/v1/avatars/eileen-c/events") as answer:
+    async with harness.http.stream("GET", "/v1/avatars/eileen-c/events") as answer:
         lines = [line async for line in answer.aiter_lines() if line.startswith("data: ")]
     last = json.loads(lines[-1].removeprefix("data: "))
     assert (last["status"], last["progress"]) == ("completed", 1.0)
-    assert (await desk.http.get("/v1/status/eileen-c")).json()["status"] == "completed"
-    names = [one["avatar_id"] for one in (await desk.http.get("/v1/avatars")).json()["avatars"]]
+    assert (await harness.http.get("/v1/status/eileen-c")).json()["status"] == "completed"
+    names = [one["avatar_id"] for one in (await harness.http.get("/v1/avatars")).json()["avatars"]]
     assert names == ["ann", "eileen-c"]
-    raw = await desk.http.post("/v1/avatars?avatar_id=raw&file_name=a.png", content=photo)
+    raw = await harness.http.post("/v1/avatars?avatar_id=raw&file_name=a.png", content=photo)
     assert raw.status_code == 202, raw.text
-    assert (await desk.http.delete("/v1/avatars/raw")).status_code == 204
-    assert (await desk.http.delete("/v1/avatars/eileen-c")).status_code == 204
-    assert (await desk.http.get("/v1/avatars/eileen-c")).status_code == 404
+    assert (await harness.http.delete("/v1/avatars/raw")).status_code == 204
+    assert (await harness.http.delete("/v1/avatars/eileen-c")).status_code == 204
+    assert (await harness.http.get("/v1/avatars/eileen-c")).status_code == 404
 
 
-async def test_the_old_names_answer_as_the_warm_server_did(desk: GatewayHarness) -> None:
-    said = await desk.http.post("/speak", json={"text": "Hello there."})
-    assert said.status_code == 200, said.text
-    assert said.json()["status"] == "ok"
-    assert Path(said.json()["video_path"]).name == "conversation.mp4"
-    assert (await desk.http.get(said.json()["video_url"])).status_code == 200
-    reset = (await desk.http.get("/reset")).json()
-    assert reset == {"status": "ok", "video_path": said.json()["video_path"]}
-    assert (await desk.http.get("/reset")).json() == {"status": "ok", "video_path": None}
+async def test_the_legacy_routes_answer_like_the_warm_server(harness: GatewayHarness) -> None:
+    spoken = await harness.http.post("/speak", json={"text": "Hello there."})
+    assert spoken.status_code == 200, spoken.text
+    assert spoken.json()["status"] == "ok"
+    assert Path(spoken.json()["video_path"]).name == "conversation.mp4"
+    assert (await harness.http.get(spoken.json()["video_url"])).status_code == 200
+    reset = (await harness.http.get("/reset")).json()
+    assert reset == {"status": "ok", "video_path": spoken.json()["video_path"]}
+    assert (await harness.http.get("/reset")).json() == {"status": "ok", "video_path": None}
 
 
-async def test_health_and_the_documentation(desk: GatewayHarness) -> None:
-    assert (await desk.http.get("/health")).json()["status"] == "ok"
-    assert (await desk.http.get("/v1/health/live")).status_code == 200
-    ready = await desk.http.get("/v1/health/ready")
+async def test_health_and_the_documentation(harness: GatewayHarness) -> None:
+    assert (await harness.http.get("/health")).json()["status"] == "ok"
+    assert (await harness.http.get("/v1/health/live")).status_code == 200
+    ready = await harness.http.get("/v1/health/ready")
     assert ready.json()["services"] == {"prep": "up", "infer": "up", "session": "up"}
-    routes = (await desk.http.get("/openapi.json")).json()["paths"]
+    routes = (await harness.http.get("/openapi.json")).json()["paths"]
     assert "/v1/sessions/{session_id}/conversation.mp4" in routes
-    assert (await desk.http.get("/docs")).status_code == 200
-    page = await desk.http.get("/")
+    assert (await harness.http.get("/docs")).status_code == 200
+    page = await harness.http.get("/")
     assert page.headers["content-security-policy"].startswith("default-src 'self'")
-    await desk.stop_session()
-    down = await desk.http.get("/v1/health/ready")
+    await harness.stop_session()
+    down = await harness.http.get("/v1/health/ready")
     assert (down.status_code, down.json()["services"]["session"]) == (503, "down")
-    refused = await desk.say("Hello.")
-    assert (refused.status_code, refused.json()["reason"]) == (503, "UNREACHABLE")
-    assert refused.headers["retry-after"] == "2"
+    rejected = await harness.speak("Hello.")
+    assert (rejected.status_code, rejected.json()["reason"]) == (503, "UNREACHABLE")
+    assert rejected.headers["retry-after"] == "2"

@@ -19,14 +19,14 @@ from tests.mutations import FILMS, PHOTOS, spoiled, whole_files
 from tests.rpc.prep.harness import configured, running
 from warmtalk.core.errors import BadMedia
 from warmtalk.media import audio_decode
-from warmtalk.media.photo_decode import read_photo
-from warmtalk.media.video_decode import SourceLimits, VideoFrames
+from warmtalk.media.photo_decode import decode_photo
+from warmtalk.media.video_decode import SourceLimits, VideoReader
 from warmtalk.v1.prep_pb2 import Avatar
 
 FILES = int(os.environ.get("WARMTALK_FUZZ", "210"))
 SERVED = FILES // 10
 """Of them, sent to a running service."""
-LIMITS = SourceLimits(seconds=2.0, pixels=1 << 20)
+LIMITS = SourceLimits(max_seconds=2.0, max_pixels=1 << 20)
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +38,13 @@ def through_the_door(kind: str, path: Path) -> str:
     """ "read", or the reason for the refusal."""
     try:
         if kind in FILMS:
-            with VideoFrames(path, Fraction(25), LIMITS, name="a.film") as frames:
+            with VideoReader(path, Fraction(25), LIMITS, name="a.film") as frames:
                 for image in frames:
-                    assert image.shape[0] * image.shape[1] <= LIMITS.pixels * 2  # odd sides and pixels are evened out
+                    assert image.shape[0] * image.shape[1] <= LIMITS.max_pixels * 2  # sides are made even
         elif kind in PHOTOS:
-            read_photo(path, name="a.photo")
+            decode_photo(path, name="a.photo")
         else:
-            audio_decode.check(path.read_bytes(), max_s=5.0)
+            audio_decode.decode_audio(path.read_bytes(), max_s=5.0)
     except BadMedia as error:
         assert error.hint and str(path) not in str(error)
         assert len(str(error)) < 600

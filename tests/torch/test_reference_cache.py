@@ -44,8 +44,8 @@ def test_what_the_program_wrote_is_read(version: str, tmp_path: Path) -> None:
     ]
     assert np.array_equal(avatar.latents[:2], ARRAYS[f"{run}/latents"].astype(np.float16))
     with PngDecoder() as pictures:
-        assert np.array_equal(pictures.read(avatar.masks[1], channels=1), ARRAYS[f"{run}/mask_1"])
-        assert np.array_equal(pictures.read(avatar.images[5]), cv2.imread(str(GOLDEN / "synth_frames/00000005.png")))
+        assert np.array_equal(pictures.decode(avatar.masks[1], channels=1), ARRAYS[f"{run}/mask_1"])
+        assert np.array_equal(pictures.decode(avatar.images[5]), cv2.imread(str(GOLDEN / "synth_frames/00000005.png")))
 
 
 def test_there_and_back(avatars: Path, tmp_path: Path) -> None:
@@ -56,9 +56,9 @@ def test_there_and_back(avatars: Path, tmp_path: Path) -> None:
     assert (back.boxes, back.crop_boxes, back.version) == (theirs.boxes, theirs.crop_boxes, "v15")
     assert np.array_equal(back.latents, theirs.latents)
     with PngDecoder() as pictures:
-        mask, its = (pictures.read(one.masks[3], channels=1) for one in (back, theirs))
+        mask, its = (pictures.decode(one.masks[3], channels=1) for one in (back, theirs))
         assert np.array_equal(mask, its)
-        image, its = (pictures.read(one.images[3]).astype(int) for one in (back, theirs))
+        image, its = (pictures.decode(one.images[3]).astype(int) for one in (back, theirs))
     assert np.abs(image - its).mean() < 3  # a bundle keeps its frames as video
 
 

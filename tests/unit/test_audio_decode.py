@@ -14,8 +14,8 @@ import pytest
 from tests.audio import syllables, wav
 from warmtalk.core.errors import BadMedia
 from warmtalk.core.types import Samples
-from warmtalk.media.audio_decode import AudioReader, Resampler, check
-from warmtalk.media.file_types import ffmpeg
+from warmtalk.media.audio_decode import AudioReader, Resampler, decode_audio
+from warmtalk.media.file_types import find_ffmpeg
 
 LIMIT_S = 900.0
 
@@ -24,7 +24,7 @@ def make(*args: str, rate: int = 44_100, seconds: float = 1.0) -> bytes:
     """A sine as ffmpeg writes it to a file that can seek."""
     source = ["-f", "lavfi", "-i", f"sine=440:r={rate}:d={seconds}"]
     with tempfile.NamedTemporaryFile() as file:
-        subprocess.run([ffmpeg(), "-v", "error", *source, *args, "-y", file.name], check=True)
+        subprocess.run([find_ffmpeg(), "-v", "error", *source, *args, "-y", file.name], check=True)
         return Path(file.name).read_bytes()
 
 
@@ -42,7 +42,7 @@ def floats(samples: Samples, rate: int = 16_000) -> bytes:
 
 def decode(data: bytes, max_s: float = LIMIT_S) -> tuple[Samples, int]:
     reader = AudioReader(data, max_s=max_s)
-    return np.concatenate(list(reader.pieces())), reader.rate_hz
+    return np.concatenate(list(reader.chunks())), reader.rate_hz
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def decode(data: bytes, max_s: float = LIMIT_S) -> tuple[Samples, int]:
 )
 def test_kinds(kind: str, args: list[str], rate: int) -> None:
     data = make(*args)
-    info = check(data, max_s=LIMIT_S)
+    info = decode_audio(data, max_s=LIMIT_S)
     assert (info.kind, info.rate_hz, info.channels) == (kind, rate, 1)
-    assert info.seconds == pytest.approx(1.0, abs={"mp3": 0.06, "ogg": 0.01}.get(kind, 1e-6))
+    assert info.duration_s == pytest.approx(1.0, abs={"mp3": 0.06, "ogg": 0.01}.get(kind, 1e-6))
     samples, _ = decode(data)
     spectrum = np.abs(np.fft.rfft(samples[: rate // 2]))
     assert np.argmax(spectrum) * 2 == pytest.approx(440, abs=4)
@@ -80,9 +80,9 @@ def test_a_16_bit_wav_is_the_same_with_and_without_ffmpeg(channels: int, monkeyp
     data = raw_wav(noise.tobytes(), code=1, channels=channels, rate=44_100, bits=16)
     decoded, rate = decode(data)
     monkeypatch.setattr("warmtalk.media.audio_decode.AudioReader", None)
-    info = check(data, max_s=LIMIT_S)
+    info = decode_audio(data, max_s=LIMIT_S)
     assert (info.rate_hz, info.channels, info.samples) == (rate, channels, 40_000)
-    assert np.array_equal(np.concatenate(list(info.pieces())), decoded)
+    assert np.array_equal(np.concatenate(list(info.chunks())), decoded)
 
 
 def test_8_khz_8_bit() -> None:
@@ -94,7 +94,7 @@ def test_8_khz_8_bit() -> None:
 
 
 def test_192_khz() -> None:
-    assert check(wav(np.zeros(192_000, np.float32), 192_000), max_s=LIMIT_S).seconds == 1
+    assert decode_audio(wav(np.zeros(192_000, np.float32), 192_000), max_s=LIMIT_S).duration_s == 1
 
 
 def test_eight_channels_are_averaged() -> None:
@@ -115,14 +115,14 @@ def test_not_finite(bad: float) -> None:
     samples = np.zeros(60_000, np.float32)
     samples[40_000] = bad
     with pytest.raises(BadMedia, match=r"the sound holds NaN or infinity at sample 40000 \(2\.500 s\)"):
-        check(floats(samples), max_s=LIMIT_S)
+        decode_audio(floats(samples), max_s=LIMIT_S)
 
 
 def test_not_finite_in_one_channel_of_two() -> None:
     frames = np.zeros((100, 2), "<f4")
     frames[60, 1] = np.nan
     with pytest.raises(BadMedia, match="NaN or infinity at sample 60"):
-        check(raw_wav(frames.tobytes(), code=3, channels=2, rate=16_000, bits=32), max_s=LIMIT_S)
+        decode_audio(raw_wav(frames.tobytes(), code=3, channels=2, rate=16_000, bits=32), max_s=LIMIT_S)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_not_finite_in_one_channel_of_two() -> None:
 )
 def test_refused(data: bytes, message: str) -> None:
     with pytest.raises(BadMedia) as caught:
-        check(data, max_s=LIMIT_S)
+        decode_audio(data, max_s=LIMIT_S)
     assert message in str(caught.value)
     assert " @ 0x" not in str(caught.value)
 
@@ -153,49 +153,49 @@ def test_refused(data: bytes, message: str) -> None:
 def test_cut_short(args: list[str], part: float) -> None:
     data = make(*args, seconds=3)
     with pytest.raises(BadMedia, match="cut short"):
-        check(data[: int(len(data) * part)], max_s=LIMIT_S)
+        decode_audio(data[: int(len(data) * part)], max_s=LIMIT_S)
 
 
 @pytest.mark.parametrize("args", [[], ["-q:a", "4"], ["-ac", "2"], ["-ar", "22050"]])
 def test_mp3_cut_short(args: list[str]) -> None:
     data = make("-id3v2_version", "3", *args, "-f", "mp3", seconds=3)
-    assert check(data, max_s=LIMIT_S).seconds == pytest.approx(3, abs=0.06)
+    assert decode_audio(data, max_s=LIMIT_S).duration_s == pytest.approx(3, abs=0.06)
     with pytest.raises(BadMedia, match=r"the mp3 file is cut short: 1\.\d\d of 3\.\d\d s are there"):
-        check(data[: len(data) // 2], max_s=LIMIT_S)
+        decode_audio(data[: len(data) // 2], max_s=LIMIT_S)
 
 
 def test_an_mp3_that_promises_nothing_is_played_to_its_end() -> None:
     """As speech servers stream it."""
     data = make("-write_xing", "0", "-f", "mp3", seconds=3)
-    assert check(data[: len(data) // 2], max_s=LIMIT_S).seconds == pytest.approx(1.5, abs=0.1)
+    assert decode_audio(data[: len(data) // 2], max_s=LIMIT_S).duration_s == pytest.approx(1.5, abs=0.1)
 
 
 def test_wav_cut_short() -> None:
     with pytest.raises(BadMedia, match="the wav file is cut short: 956 of 32000 bytes of sound are there"):
-        check(wav(np.zeros(16_000, np.float32))[:1000], max_s=LIMIT_S)
+        decode_audio(wav(np.zeros(16_000, np.float32))[:1000], max_s=LIMIT_S)
 
 
 def test_wav_of_unknown_length_is_read_to_its_end() -> None:
     for size in (0xFFFFFFFF, 0):
         data = raw_wav(bytes(3200), code=1, channels=1, rate=16_000, bits=16, size=size)
-        assert check(data, max_s=LIMIT_S).samples == 1600
+        assert decode_audio(data, max_s=LIMIT_S).samples == 1600
 
 
 def test_one_hour_is_refused() -> None:
     data = raw_wav(b"\x80" * (8_000 * 3_600), code=1, channels=1, rate=8_000, bits=8)
     with pytest.raises(BadMedia, match=r"the sound is longer than 900 s\. Send it in shorter parts"):
-        check(data, max_s=LIMIT_S)
+        decode_audio(data, max_s=LIMIT_S)
 
 
 def test_exactly_the_limit_is_accepted() -> None:
-    assert check(wav(np.zeros(16_000, np.float32)), max_s=1.0).samples == 16_000
+    assert decode_audio(wav(np.zeros(16_000, np.float32)), max_s=1.0).samples == 16_000
     with pytest.raises(BadMedia, match="longer than 1 s"):
-        check(wav(np.zeros(16_001, np.float32)), max_s=1.0)
+        decode_audio(wav(np.zeros(16_001, np.float32)), max_s=1.0)
 
 
 def test_giving_up_in_the_middle_leaves_nothing() -> None:
     reader = AudioReader(wav(np.zeros(16_000 * 60, np.float32)), max_s=LIMIT_S)
-    pieces = reader.pieces()
+    pieces = reader.chunks()
     next(pieces)
     pieces.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("sound-feed", "ffmpeg"))]
@@ -207,22 +207,22 @@ def test_giving_up_in_the_middle_leaves_nothing() -> None:
 def test_resampled_length_is_exact(rate_in: int, rate_out: int, samples: int) -> None:
     source = syllables(samples / rate_in + 1, rate_in)[:samples]
     once = Resampler(rate_in, rate_out)
-    whole = np.concatenate([once.accept(source), once.finish()])
+    whole = np.concatenate([once.resample(source), once.flush()])
     assert len(whole) == round(samples * rate_out / rate_in)
     assert whole.dtype == np.float32
     pieces = Resampler(rate_in, rate_out)
-    cut = np.concatenate([*(pieces.accept(source[k : k + 997]) for k in range(0, samples, 997)), pieces.finish()])
+    cut = np.concatenate([*(pieces.resample(source[k : k + 997]) for k in range(0, samples, 997)), pieces.flush()])
     assert np.array_equal(cut, whole), "pieces of any size give the same"
 
 
 def test_resampled_tone_is_the_tone() -> None:
     t = np.arange(22_050) / 22_050
     resampler = Resampler(22_050, 48_000)
-    heard = np.concatenate([resampler.accept(np.sin(2 * np.pi * 1000 * t).astype(np.float32)), resampler.finish()])
+    heard = np.concatenate([resampler.resample(np.sin(2 * np.pi * 1000 * t).astype(np.float32)), resampler.flush()])
     expected = np.sin(2 * np.pi * 1000 * np.arange(48_000) / 48_000)
     assert np.abs(heard - expected)[500:-500].max() < 1e-3
 
 
 def test_nothing_resampled_is_nothing() -> None:
     resampler = Resampler(22_050, 48_000)
-    assert len(resampler.accept(np.zeros(0, np.float32))) == len(resampler.finish()) == 0
+    assert len(resampler.resample(np.zeros(0, np.float32))) == len(resampler.flush()) == 0

@@ -16,7 +16,7 @@ from warmtalk.core.errors import NotReady, StorageFull, WarmtalkError
 from warmtalk.core.types import FrameClock
 from warmtalk.media import file_types as found
 from warmtalk.media.clip_writer import ClipWriter
-from warmtalk.media.h264 import X264, EncodedPicture
+from warmtalk.media.h264 import EncodedPicture, X264Settings
 from warmtalk.media.i420 import to_i420
 from warmtalk.media.live_encoder import LiveEncoder, LiveSettings
 
@@ -33,16 +33,16 @@ def program(path: Path, text: str) -> Path:
 @pytest.fixture
 def use_ffmpeg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
     """Puts a shell script in the place of ffmpeg; $FFMPEG is the real one."""
-    real = found.ffmpeg()
+    real = found.find_ffmpeg()
 
     def use(script: str) -> None:
         path = program(tmp_path / "other-ffmpeg", script.replace("$FFMPEG", real))
         monkeypatch.setenv("WARMTALK_FFMPEG", str(path))
-        found.ffmpeg.cache_clear()
+        found.find_ffmpeg.cache_clear()
 
     yield use
     monkeypatch.undo()
-    found.ffmpeg.cache_clear()
+    found.find_ffmpeg.cache_clear()
 
 
 @pytest.mark.parametrize("fps", ["25", "30000/1001", "60", "1", "24000/1001"])
@@ -69,7 +69,7 @@ def test_one_frame(tmp_path: Path) -> None:
 def test_sound_is_padded_cut_and_clipped(tmp_path: Path) -> None:
     writer = ClipWriter(tmp_path / "clip.mp4", 64, 48, CLOCK)
     writer.write_bgr(picture(0))
-    writer.write_sound(np.full(4000, 3.0, np.float32))
+    writer.write_audio(np.full(4000, 3.0, np.float32))
     writer.finish()
     assert np.array_equal(read(tmp_path / "clip.mp4").pcm, np.full(1920, 32767, np.int16))
 
@@ -111,14 +111,14 @@ def test_wrong_size_is_refused(tmp_path: Path) -> None:
 def test_coded_pictures_go_into_live_clips_alone(tmp_path: Path) -> None:
     writer = ClipWriter(tmp_path / "clip.mp4", 64, 48, CLOCK)
     with pytest.raises(ValueError, match="live"):
-        writer.write_coded(EncodedPicture(b"", key=True))
+        writer.write_encoded(EncodedPicture(b"", keyframe=True))
     writer.abort()
 
 
 def test_abort_leaves_nothing(tmp_path: Path) -> None:
     writer = ClipWriter(tmp_path / "clip.mp4", 64, 48, CLOCK)
     writer.write_bgr(picture(0))
-    writer.write_sound(tone(1920))
+    writer.write_audio(tone(1920))
     writer.abort()
     writer.abort()
     assert list(tmp_path.iterdir()) == []
@@ -152,7 +152,7 @@ def test_nothing_is_written_after_abort(tmp_path: Path) -> None:
     with pytest.raises(WarmtalkError, match="given up"):
         writer.write_bgr(picture(0))
     with pytest.raises(WarmtalkError, match="given up"):
-        writer.write_sound(tone(1920))
+        writer.write_audio(tone(1920))
     with pytest.raises(WarmtalkError, match="given up"):
         writer.finish()
 
@@ -199,13 +199,13 @@ def test_full_disk(tmp_path: Path) -> None:
 def test_no_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setitem(__import__("sys").modules, "imageio_ffmpeg", None)
-    found.ffmpeg.cache_clear()
+    found.find_ffmpeg.cache_clear()
     try:
         with pytest.raises(NotReady, match=r"ffmpeg is missing\. Install it: pip install imageio-ffmpeg"):
             ClipWriter(tmp_path / "clip.mp4", 64, 48, CLOCK)
     finally:
         monkeypatch.undo()
-        found.ffmpeg.cache_clear()
+        found.find_ffmpeg.cache_clear()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -213,7 +213,7 @@ def test_sound_before_and_between_pictures(tmp_path: Path) -> None:
     writer = ClipWriter(tmp_path / "clip.mp4", 64, 48, CLOCK)
     sound = tone(1920 * 50)
     for number in range(50):
-        writer.write_sound(sound[number * 1920 : (number + 1) * 1920])
+        writer.write_audio(sound[number * 1920 : (number + 1) * 1920])
         if number >= 25:
             writer.write_bgr(picture(number))
     for number in range(25):
@@ -240,19 +240,19 @@ def test_ffmpeg_fails_and_ends_with_0(tmp_path: Path, use_ffmpeg, script, kind, 
     assert [path.name for path in tmp_path.iterdir()] == ["other-ffmpeg"]
 
 
-@pytest.mark.parametrize("x264", [X264("ultrafast", 21), X264("veryfast", 18)])
-def test_what_a_live_stream_has_coded_is_taken_as_it_is(tmp_path: Path, x264: X264) -> None:
+@pytest.mark.parametrize("x264", [X264Settings("ultrafast", 21), X264Settings("veryfast", 18)])
+def test_what_a_live_stream_has_coded_is_taken_as_it_is(tmp_path: Path, x264: X264Settings) -> None:
     """Live pictures from a key picture on, then a gap that is coded here, then live ones again."""
     stream = LiveEncoder(64, 48, LiveSettings(x264))
     writer = ClipWriter(tmp_path / "clip.mp4", 64, 48, CLOCK, x264=x264, live=True)
-    assert writer.parameters == stream.parameters
+    assert writer.parameter_sets == stream.parameter_sets
     for number in range(40):
         shown = to_i420(picture(number))
-        stream.write(shown, tone(1920), key=number in (3, 20))
+        stream.write_frame(shown, tone(1920), keyframe=number in (3, 20))
         if number in (0, 1, 2, 18, 19):
             writer.write_i420(shown)
         else:
-            writer.write_coded(stream.coded)
+            writer.write_encoded(stream.last_picture)
     stream.close()
     film = read(writer.finish(38).path)
     assert film.times == [Fraction(number, 25) for number in range(38)]
@@ -267,7 +267,7 @@ def test_a_clip_is_cut_by_copy(tmp_path: Path, most: int) -> None:
     writer = ClipWriter(tmp_path / "clip.mp4", 64, 48, clock)
     for number in range(30):
         writer.write_bgr(picture(number))
-    writer.write_sound(tone(30 * 1920))
+    writer.write_audio(tone(30 * 1920))
     clip = writer.finish(most)
     kept = min(most, 30)
     assert (clip.frames, clip.samples) == (kept, kept * 1920)

@@ -16,7 +16,7 @@ from warmtalk.core.types import FrameClock
 from warmtalk.media import concat
 from warmtalk.media import file_types as found
 from warmtalk.media.concat import ClipFile, ConversationFileState
-from warmtalk.media.h264 import X264
+from warmtalk.media.h264 import X264Settings
 
 CLOCK = FrameClock()
 
@@ -37,7 +37,7 @@ class Talk:
     def state(self) -> ConversationFileState:
         return self.states[-1]
 
-    def write(self, length: int, x264: X264 | None = None) -> ClipFile:
+    def write(self, length: int, x264: X264Settings | None = None) -> ClipFile:
         path = self.path.with_name(f"clip-{len(self.clips)}.mp4")
         missing = 700 if length % 2 else 0
         clip, pcm = write_clip(path, self.clock, self.state.frames, length, missing=missing, x264=x264)
@@ -47,7 +47,7 @@ class Talk:
 
     def add(self, length: int) -> None:
         clip = self.write(length)
-        self.states.append(concat.append(self.path, self.state, clip, self.clock))
+        self.states.append(concat.append_clip(self.path, self.state, clip, self.clock))
 
 
 @pytest.fixture(params=["system", "imageio-ffmpeg"])
@@ -56,10 +56,10 @@ def each_ffmpeg(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         import imageio_ffmpeg
 
         monkeypatch.setenv("WARMTALK_FFMPEG", imageio_ffmpeg.get_ffmpeg_exe())
-    found.ffmpeg.cache_clear()
+    found.find_ffmpeg.cache_clear()
     yield request.param
     monkeypatch.undo()
-    found.ffmpeg.cache_clear()
+    found.find_ffmpeg.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_twenty_clips(tmp_path: Path, fps: str, each_ffmpeg: str) -> None:
 
     before = talk.path.read_bytes()
     talk.path.unlink()
-    assert concat.rebuild(talk.path, talk.clips, clock) == talk.state
+    assert concat.rebuild_conversation(talk.path, talk.clips, clock) == talk.state
     assert talk.path.read_bytes() == before
 
 
@@ -101,7 +101,7 @@ def test_torn_append_is_cut_off(tmp_path: Path) -> None:
     talk = Talk(tmp_path, CLOCK, [10, 20])
     whole = talk.path.read_bytes()
     clip = talk.write(30)
-    after = concat.append(talk.path, talk.state, clip, CLOCK)
+    after = concat.append_clip(talk.path, talk.state, clip, CLOCK)
     data = talk.path.read_bytes()
     talk.path.write_bytes(data[: len(whole) + (len(data) - len(whole)) // 2])
 
@@ -109,7 +109,7 @@ def test_torn_append_is_cut_off(tmp_path: Path) -> None:
     assert talk.path.read_bytes() == whole, "the length in the head is that of the record too"
     assert not concat.truncate_torn_append(talk.path, talk.state, CLOCK)
     talk.path.write_bytes(data[:-100])
-    assert concat.append(talk.path, talk.state, clip, CLOCK) == after
+    assert concat.append_clip(talk.path, talk.state, clip, CLOCK) == after
     assert talk.path.read_bytes() == data
 
 
@@ -132,7 +132,7 @@ def test_clip_that_is_not_what_it_should_be(tmp_path: Path) -> None:
     clip = talk.write(10)
     wrong = ClipFile(clip.path, 11, clip.samples)
     with pytest.raises(Damaged, match="holds 10 frames and 19200 samples, not 11 and 19200"):
-        concat.append(talk.path, talk.state, wrong, CLOCK)
+        concat.append_clip(talk.path, talk.state, wrong, CLOCK)
     assert talk.path.read_bytes() == before
 
 
@@ -142,15 +142,15 @@ def test_broken_clip_leaves_the_conversation(tmp_path: Path) -> None:
     clip = talk.write(10)
     clip.path.write_bytes(b"not a film at all")
     with pytest.raises(Exception, match=r"ffmpeg ended with status \d+ while joining a clip: .*Invalid data"):
-        concat.append(talk.path, talk.state, clip, CLOCK)
+        concat.append_clip(talk.path, talk.state, clip, CLOCK)
     assert talk.path.read_bytes() == before
 
 
 def test_other_encoder_settings_do_not_fit(tmp_path: Path) -> None:
     talk = Talk(tmp_path, CLOCK, [10])
-    clip = talk.write(10, X264("ultrafast", 30))
+    clip = talk.write(10, X264Settings("ultrafast", 30))
     with pytest.raises(NotReady, match=r"the encoder has changed since its first clip\. Reset the session"):
-        concat.append(talk.path, talk.state, clip, CLOCK)
+        concat.append_clip(talk.path, talk.state, clip, CLOCK)
     assert concat.truncate_torn_append(talk.path, talk.state, CLOCK) is False
 
 
@@ -163,7 +163,7 @@ def test_full_disk(tmp_path: Path) -> None:
     link = tmp_path / "full.mp4"
     link.symlink_to(full)
     with pytest.raises(StorageFull, match=r"the volume is full \(while joining a clip to the conversation\)"):
-        concat.append(link, ConversationFileState(), clip, CLOCK)
+        concat.append_clip(link, ConversationFileState(), clip, CLOCK)
 
 
 def test_odd_names(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_odd_names(tmp_path: Path) -> None:
 def test_export(tmp_path: Path, indexed: bool, each_ffmpeg: str) -> None:
     talk = Talk(tmp_path, CLOCK, [10, 7, 30])
     target = tmp_path / "export.mp4"
-    concat.export(talk.path, target, indexed=indexed)
+    concat.export_conversation(talk.path, target, indexed=indexed)
     data = target.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat"), "the index is in front"
     assert b"moof" not in data

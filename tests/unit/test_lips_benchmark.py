@@ -11,7 +11,7 @@ from tests import footage
 from tests.audio import SPEECH
 from warmtalk.config import Config
 from warmtalk.core.bundle import Bundle
-from warmtalk.models.mesh.shape import lip_gap
+from warmtalk.models.mesh.landmark_measures import lip_gap
 from warmtalk.renderers import registry
 
 

@@ -30,7 +30,7 @@ def stream(
     encoder = LiveEncoder(WIDTH, HEIGHT, settings or LiveSettings())
     made = [encoder.head]
     for light, sound in frames:
-        if one := encoder.write(light, sound):
+        if one := encoder.write_frame(light, sound):
             made.append(one)
     encoder.close()
     return encoder, made
@@ -46,7 +46,7 @@ def test_fragments_joined_are_a_file() -> None:
     assert made[0].number == 0
     assert [one.number for one in made] == list(range(len(made)))
     assert {one.frames for one in made[1:]} <= {2, 3}
-    assert all(a.start + a.samples == b.start for a, b in itertools.pairwise(made[1:]))
+    assert all(a.first_sample + a.samples == b.first_sample for a, b in itertools.pairwise(made[1:]))
     assert encoder.mime_type.startswith('video/mp4; codecs="avc1.42')
     with opened(made) as file:
         video = list(file.decode(video=0))
@@ -81,10 +81,10 @@ def test_length_of_fragments(settings: LiveSettings) -> None:
 
 def test_a_player_can_begin_once_a_second_also_after_short_fragments() -> None:
     encoder = LiveEncoder(WIDTH, HEIGHT, LiveSettings())
-    made = [encoder.write(picture(k), tone(FRAME), flush=k in (7, 44, 46, 61)) for k in range(200)]
+    made = [encoder.write_frame(picture(k), tone(FRAME), flush=k in (7, 44, 46, 61)) for k in range(200)]
     encoder.close()
     fragments = [one for one in made if one]
-    starts = [one.start for one in fragments if one.key]
+    starts = [one.first_sample for one in fragments if one.keyframe]
     assert starts[0] == 0
     assert max(np.diff(starts)) <= 48_000
     with opened([encoder.head, *fragments]) as file:
@@ -102,12 +102,12 @@ def test_rate_may_change() -> None:
 
 def test_flush_ends_a_fragment() -> None:
     encoder = LiveEncoder(WIDTH, HEIGHT, LiveSettings(fragment_s=1.0))
-    assert encoder.write(picture(1), tone(FRAME)) is None
-    made = encoder.write(picture(2), tone(FRAME), flush=True)
+    assert encoder.write_frame(picture(1), tone(FRAME)) is None
+    made = encoder.write_frame(picture(2), tone(FRAME), flush=True)
     assert made is not None
     assert made.frames == 2
     with pytest.raises(ValueError, match="I420"):
-        encoder.write(picture(1)[:-1], tone(FRAME))
+        encoder.write_frame(picture(1)[:-1], tone(FRAME))
     encoder.close()
 
 
@@ -123,7 +123,7 @@ def test_a_closed_stream_holds_nothing() -> None:
     for _ in range(20):
         encoder = LiveEncoder(1280, 720, LiveSettings())
         for _ in range(3):
-            encoder.write(noise, tone(FRAME))
+            encoder.write_frame(noise, tone(FRAME))
         encoder.close()
         encoder.close()
         closed.append(encoder)

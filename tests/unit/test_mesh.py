@@ -17,9 +17,12 @@ from warmtalk.core.mouth import LEAST, MOST, WIDTH, MouthShape, to_features
 from warmtalk.core.types import Box, Features, Image
 from warmtalk.models.faces.mesh import FaceFinder
 from warmtalk.models.mesh import renderer
-from warmtalk.models.mesh.mouth_profile import MOST_BY_LIPS, mouth_profile
-from warmtalk.models.mesh.renderer import MeshAvatar, MeshRenderer, steady
-from warmtalk.models.mesh.shape import cut_face, eye_distance, face_pixels, lip_gap, mouth_width, prepare_shape
+from warmtalk.models.mesh.face_crop import extract_face, face_pixels
+from warmtalk.models.mesh.landmark_measures import eye_distance, lip_gap, mouth_width
+from warmtalk.models.mesh.landmark_smoothing import smooth_landmarks
+from warmtalk.models.mesh.mouth_profile import MAX_CHANGE_BY_LIPS, mouth_profile
+from warmtalk.models.mesh.renderer import MeshAvatar, MeshRenderer
+from warmtalk.models.mesh.shape import measure_shape
 from warmtalk.models.mesh.source_teeth import SourceTeeth
 from warmtalk.models.mesh.warp import warp
 
@@ -81,7 +84,7 @@ def draw(avatar: MeshAvatar, *shapes: MouthShape, row: int = 0) -> list[Image]:
 
 
 def source(avatar: MeshAvatar, row: int = 0) -> Image:
-    return cut_face(avatar.bundle.frame(row), avatar.bundle.box(row))
+    return extract_face(avatar.bundle.frame(row), avatar.bundle.box(row))
 
 
 def teeth_and_depth(face: Image, avatar: MeshAvatar) -> tuple[int, int]:
@@ -176,7 +179,7 @@ def trembling(patches: np.ndarray) -> float:
 
 
 def test_rows_kept_are_bounded(video: MeshAvatar, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renderer, "ROWS_KEPT", 3)
+    monkeypatch.setattr(renderer, "MAX_PREPARED_ROWS", 3)
     video.rows.clear()
     RENDERER.render(video, range(14), to_features(*[MouthShape()] * 14))
     assert list(video.rows) == [11, 12, 13]
@@ -205,7 +208,7 @@ def test_steady_takes_out_trembling_and_keeps_motion_and_cuts() -> None:
     true = shape + path[:, None].astype(np.float32)
     usable = np.ones(60, bool)
     usable[10] = False
-    found = steady((true + rng.normal(0, 1, true.shape)).astype(np.float32), usable)
+    found = smooth_landmarks((true + rng.normal(0, 1, true.shape)).astype(np.float32), usable)
     assert np.std(found[usable] - true[usable]) < 0.75
     assert np.abs(found[29] - true[29]).max() < 6 and np.abs(found[30] - true[30]).max() < 6
 
@@ -220,7 +223,7 @@ def test_no_pose_is_too_odd(portrait: Image, avatar: MeshAvatar, turn: float, ro
     odd = (((points - centre) * (turn, 1)) @ rotation.T + centre).astype(np.float32)
     low, high = odd.min(0).astype(int), odd.max(0).astype(int)
     box = Box(int(low[0]), int(low[1]), int(high[0]) + 1, int(high[1]) + 11)
-    shape = prepare_shape(cut_face(portrait, box), odd, box, rest_width=0.8)
+    shape = measure_shape(extract_face(portrait, box), odd, box, rest_width=0.8)
     for want in (LEAST, MOST):
         moved = warp(shape, want)
         assert np.isfinite(moved.map_x).all() and np.isfinite(moved.map_y).all()
@@ -236,7 +239,7 @@ def talker(
     frames = [pasted(avatar, green_teeth(face, avatar)) for face in faces]
     bundle = make_bundle(tmp_path_factory.mktemp("talker") / "talker", frames, finder)
     talks = RENDERER.prepare(bundle)
-    return talks, MeshAvatar(bundle, talks.landmarks, talks.habit, SourceTeeth(None, None))
+    return talks, MeshAvatar(bundle, talks.landmarks, talks.profile, SourceTeeth(None, None))
 
 
 def green_teeth(face: Image, avatar: MeshAvatar) -> Image:
@@ -288,25 +291,27 @@ def test_strength_scales_the_opening_and_closed_stays_closed(avatar: MeshAvatar,
 
 
 def test_a_habit_is_read_where_the_source_shows_it(talker: tuple[MeshAvatar, MeshAvatar], avatar: MeshAvatar) -> None:
-    smile, talks = avatar.habit, talker[0].habit
-    assert smile.own_teeth == 1 and smile.reach == 1
-    assert talks.own_teeth == 0 and talks.reach != 1
+    smile, talks = avatar.profile, talker[0].profile
+    assert smile.own_teeth_weight == 1 and smile.opening_scale == 1
+    assert talks.own_teeth_weight == 0 and talks.opening_scale != 1
     points = talker[0].landmarks.copy()
     still = mouth_profile(points[:3])
     points[:, 17, 1] += 0.2 * float(eye_distance(points[0]))  # a thicker lower lip
-    assert still.reach < mouth_profile(points[:3]).reach == pytest.approx(1 + MOST_BY_LIPS)
+    assert still.opening_scale < mouth_profile(points[:3]).opening_scale == pytest.approx(1 + MAX_CHANGE_BY_LIPS)
 
 
 def test_a_smile_is_let_go_while_it_speaks(avatar: MeshAvatar) -> None:
-    shapes = renderer.as_habit(to_features(MouthShape(0), MouthShape(0.06), MouthShape(0.2)), avatar.habit, 1.0)
-    assert shapes[0, WIDTH] == 0 > shapes[1, WIDTH] > shapes[2, WIDTH] == pytest.approx(-avatar.habit.narrows)
-    assert avatar.habit.narrows > 0.05
+    shapes = renderer.apply_profile(to_features(MouthShape(0), MouthShape(0.06), MouthShape(0.2)), avatar.profile, 1.0)
+    assert (
+        shapes[0, WIDTH] == 0 > shapes[1, WIDTH] > shapes[2, WIDTH] == pytest.approx(-avatar.profile.speech_narrowing)
+    )
+    assert avatar.profile.speech_narrowing > 0.05
 
 
 def test_a_smile_is_let_go_all_the_more_by_a_rounded_mouth(avatar: MeshAvatar) -> None:
     wide, rounded, limit = MouthShape(0.2), MouthShape(0.2, 0, 1), MouthShape(0.2, LEAST[WIDTH], 1)
-    shapes = renderer.as_habit(to_features(wide, rounded, limit), avatar.habit, 1.0)
-    assert shapes[1, WIDTH] == pytest.approx(shapes[0, WIDTH] - avatar.habit.narrows)
-    assert shapes[2, WIDTH] == renderer.NARROWEST
-    relaxed = replace(avatar.habit, narrows=0.0)
-    assert renderer.as_habit(to_features(limit), relaxed, 1.0)[0, WIDTH] == LEAST[WIDTH]
+    shapes = renderer.apply_profile(to_features(wide, rounded, limit), avatar.profile, 1.0)
+    assert shapes[1, WIDTH] == pytest.approx(shapes[0, WIDTH] - avatar.profile.speech_narrowing)
+    assert shapes[2, WIDTH] == renderer.MIN_WIDTH
+    relaxed = replace(avatar.profile, speech_narrowing=0.0)
+    assert renderer.apply_profile(to_features(limit), relaxed, 1.0)[0, WIDTH] == LEAST[WIDTH]

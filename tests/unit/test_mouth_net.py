@@ -59,7 +59,7 @@ def arrays() -> dict[str, Floats]:
 def offline(arrays: dict[str, Floats], rows: Floats) -> Floats:
     """The whole utterance layer by layer, as the training network does it, at 100 Hz with doubled dilations."""
     span = 2 * (TAPS - 1) * sum(DILATIONS)
-    led = np.concatenate([np.tile(NormalizedFeatures.QUIET, (span + 1, 1)), rows])
+    led = np.concatenate([np.tile(NormalizedFeatures.SILENCE, (span + 1, 1)), rows])
     pairs = (led[1:] + led[:-1]) / 2
     x = np.maximum((pairs - arrays["centre"]) / arrays["spread"] @ arrays["first.weight"][0] + arrays["first.bias"], 0)
     for k, dilation in enumerate(DILATIONS):
@@ -74,7 +74,7 @@ def test_row_by_row_is_layer_by_layer(arrays: dict[str, Floats], tmp_path: Path)
     save_file(arrays, tmp_path / "net.safetensors")
     rows = np.random.default_rng(4).standard_normal((120, FEATURES)).astype(np.float32)
     stream = NetworkStream(Network(tmp_path / "net.safetensors"))
-    streamed = np.array([stream.hear(row) for row in rows])
+    streamed = np.array([stream.push_row(row) for row in rows])
     np.testing.assert_allclose(streamed, offline(arrays, rows), atol=1e-4)
 
 

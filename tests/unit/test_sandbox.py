@@ -19,21 +19,21 @@ from warmtalk.core.types import Image
 from warmtalk.media import audio_decode, photo_decode
 from warmtalk.media import png_decode as pictures_module
 from warmtalk.media.file_types import sniff
-from warmtalk.media.photo_decode import read_photo
+from warmtalk.media.photo_decode import decode_photo
 from warmtalk.media.png_decode import PngDecoder
-from warmtalk.media.sandbox import ResourceLimits, environment, sandboxed
-from warmtalk.media.video_decode import VideoFrames
+from warmtalk.media.sandbox import ResourceLimits, sandbox_command, sandbox_environment
+from warmtalk.media.video_decode import VideoReader
 
 SMALL = ResourceLimits(memory_bytes=200 << 20, cpu_s=2)
 
 
 def attempt(code: str, bounds: ResourceLimits = SMALL) -> subprocess.CompletedProcess[str]:
-    command = sandboxed([sys.executable, "-c", code], bounds)
-    return subprocess.run(command, env=environment(), capture_output=True, text=True)
+    command = sandbox_command([sys.executable, "-c", code], bounds)
+    return subprocess.run(command, env=sandbox_environment(), capture_output=True, text=True)
 
 
 def frames_of(path: Path) -> list[Image]:
-    with VideoFrames(path, Fraction(25)) as frames:
+    with VideoReader(path, Fraction(25)) as frames:
         return list(frames)
 
 
@@ -74,7 +74,7 @@ def test_older_films_are_read(tmp_path: Path, name: str, options: tuple[str, ...
 
 
 def test_a_photo_of_the_web_is_read(tmp_path: Path) -> None:
-    image = read_photo(photo(tmp_path / "a.webp", portrait()))
+    image = decode_photo(photo(tmp_path / "a.webp", portrait()))
     assert float(cv2.PSNR(image, portrait())) > 30
 
 
@@ -97,7 +97,7 @@ def test_a_photo_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(photo_decode, "_CHILD", asleep)
     monkeypatch.setattr(photo_decode, "MAX_WAIT_S", 0.3)
     with pytest.raises(BadMedia, match="takes too long"):
-        read_photo(photo(tmp_path / "a.png", portrait()))
+        decode_photo(photo(tmp_path / "a.png", portrait()))
 
 
 def test_a_photo_child_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -105,19 +105,19 @@ def test_a_photo_child_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path:
     liar.write_text("import struct, sys; sys.stdout.buffer.write(struct.pack('<II', 9000, 9000) + bytes(30_000_000))")
     monkeypatch.setattr(photo_decode, "_CHILD", liar)
     with pytest.raises(BadMedia, match="cannot be decoded"):
-        read_photo(photo(tmp_path / "a.png", portrait()))
+        decode_photo(photo(tmp_path / "a.png", portrait()))
 
 
 def test_a_photo_with_a_film_behind_it_is_whole(tmp_path: Path) -> None:
     """As phones make them; and one with a thumbnail in front is not whole because the thumbnail is."""
     plain = photo(tmp_path / "a.jpg", portrait()).read_bytes()
     (tmp_path / "b.jpg").write_bytes(plain + bytes(200_000))
-    assert read_photo(tmp_path / "b.jpg").shape == (512, 512, 3)
+    assert decode_photo(tmp_path / "b.jpg").shape == (512, 512, 3)
     thumbnail = photo(tmp_path / "c.jpg", portrait()[:64, :64]).read_bytes()
     length = (len(thumbnail) + 2).to_bytes(2, "big")
     (tmp_path / "d.jpg").write_bytes(plain[:2] + b"\xff\xe1" + length + thumbnail + plain[2 : len(plain) // 2])
     with pytest.raises(BadMedia, match="cut off"):
-        read_photo(tmp_path / "d.jpg")
+        decode_photo(tmp_path / "d.jpg")
 
 
 def test_a_sound_with_a_cover_is_whole(tmp_path: Path) -> None:
@@ -126,7 +126,9 @@ def test_a_sound_with_a_cover_is_whole(tmp_path: Path) -> None:
     for name in ("a.flac", "a.mp3"):
         both = ["-i", str(tmp_path / "a.wav"), "-i", str(cover), "-map", "0", "-map", "1", "-c:v", "copy"]
         run([*both, "-disposition:v", "attached_pic", str(tmp_path / name)])
-        assert audio_decode.check((tmp_path / name).read_bytes(), max_s=10).seconds == pytest.approx(1, abs=0.1)
+        assert audio_decode.decode_audio((tmp_path / name).read_bytes(), max_s=10).duration_s == pytest.approx(
+            1, abs=0.1
+        )
 
 
 @pytest.mark.parametrize(
@@ -152,8 +154,8 @@ def test_pictures_are_read_one_after_the_other(tmp_path: Path) -> None:
     paths = [photo(tmp_path / f"{side}.png", portrait()[:side]) for side in (64, 512, 100)]
     with PngDecoder() as pictures:
         for path in paths:
-            assert np.array_equal(pictures.read(path), cv2.imread(str(path)))
-            assert np.array_equal(pictures.read(path, channels=1), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+            assert np.array_equal(pictures.decode(path), cv2.imread(str(path)))
+            assert np.array_equal(pictures.decode(path, channels=1), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_pictures_are_read_one_after_the_other(tmp_path: Path) -> None:
 def test_a_spoiled_picture_is_refused(tmp_path: Path, content: bytes, why: str) -> None:
     (tmp_path / "a.png").write_bytes(content)
     with PngDecoder() as pictures, pytest.raises(BadMedia, match=why):
-        pictures.read(tmp_path / "a.png")
+        pictures.decode(tmp_path / "a.png")
 
 
 def test_a_pictures_child_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -183,4 +185,4 @@ def test_a_pictures_child_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_pa
         monkeypatch.setattr(pictures_module, "_CHILD", tmp_path / "liar.py")
         monkeypatch.setattr(pictures_module, "MAX_WAIT_S", patience)
         with PngDecoder() as pictures, pytest.raises(BadMedia, match="cannot be decoded"):
-            pictures.read(path)
+            pictures.decode(path)

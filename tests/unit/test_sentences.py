@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmtalk.voices.sentences import MOST_CHARS, sentences, speakable, take_whole
+from warmtalk.voices.sentences import MAX_SENTENCE_CHARS, is_speakable, split_complete_sentences, split_sentences
 
 
 @pytest.mark.parametrize(
@@ -36,13 +36,13 @@ from warmtalk.voices.sentences import MOST_CHARS, sentences, speakable, take_who
     ],
 )  # fmt: skip
 def test_splits(text: str, expected: list[str]) -> None:
-    assert sentences(text) == expected
+    assert split_sentences(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "   \n\t ", "😀🎉👍🏽", "... !!! ???", "👨‍👩‍👧‍👦", "\x00\x07\u200b", "❤️ ✨ — …"])
 def test_nothing_to_say(text: str) -> None:
-    assert sentences(text) == []
-    assert not speakable(text)
+    assert split_sentences(text) == []
+    assert not is_speakable(text)
 
 
 @pytest.mark.parametrize(
@@ -58,65 +58,65 @@ def test_nothing_to_say(text: str) -> None:
     ],
 )
 def test_strips_what_has_no_sound(text: str, expected: list[str]) -> None:
-    assert sentences(text) == expected
+    assert split_sentences(text) == expected
 
 
 def test_long_sentence_is_cut_at_commas() -> None:
     text = ", ".join(f"part number {k} of a long one" for k in range(30)) + "."
-    parts = sentences(text)
-    assert all(len(part) <= MOST_CHARS for part in parts)
+    parts = split_sentences(text)
+    assert all(len(part) <= MAX_SENTENCE_CHARS for part in parts)
     assert all(part.endswith(",") for part in parts[:-1])
     assert " ".join(parts) == text
 
 
 def test_long_sentence_without_commas_is_cut_at_spaces() -> None:
     text = "word " * 300
-    parts = sentences(text)
-    assert all(len(part) <= MOST_CHARS for part in parts)
+    parts = split_sentences(text)
+    assert all(len(part) <= MAX_SENTENCE_CHARS for part in parts)
     assert " ".join(parts) == text.strip()
 
 
 def test_comma_within_a_number_is_no_place_to_cut() -> None:
     text = "a" * 150 + " 1,000,000 " + "b" * 100
-    assert sentences(text)[0] == "a" * 150 + " 1,000,000"
+    assert split_sentences(text)[0] == "a" * 150 + " 1,000,000"
 
 
 def test_word_without_spaces_is_cut_hard() -> None:
-    parts = sentences("字" * 450)
+    parts = split_sentences("字" * 450)
     assert [len(part) for part in parts] == [200, 200, 50]
 
 
 def test_thai_is_cut_at_its_spaces() -> None:
     text = "สวัสดีครับวันนี้อากาศดีมาก " * 20
-    parts = sentences(text)
-    assert all(len(part) <= MOST_CHARS for part in parts)
+    parts = split_sentences(text)
+    assert all(len(part) <= MAX_SENTENCE_CHARS for part in parts)
     assert " ".join(parts) == text.strip()
 
 
 def test_mixed_scripts() -> None:
-    assert sentences("Hello. 你好。नमस्ते। Привет!") == ["Hello.", "你好。", "नमस्ते।", "Привет!"]
+    assert split_sentences("Hello. 你好。नमस्ते। Привет!") == ["Hello.", "你好。", "नमस्ते।", "Привет!"]
 
 
 @given(st.text(max_size=600))
 def test_any_text(text: str) -> None:
-    parts = sentences(text)
-    assert all(0 < len(part) <= MOST_CHARS and "\n" not in part and speakable(part) for part in parts)
-    assert bool(parts) == speakable(text)
+    parts = split_sentences(text)
+    assert all(0 < len(part) <= MAX_SENTENCE_CHARS and "\n" not in part and is_speakable(part) for part in parts)
+    assert bool(parts) == is_speakable(text)
 
 
 def test_long_text_is_quick() -> None:
     text = "Some words, and more. " * 1000
-    assert len(sentences(text)) == 1000
+    assert len(split_sentences(text)) == 1000
 
 
 def test_sentences_of_a_text_that_grows() -> None:
     said: list[str] = []
     rest = ""
     for piece in ("Dr. Smi", "th has 3.", "14 cats! Re", "ally? 你好", "。他", "\nA line", " ends\nx"):
-        found, rest = take_whole(rest + piece)
+        found, rest = split_complete_sentences(rest + piece)
         said += found
     assert said == ["Dr. Smith has 3.14 cats!", "Really?", "你好。", "他", "A line ends"]
     assert rest == "x"
-    found, rest = take_whole("word " * 100)
+    found, rest = split_complete_sentences("word " * 100)
     assert found
     assert len(rest) < 400

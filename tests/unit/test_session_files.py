@@ -14,11 +14,11 @@ import pytest
 from tests.media import picture, read, tone
 from warmtalk.core.errors import Damaged, NotReady, StorageFull
 from warmtalk.media.clip_writer import ClipWriter
-from warmtalk.media.h264 import X264
+from warmtalk.media.h264 import X264Settings
 from warmtalk.services.session import session_record as records
 from warmtalk.services.session.session_files import CRASHED, SessionFiles
 
-ENCODER = X264("ultrafast", 23)
+ENCODER = X264Settings("ultrafast", 23)
 
 
 def create(path: Path) -> SessionFiles:
@@ -29,7 +29,7 @@ def film(folder: SessionFiles, text: str, frames: int) -> ClipWriter:
     writer = folder.begin(text, 64, 48, ENCODER)
     for number in range(frames):
         writer.write_bgr(picture(number))
-    writer.write_sound(tone(1920 * frames))
+    writer.write_audio(tone(1920 * frames))
     return writer
 
 
@@ -202,10 +202,10 @@ def test_folder_that_no_record_names_is_swept_away(tmp_path: Path) -> None:
 def test_encoder_is_fixed_for_a_conversation(tmp_path: Path) -> None:
     folder = create(tmp_path)
     say(folder, "one")
-    folder.begin("two", 64, 48, X264("medium", 40)).abort()
+    folder.begin("two", 64, 48, X264Settings("medium", 40)).abort()
     assert (folder.record.conversation.preset, folder.record.conversation.crf) == ("ultrafast", 23)
     folder.give_up()
-    folder.reset(X264("medium", 40), delete=False)
+    folder.reset(X264Settings("medium", 40), delete=False)
     assert folder.record.conversation.preset == "medium"
 
 

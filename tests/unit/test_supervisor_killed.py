@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.media import read, write_clip
 from warmtalk.core.types import FrameClock
 from warmtalk.media.concat import ClipFile
-from warmtalk.media.h264 import X264
+from warmtalk.media.h264 import X264Settings
 from warmtalk.services.session.session_files import SessionFiles
 
 _KILLS = 200
@@ -23,7 +23,7 @@ def test_killed_two_hundred_times(tmp_path: Path) -> None:
     clip, _ = write_clip(tmp_path / "clip.mp4", FrameClock(), 0, _FRAMES)
     rng = random.Random(5)
     path = tmp_path / "s1"
-    SessionFiles.create(path, "ann", "25", X264())
+    SessionFiles.create(path, "ann", "25", X264Settings())
     begin = time.monotonic()
     _append_and_kill(SessionFiles.open(path), clip, None)
     longest_s = 1.5 * (time.monotonic() - begin)
@@ -48,7 +48,7 @@ def test_killed_two_hundred_times(tmp_path: Path) -> None:
 
 def _append_and_kill(folder: SessionFiles, clip: ClipFile, after_s: float | None) -> None:
     """None lets it finish."""
-    writer = folder.begin("words", 64, 48, X264())
+    writer = folder.begin("words", 64, 48, X264Settings())
     writer.abort()
     number = len(folder.record.conversation.clips) + 1
     target = folder.path / folder.record.conversation.folder / f"clip-{number:04d}.mp4"

@@ -18,16 +18,16 @@ from warmtalk.core.bundle import SEGMENT_FRAMES, read_segment
 from warmtalk.core.errors import BadMedia, NotReady, StorageFull
 from warmtalk.core.types import Image
 from warmtalk.media import probe, video_decode
-from warmtalk.media.file_types import ffmpeg
-from warmtalk.media.photo_decode import MAX_SIDE, read_photo
+from warmtalk.media.file_types import find_ffmpeg
+from warmtalk.media.photo_decode import MAX_SIDE, decode_photo
 from warmtalk.media.segment_writer import SegmentWriter
-from warmtalk.media.video_decode import SourceLimits, VideoFrames
+from warmtalk.media.video_decode import SourceLimits, VideoReader
 
 RATE = Fraction(25)
 
 
 def read(path: Path, rate: Fraction = RATE, limits: SourceLimits = SourceLimits(), name: str = "") -> list[Image]:  # noqa: B008 - immutable
-    with VideoFrames(path, rate, limits, name=name) as frames:
+    with VideoReader(path, rate, limits, name=name) as frames:
         return list(frames)
 
 
@@ -41,9 +41,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_frame_comes_once_and_in_order(source: Path) -> None:
-    with VideoFrames(source, RATE) as frames:
+    with VideoReader(source, RATE) as frames:
         found = list(frames)
-        assert frames.expected == 30
+        assert frames.expected_frames == 30
     assert len(found) == 30
     assert all(image.shape == (HEIGHT, WIDTH, 3) and image.dtype == np.uint8 for image in found)
     assert all(psnr(a, b) > 30 for a, b in zip(found, panned(30), strict=True))
@@ -114,9 +114,9 @@ def test_hdr_becomes_an_ordinary_picture(tmp_path: Path, curve: str) -> None:
 def test_hdr_without_the_filters_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "_can_tone_map", lambda: False)
     source = film(tmp_path / "a.mp4", panned(3), options=ten_bit("smpte2084"))
-    with VideoFrames(source, RATE) as frames:
+    with VideoReader(source, RATE) as frames:
         assert len(list(frames)) == 3
-        assert "cannot convert" in frames.remarks[0] and "zscale" in frames.remarks[0]
+        assert "cannot convert" in frames.warnings[0] and "zscale" in frames.warnings[0]
 
 
 def combed(image: Image) -> float:
@@ -144,16 +144,16 @@ def test_a_film_that_is_damaged_in_the_middle_goes_on_and_says_so(tmp_path: Path
         data[place] ^= 0x5A
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(data)
-    with VideoFrames(broken, RATE) as frames:
+    with VideoReader(broken, RATE) as frames:
         count = len(list(frames))
-        assert "the file is damaged in places" in frames.remarks[0]
-    with VideoFrames(source, RATE) as frames:
+        assert "the file is damaged in places" in frames.warnings[0]
+    with VideoReader(source, RATE) as frames:
         assert len(list(frames)) == count
-        assert frames.remarks == ()
+        assert frames.warnings == ()
 
 
 def test_leaving_early_stops_the_child(source: Path) -> None:
-    with VideoFrames(source, RATE) as frames:
+    with VideoReader(source, RATE) as frames:
         next(iter(frames))
         child = frames._child
     assert child.poll() is not None
@@ -161,7 +161,7 @@ def test_leaving_early_stops_the_child(source: Path) -> None:
 
 def test_no_child_left_after_an_error(tmp_path: Path) -> None:
     long = film(tmp_path / "long.mp4", grey(60))
-    with pytest.raises(BadMedia), VideoFrames(long, RATE, SourceLimits(seconds=1)) as frames:
+    with pytest.raises(BadMedia), VideoReader(long, RATE, SourceLimits(max_seconds=1)) as frames:
         list(frames)
     assert frames._child.poll() is not None
 
@@ -217,29 +217,29 @@ def test_bad_films_are_refused_in_plain_words(tmp_path: Path, kind: str, message
 
 def test_too_long_and_too_large(source: Path) -> None:
     with pytest.raises(BadMedia, match=r"film.mp4 is longer than 0.5 s"):
-        read(source, limits=SourceLimits(seconds=0.5))
+        read(source, limits=SourceLimits(max_seconds=0.5))
     with pytest.raises(BadMedia, match=r"film.mp4 is too large"):
-        read(source, limits=SourceLimits(pixels=100 * 100))
+        read(source, limits=SourceLimits(max_pixels=100 * 100))
 
 
 def test_a_decoder_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Path) -> None:
     asleep = tmp_path / "ffmpeg"
     asleep.write_text("#!/bin/sh\nexec sleep 60\n")
     asleep.chmod(0o755)
-    monkeypatch.setattr(video_decode, "ffmpeg", lambda: str(asleep))
+    monkeypatch.setattr(video_decode, "find_ffmpeg", lambda: str(asleep))
     monkeypatch.setattr(video_decode, "STALL_S", 0.2)
     with pytest.raises(BadMedia, match="takes too long to decode"):
         read(source)
 
 
 def test_missing_ffmpeg_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
-    ffmpeg.cache_clear()
+    find_ffmpeg.cache_clear()
     monkeypatch.setenv("WARMTALK_FFMPEG", "no-such-program")
     try:
         with pytest.raises(NotReady, match="WARMTALK_FFMPEG"):
             read(source)
     finally:
-        ffmpeg.cache_clear()
+        find_ffmpeg.cache_clear()
 
 
 def png_of_size(width: int, height: int) -> bytes:
@@ -250,14 +250,14 @@ def png_of_size(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
 def test_photo_has_even_sides(tmp_path: Path, name: str) -> None:
-    image = read_photo(photo(tmp_path / name, portrait()[:301, :201]))
+    image = decode_photo(photo(tmp_path / name, portrait()[:301, :201]))
     assert image.shape == (300, 200, 3)
     assert psnr(image, portrait()[:300, :200]) > 30
 
 
 def test_large_photo_is_scaled_down(tmp_path: Path) -> None:
     large = cv2.resize(portrait(), (3000, 2000))
-    assert read_photo(photo(tmp_path / "a.jpg", np.asarray(large, np.uint8))).shape == (1280, MAX_SIDE, 3)
+    assert decode_photo(photo(tmp_path / "a.jpg", np.asarray(large, np.uint8))).shape == (1280, MAX_SIDE, 3)
 
 
 def test_photo_is_turned_upright(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_photo_is_turned_upright(tmp_path: Path) -> None:
     tiff = b"II*\0" + struct.pack("<IHHHIHH", 8, 1, 0x0112, 3, 1, 6, 0) + b"\0\0\0\0"  # orientation 6
     exif = b"Exif\0\0" + tiff
     (tmp_path / "b.jpg").write_bytes(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:])
-    assert read_photo(tmp_path / "b.jpg").shape == (300, 512, 3)
+    assert decode_photo(tmp_path / "b.jpg").shape == (300, 512, 3)
 
 
 def test_bad_photos_are_refused_in_plain_words(tmp_path: Path) -> None:
@@ -284,14 +284,14 @@ def test_bad_photos_are_refused_in_plain_words(tmp_path: Path) -> None:
     for message, content in cases.items():
         (tmp_path / "b").write_bytes(content)
         with pytest.raises(BadMedia, match=message):
-            read_photo(tmp_path / "b")
+            decode_photo(tmp_path / "b")
 
 
 def test_segment_is_read_back_frame_for_frame(tmp_path: Path) -> None:
     images = panned(SEGMENT_FRAMES)
     with SegmentWriter(tmp_path / "00000.mp4", WIDTH, HEIGHT, Fraction(30000, 1001)) as writer:
         for image in images:
-            writer.write(image)
+            writer.write_frame(image)
     back = read_segment(tmp_path / "00000.mp4", SEGMENT_FRAMES)
     assert all(psnr(a, b) > 35 for a, b in zip(back, images, strict=True))
     assert abs(float(np.mean(back[0].astype(int) - images[0]))) < 2  # no colour cast
@@ -299,13 +299,13 @@ def test_segment_is_read_back_frame_for_frame(tmp_path: Path) -> None:
 
 def test_segment_of_one_frame(tmp_path: Path) -> None:
     with SegmentWriter(tmp_path / "a.mp4", WIDTH, HEIGHT, RATE) as writer:
-        writer.write(panned(1)[0])
+        writer.write_frame(panned(1)[0])
     assert len(read_segment(tmp_path / "a.mp4", 1)) == 1
 
 
 def test_broken_off_segment_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyError), SegmentWriter(tmp_path / "a.mp4", WIDTH, HEIGHT, RATE) as writer:
-        writer.write(panned(1)[0])
+        writer.write_frame(panned(1)[0])
         raise KeyError
     assert list(tmp_path.iterdir()) == []
 
@@ -314,5 +314,5 @@ def test_full_volume_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.mp4.tmp").symlink_to("/dev/full")
     with pytest.raises(StorageFull), SegmentWriter(tmp_path / "a.mp4", WIDTH, HEIGHT, RATE) as writer:
         for image in panned(30):
-            writer.write(image)
+            writer.write_frame(image)
     assert list(tmp_path.iterdir()) == []

@@ -44,7 +44,7 @@ for number, line in enumerate(map(str.strip, sys.stdin)):
 
 
 async def heard(voice: Voice, sentence: str) -> tuple[Samples, int]:
-    pieces = [piece async for piece in voice.speak(sentence)]
+    pieces = [piece async for piece in voice.synthesize(sentence)]
     rate = pieces[0].rate_hz if pieces else 0
     return np.concatenate([np.zeros(0, np.float32), *(piece.samples for piece in pieces)]), rate
 
@@ -207,7 +207,7 @@ async def test_openai_streams(server: Server) -> None:
     server.pieces = [bytes(whole[k : k + 4001]) for k in range(0, len(whole), 4001)]
     voice = server.voice()
     heard = []
-    async for piece in voice.speak("Hi."):
+    async for piece in voice.synthesize("Hi."):
         heard.append(len(piece.samples))
         server.go_on.set()  # the rest is sent only after the first piece was heard
     assert sum(heard) == 24_000
@@ -260,7 +260,7 @@ async def test_openai_silent_server(server: Server) -> None:
 async def test_openai_given_up_hangs_up(server: Server) -> None:
     server.pieces = [wav(syllables(1.0, 24_000), 24_000)] + [bytes(400_000)] * 100  # more than sockets hold
     server.go_on.set()
-    pieces = server.voice().speak("Hi.")
+    pieces = server.voice().synthesize("Hi.")
     await anext(pieces)
     await pieces.aclose()  # type: ignore[attr-defined]
     assert await asyncio.to_thread(server.hung_up.wait, 5)

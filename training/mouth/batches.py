@@ -39,10 +39,10 @@ def example(clip: Clip) -> Example:
     sound, gate = NormalizedFeatures(), VoiceGate()
     rows, gates = [], []
     tail = np.zeros((LOOKAHEAD + AHEAD_HOPS) * HOP + WINDOW, np.float32)
-    for row in LogMelExtractor().accept(np.concatenate([clip.samples, tail])):
-        voiced, settled = sound.hear(row)
+    for row in LogMelExtractor().push_audio(np.concatenate([clip.samples, tail])):
+        voiced, settled = sound.push_row(row)
         rows.append(settled)
-        gates.append(gate.hear(voiced))
+        gates.append(gate.update(voiced))
     hops = np.arange(len(clip.opening)) * HOPS_PER_FRAME + HOPS_PER_FRAME // 2 + LOOKAHEAD
     speaks = np.array(gates, np.float32)[np.minimum(hops, len(gates) - 1)]
     return Example(clip, np.array(rows[SETTLE:], np.float32), _targets(clip, speaks), speaks)
@@ -84,7 +84,7 @@ def batch(examples: list[Example], rng: np.random.Generator | None = None) -> Ba
     phase = int(rng.integers(2)) if rng is not None else 1
     heard = [halved(varied(e.heard, rng) if rng is not None else e.heard, phase) for e in examples]
     steps, frames = max(map(len, heard)), max(len(e.targets) for e in examples)
-    sound = np.tile(NormalizedFeatures.QUIET, (len(heard), steps, 1))
+    sound = np.tile(NormalizedFeatures.SILENCE, (len(heard), steps, 1))
     targets, weight, speaks = (np.zeros((len(heard), frames, *rest), np.float32) for rest in ((4,), (), ()))
     for k, (rows, e) in enumerate(zip(heard, examples, strict=True)):
         sound[k, : len(rows)] = rows
@@ -102,7 +102,7 @@ def batch(examples: list[Example], rng: np.random.Generator | None = None) -> Ba
 
 def halved(rows: Floats, phase: int) -> Floats:
     """[hops, n] at 100 Hz to 50 Hz: step s is the mean of the rows 2 s - phase and the next; first comes silence."""
-    led = np.concatenate([NormalizedFeatures.QUIET[None], rows]) if phase else rows
+    led = np.concatenate([NormalizedFeatures.SILENCE[None], rows]) if phase else rows
     steps = len(led) // 2
     pairs: Floats = led[: 2 * steps].reshape(steps, 2, -1).mean(axis=1)
     return pairs
@@ -117,7 +117,7 @@ def varied(heard: Floats, rng: np.random.Generator) -> Floats:
     if rng.random() < NOISY:
         noise = rng.uniform(*NOISE) + _coloured(rng)
         bands = np.logaddexp(bands * _NEPERS, noise * _NEPERS) / _NEPERS
-    bands = np.clip(bands, NormalizedFeatures.QUIET[0], 1.0)
+    bands = np.clip(bands, NormalizedFeatures.SILENCE[0], 1.0)
     return np.concatenate([bands, voicing], axis=1).astype(np.float32)
 
 

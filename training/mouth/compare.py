@@ -22,7 +22,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-import skimage
 
 from training.mouth.align import LOOSE, best_move
 from training.mouth.corpus import Clip, Floats, by_speaker, fold_of, load_corpus, moved
@@ -35,9 +34,10 @@ from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Image
 from warmtalk.media.audio_decode import Resampler
 from warmtalk.media.clip_writer import ClipWriter
 from warmtalk.media.video_decode import SourceLimits
+from warmtalk.models.mesh.landmark_measures import INNER_LOWER, INNER_UPPER, OUTER_LOWER, OUTER_UPPER, eye_distance
 from warmtalk.models.mesh.renderer import MeshRenderer
-from warmtalk.models.mesh.shape import INNER_LOWER, INNER_UPPER, OUTER_LOWER, OUTER_UPPER, eye_distance
 from warmtalk.models.mouth.net import TrainedMouth
+from warmtalk.sample_photo import read_sample_photo
 from warmtalk.store import AvatarStore
 
 CLOCK = FrameClock()
@@ -89,7 +89,7 @@ def main() -> None:
 def portrait(folder: Path) -> Path:
     """Builds the avatar of the demo: Eileen Collins (NASA, public domain)."""
     photo = folder / "portrait.png"
-    whole = cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2BGR)
+    whole = read_sample_photo()
     cv2.imwrite(str(photo), cv2.resize(whole[0:320, 64:384], (720, 720), interpolation=cv2.INTER_CUBIC))
     order = BuildRequest("portrait", photo, photo.name, hashlib.sha256(photo.read_bytes()).hexdigest(), BuildParams())
     store = AvatarStore(folder / "avatars")
@@ -186,7 +186,7 @@ def write(one: Shown, ids: dict[int, int], faces: list[Image], path: Path) -> No
     for picture in pictures:
         writer.write_bgr(picture)
     resampler = Resampler(SPEECH_RATE_HZ, CLIP_RATE_HZ)
-    writer.write_sound(np.concatenate([resampler.accept(one.clip.samples), resampler.finish()]))
+    writer.write_audio(np.concatenate([resampler.resample(one.clip.samples), resampler.flush()]))
     writer.finish()
     picked = [pictures[int(k)] for k in np.linspace(0, count - 1, min(SHEET, count))]
     small = [cv2.resize(picture, None, fx=0.45, fy=0.45, interpolation=cv2.INTER_AREA) for picture in picked]

@@ -54,11 +54,11 @@ class Context:
 
     def __init__(self) -> None:
         self._relative = NormalizedFeatures()
-        self._rows = np.tile(NormalizedFeatures.QUIET, (_CELLS * _POOLED, 1))
+        self._rows = np.tile(NormalizedFeatures.SILENCE, (_CELLS * _POOLED, 1))
 
-    def hear(self, row: MelFrame) -> bool:
+    def push_row(self, row: MelFrame) -> bool:
         """Takes the next row; True when it is voice."""
-        voiced, settled = self._relative.hear(row)
+        voiced, settled = self._relative.push_row(row)
         self._rows[:-1] = self._rows[1:]
         self._rows[-1] = settled
         return voiced
@@ -73,8 +73,8 @@ def contexts(samples: Samples) -> Floats:
     """[len(samples) // HOP, cells] for fitting: row h is the context of row h."""
     context, ear = Context(), LogMelExtractor()
     rows = []
-    for row in ear.accept(np.concatenate([samples, np.zeros(LOOKAHEAD * HOP + WINDOW, np.float32)])):
-        context.hear(row)
+    for row in ear.push_audio(np.concatenate([samples, np.zeros(LOOKAHEAD * HOP + WINDOW, np.float32)])):
+        context.push_row(row)
         rows.append(context.cells())
     return np.array(rows[LOOKAHEAD : LOOKAHEAD + len(samples) // HOP], np.float32)
 
@@ -88,18 +88,18 @@ class MouthFromSound:
             self._weight, self._bias = arrays["weight"], arrays["bias"]
 
     def start_stream(self, clock: FrameClock) -> MouthStream:
-        return MouthStream(clock, _Reader(self._weight, self._bias))
+        return MouthStream(clock, _LinearPredictor(self._weight, self._bias))
 
 
-class _Reader:
+class _LinearPredictor:
     def __init__(self, weight: Floats, bias: Floats) -> None:
         self._weight, self._bias = weight, bias
         self._context = Context()
         self._gate = VoiceGate()
         self._middle = deque([-200.0] * (LOOKAHEAD + _DIP_ROWS), maxlen=LOOKAHEAD + _DIP_ROWS)
 
-    def read(self, row: MelFrame) -> Floats:
-        gate = self._gate.hear(self._context.hear(row))
+    def push_row(self, row: MelFrame) -> Floats:
+        gate = self._gate.update(self._context.push_row(row))
         self._middle.append(float(row.bands_db @ _BLOCKED))
         opening, width = (self._context.cells() @ self._weight + self._bias) * _LIVELY * gate - (_SHUT, 0.0)
         closure = self._closure()

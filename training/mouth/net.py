@@ -43,7 +43,7 @@ class MouthNet(nn.Module):  # type: ignore[misc]  # torch is not in every enviro
         self.spread.copy_(heard.std(0))
 
     def forward(self, heard: Tensor) -> Tensor:
-        quiet = torch.from_numpy(NormalizedFeatures.QUIET)[None, :, None].expand(len(heard), -1, SPAN)
+        quiet = torch.from_numpy(NormalizedFeatures.SILENCE)[None, :, None].expand(len(heard), -1, SPAN)
         rows = torch.cat([quiet, heard], dim=2)
         x = torch.relu(self.first((rows - self.centre[:, None]) / self.spread[:, None]))
         for block, dilation in zip(self.blocks, DILATIONS, strict=True):

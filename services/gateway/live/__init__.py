@@ -1,1 +1,1 @@
-"""Live streams of the gateway: one Converse call broadcast to many viewers."""
+"""Live streams of the gateway: one Converse call per session, broadcast to any number of viewers."""

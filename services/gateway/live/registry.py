@@ -1,4 +1,4 @@
-"""The live streams of all sessions, and who comes and goes."""
+"""Registry of live streams: opens a stream for the first viewer, ends the stream after the last."""
 
 from __future__ import annotations
 
@@ -11,75 +11,70 @@ from warmtalk.services.gateway.live.broadcast import LINGER_S, Broadcast, Viewer
 
 
 class LiveStreamRegistry:
-    """The live streams of all sessions."""
+    """The live streams of all sessions, at most one per session. For one event loop."""
 
-    def __init__(self, backend: Backend, partner: ChatClient) -> None:
+    def __init__(self, backend: Backend, chat: ChatClient) -> None:
         self._backend = backend
-        self._partner = partner
-        self._live: dict[str, Broadcast] = {}
-        self._opening: dict[str, asyncio.Lock] = {}
-        self._leaving: dict[str, asyncio.Task[None]] = {}
+        self._chat = chat
+        self._streams: dict[str, Broadcast] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        """Held by session while its stream is opened or ended."""
+        self._endings: dict[str, asyncio.Task[None]] = {}
+        """Tasks by session that end a stream without viewers after `LINGER_S`."""
 
-    def busy(self, session_id: str) -> bool:
-        """Whether it has a live stream, behind which a Speak would wait."""
-        live = self._live.get(session_id)
-        return live is not None and live.ended is None
+    def running_stream(self, session_id: str) -> Broadcast | None:
+        """Returns the session's live stream while one runs. A Speak would wait behind that stream."""
+        stream = self._streams.get(session_id)
+        return stream if stream is not None and stream.end_reason is None else None
 
     async def join(
         self, session_id: str, *, stream: str = "", after: int | None = None, position_s: float | None = None
     ) -> Viewer:
-        """The player's place; ends with `leave`.
+        """Returns a new viewer of the session's stream; the caller ends the viewer with `leave`.
 
-        A player that has all of `stream` up to the fragment `after` is sent the next one. Another that was at
-        `position_s` shows the stream from exactly there, a new one from the newest key picture.
+        `stream` is the stream id that the viewer knows. If that stream still runs, the viewer resumes after the
+        fragment `after`, or else shows the stream from exactly `position_s`. Other viewers start at the newest key
+        frame. Opens the stream if necessary and then raises the errors of the session service.
         """
         try:
-            live = await self._find(session_id)
+            broadcast = await self._running_or_new(session_id)
         except WarmtalkError:
-            if session_id not in self._live:
-                self._opening.pop(session_id, None)
+            if session_id not in self._streams:
+                self._locks.pop(session_id, None)
             raise
-        viewer = _viewer(live, after, position_s) if stream == live.stream_id else _viewer(live, None, None)
-        live.add(viewer)
-        return viewer
+        same = stream == broadcast.stream_id
+        return broadcast.add_viewer(after if same else None, position_s if same else None)
 
     def leave(self, viewer: Viewer) -> None:
-        live = viewer.live
-        live.viewers.discard(viewer)
-        live.took()
-        if not live.viewers and self._live.get(live.session_id) is live:
-            self._leaving[live.session_id] = asyncio.create_task(self._let_go(live))
+        """Removes a viewer. The stream ends `LINGER_S` after its last viewer, at once if already over."""
+        broadcast = viewer.broadcast
+        broadcast.remove_viewer(viewer)
+        if not broadcast.watched and self._streams.get(broadcast.session_id) is broadcast:
+            self._endings[broadcast.session_id] = asyncio.create_task(self._end_unwatched(broadcast))
 
     async def close(self) -> None:
-        for task in self._leaving.values():
+        """Ends all streams."""
+        for task in self._endings.values():
             task.cancel()
-        await asyncio.gather(*(live.close() for live in self._live.values()))
+        await asyncio.gather(*(stream.end() for stream in self._streams.values()))
 
-    async def _find(self, session_id: str) -> Broadcast:
-        """The stream that is there, or a new one."""
-        async with self._opening.setdefault(session_id, asyncio.Lock()):
-            live = self._live.get(session_id)
-            if live is None or live.ended is not None:
-                live = Broadcast(self._backend, self._partner, session_id)
-                await live.open()
-                self._live[session_id] = live
-            if leaving := self._leaving.pop(session_id, None):
-                leaving.cancel()
-            return live
+    async def _running_or_new(self, session_id: str) -> Broadcast:
+        async with self._locks.setdefault(session_id, asyncio.Lock()):
+            stream = self.running_stream(session_id)
+            if stream is None:
+                stream = Broadcast(self._backend, self._chat, session_id)
+                await stream.start()
+                self._streams[session_id] = stream
+            if ending := self._endings.pop(session_id, None):
+                ending.cancel()
+            return stream
 
-    async def _let_go(self, live: Broadcast) -> None:
-        await asyncio.sleep(0 if live.ended else LINGER_S)
-        async with self._opening.setdefault(live.session_id, asyncio.Lock()):
-            if live.viewers:
+    async def _end_unwatched(self, stream: Broadcast) -> None:
+        await asyncio.sleep(0 if stream.end_reason else LINGER_S)
+        async with self._locks.setdefault(stream.session_id, asyncio.Lock()):
+            if stream.watched:
                 return
-            self._leaving.pop(live.session_id, None)
-            self._live.pop(live.session_id, None)
-            await live.close()
-            self._opening.pop(live.session_id, None)
-
-
-def _viewer(live: Broadcast, after: int | None, position_s: float | None) -> Viewer:
-    if after is not None and live.ring.follows(after):
-        return Viewer(live, after, resumed=True)
-    sequence, begin_s = live.ring.begin(position_s)
-    return Viewer(live, sequence, begin_s)
+            self._endings.pop(stream.session_id, None)
+            self._streams.pop(stream.session_id, None)
+            await stream.end()
+            self._locks.pop(stream.session_id, None)

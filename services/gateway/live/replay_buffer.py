@@ -1,4 +1,4 @@
-"""The last of a live stream, so that whoever comes back goes on from where he was and nothing is rendered twice."""
+"""Replay buffer of the latest fragments, so that a reconnecting viewer resumes without re-rendering."""
 
 from __future__ import annotations
 
@@ -8,70 +8,77 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class BufferedFragment:
-    """A fragment of the stream."""
+    """An MP4 fragment of the stream. Times in seconds of the stream."""
 
     sequence: int
     start_s: float
     duration_s: float
-    key: bool
+    key_frame: bool
+    """True if the fragment begins with a key frame, where a decoder can start."""
     data: bytes
 
 
 class ReplayBuffer:
-    """Bounded by bytes and by seconds; the oldest go first. For one event loop."""
+    """Bounded by bytes and by seconds; the oldest fragments are dropped first. For one event loop."""
 
-    def __init__(self, most_bytes: int = 48 << 20, most_s: float = 120.0) -> None:
-        self._most_bytes = most_bytes
-        self._most_s = most_s
-        self._pieces: deque[BufferedFragment] = deque()
+    def __init__(self, max_bytes: int = 48 << 20, max_s: float = 120.0) -> None:
+        self._max_bytes = max_bytes
+        self._max_s = max_s
+        self._fragments: deque[BufferedFragment] = deque()
         self._bytes = 0
 
-    def add(self, piece: BufferedFragment) -> None:
-        self._pieces.append(piece)
-        self._bytes += len(piece.data)
-        while len(self._pieces) > 1 and (self._bytes > self._most_bytes or self._seconds() > self._most_s):
-            self._bytes -= len(self._pieces.popleft().data)
+    def append(self, fragment: BufferedFragment) -> None:
+        """Appends the next fragment; sequences must be consecutive. The newest fragment always stays."""
+        self._fragments.append(fragment)
+        self._bytes += len(fragment.data)
+        while len(self._fragments) > 1 and (self._bytes > self._max_bytes or self._span_s() > self._max_s):
+            self._bytes -= len(self._fragments.popleft().data)
 
     def clear(self) -> None:
-        self._pieces.clear()
+        """Drops all fragments."""
+        self._fragments.clear()
         self._bytes = 0
 
     @property
     def nbytes(self) -> int:
+        """Size of the buffered fragments."""
         return self._bytes
 
     @property
-    def last(self) -> int:
-        """Sequence of the newest; 0, the head's, while there is none."""
-        return self._pieces[-1].sequence if self._pieces else 0
+    def last_sequence(self) -> int:
+        """Sequence of the newest fragment; 0, the sequence of the initialization segment, while the buffer is empty."""
+        return self._fragments[-1].sequence if self._fragments else 0
 
-    def after(self, sequence: int) -> BufferedFragment | None:
-        """The next one. When it is gone already, the oldest at which a player can begin."""
-        if not self._pieces or sequence >= self.last:
-            return None
-        first = self._pieces[0].sequence
-        if sequence + 1 >= first:
-            return self._pieces[sequence + 1 - first]
-        return next((piece for piece in self._pieces if piece.key), None)
+    def next_after(self, sequence: int) -> BufferedFragment | None:
+        """Returns the fragment after `sequence`, or None if `sequence` is the newest.
 
-    def begin(self, position_s: float | None) -> tuple[int, float]:
-        """(sequence after which a new player begins, where it begins to show).
-
-        With a position that is still here it shows exactly from there and is sent all from the key picture before it;
-        without, it begins at the newest key picture.
+        If that fragment was dropped, returns the oldest fragment with a key frame instead.
         """
-        keys = [piece for piece in self._pieces if piece.key]
+        if not self._fragments or sequence >= self.last_sequence:
+            return None
+        first = self._fragments[0].sequence
+        if sequence + 1 >= first:
+            return self._fragments[sequence + 1 - first]
+        return next((fragment for fragment in self._fragments if fragment.key_frame), None)
+
+    def start_point(self, position_s: float | None) -> tuple[int, float]:
+        """Returns (sequence after which a new viewer starts, stream second from which the viewer shows video).
+
+        With a position in the buffer, the viewer gets the fragments from the key frame before the position and shows
+        video from exactly there. Without a position, the viewer starts at the newest key frame.
+        """
+        keys = [fragment for fragment in self._fragments if fragment.key_frame]
         if not keys:
-            return self.last, 0.0
+            return self.last_sequence, 0.0
         if position_s is None:
             return keys[-1].sequence - 1, keys[-1].start_s
-        key = next((piece for piece in reversed(keys) if piece.start_s <= position_s), keys[0])
-        end_s = self._pieces[-1].start_s + self._pieces[-1].duration_s
+        key = next((fragment for fragment in reversed(keys) if fragment.start_s <= position_s), keys[0])
+        end_s = self._fragments[-1].start_s + self._fragments[-1].duration_s
         return key.sequence - 1, min(max(position_s, key.start_s), end_s)
 
-    def follows(self, sequence: int) -> bool:
-        """Whether a player that has all up to this one can go on without a gap."""
-        return bool(self._pieces) and self._pieces[0].sequence - 1 <= sequence <= self.last
+    def can_resume_after(self, sequence: int) -> bool:
+        """Returns True if a viewer with all fragments up to `sequence` can continue without a gap."""
+        return bool(self._fragments) and self._fragments[0].sequence - 1 <= sequence <= self.last_sequence
 
-    def _seconds(self) -> float:
-        return self._pieces[-1].start_s - self._pieces[0].start_s
+    def _span_s(self) -> float:
+        return self._fragments[-1].start_s - self._fragments[0].start_s

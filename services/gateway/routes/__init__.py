@@ -1,1 +1,1 @@
-"""HTTP routes of the gateway, a module for each resource."""
+"""Routes by resource. Each `add` call states access and body limit of the route; see `route_policy`."""

@@ -155,7 +155,7 @@ class ClipRecorder:
 
     def _fits(self, taken: EncodedFrame) -> bool:
         """Its coded form can follow what the clip has."""
-        return self._copies and (taken.coded.key or taken.start == self._copied_to)
+        return self._copies and (taken.coded.keyframe or taken.start == self._copied_to)
 
     def _submit(self, work: Callable[..., None], *args: Any) -> asyncio.Future[None]:
         future = asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
@@ -169,18 +169,18 @@ class ClipRecorder:
 
         for picture in crossfade_idle(draw, after, before, frames):
             self._writer.write_i420(picture)
-        self._writer.write_sound(np.zeros(samples, np.float32))
+        self._writer.write_audio(np.zeros(samples, np.float32))
 
     def _copy(self, picture: EncodedPicture, sound: Samples) -> None:
-        self._writer.write_coded(picture)
-        self._writer.write_sound(sound)
+        self._writer.write_encoded(picture)
+        self._writer.write_audio(sound)
 
     def _write(self, shot: FramePlan, picture: I420 | None, times: int) -> None:
         """A slower stream's pictures are repeated: the clip has its conversation's rate."""
         drawn = self._draw(shot) if picture is None else picture
         for _ in range(times):
             self._writer.write_i420(drawn)
-        self._writer.write_sound(shot.sound)
+        self._writer.write_audio(shot.sound)
 
     def _written(self, work: asyncio.Future[Any]) -> None:
         self._works.discard(work)

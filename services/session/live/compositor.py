@@ -34,13 +34,13 @@ class FrameCompositor:
 
     def shoot(self, shot: FramePlan, flush: bool) -> tuple[EncodedFrame, Fragment | None]:
         """The picture, and the fragment that is full with it. The first of a take is a key picture."""
-        picture, start = self.picture(shot), self.encoder.samples
-        fragment = self.encoder.write(picture, shot.sound, flush=flush, key=shot.first)
-        return EncodedFrame(shot, picture, self.encoder.coded, start), fragment
+        picture, start = self.picture(shot), self.encoder.duration_samples
+        fragment = self.encoder.write_frame(picture, shot.sound, flush=flush, keyframe=shot.first)
+        return EncodedFrame(shot, picture, self.encoder.last_picture, start), fragment
 
     def cut(self) -> Fragment | None:
         """Ends the fragment with the last picture."""
-        return self.encoder.cut()
+        return self.encoder.flush_fragment()
 
     def picture(self, shot: FramePlan) -> I420:
         """Any thread. Not to be written into: an idle picture is the source itself."""

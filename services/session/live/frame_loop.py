@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock
-from warmtalk.media.h264 import X264
+from warmtalk.media.h264 import X264Settings
 from warmtalk.media.live_encoder import Fragment, LiveSettings
 from warmtalk.services.session.async_utils import run_to_completion
 from warmtalk.services.session.clip_pipeline import LiveOptions, PipelineDeps
@@ -98,7 +98,7 @@ class FrameLoop:
         conversation = self._folder.record.conversation
         if not conversation.clips:
             return self._options.encoder
-        return replace(self._options.encoder, x264=X264(conversation.preset, conversation.crf))
+        return replace(self._options.encoder, x264=X264Settings(conversation.preset, conversation.crf))
 
     async def run(self) -> None:
         """Until all was said and shown."""
@@ -174,7 +174,7 @@ class FrameLoop:
         writer = await run_to_completion(
             asyncio.to_thread(partial(self._folder.begin, "", info.width, info.height, x264, live=True))
         )
-        copies = writer.parameters == self._stage.encoder.parameters
+        copies = writer.parameter_sets == self._stage.encoder.parameter_sets
         return ClipRecorder(
             writer, self._stage.picture, self._folder.clock, first, self._options.most_idle_s, copies=copies
         )
@@ -259,7 +259,7 @@ class FrameLoop:
 
     @property
     def _samples(self) -> int:
-        return self._stage.encoder.samples if self._stage is not None else 0
+        return self._stage.encoder.duration_samples if self._stage is not None else 0
 
     @property
     def _unplayed_s(self) -> float:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import grpc
 import numpy as np
 
-from warmtalk.core.ports import Speech
+from warmtalk.core.ports import SpeechChunk
 from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Patch, Samples
 from warmtalk.services.session.audio_splitter import AudioSplitter
 from warmtalk.services.session.infer_client import RenderCall, RenderSettings
@@ -100,7 +100,7 @@ class SpeechSegment:
         rate = (_RATE_FRAMES - 1) / max(1e-6, self._arrivals[-1] - self._arrivals[0])
         return rate if rate < 0.97 * self.clock.fps else 0.0
 
-    def push(self, speech: Speech) -> None:
+    def push(self, speech: SpeechChunk) -> None:
         self._rate_hz = speech.rate_hz
         self._pushed = time.monotonic()
         self._add(*self._splitter.accept(speech))
@@ -111,7 +111,7 @@ class SpeechSegment:
             return
         self._closed = True
         silence = np.zeros(int(_TAIL_S * self._rate_hz), np.float32)
-        self._add(*self._splitter.accept(Speech(silence, self._rate_hz)))
+        self._add(*self._splitter.accept(SpeechChunk(silence, self._rate_hz)))
         self._add(*self._splitter.finish())
         self._rendering.end()
 

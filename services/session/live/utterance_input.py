@@ -11,9 +11,9 @@ from typing import cast
 import numpy as np
 
 from warmtalk.core.errors import InvalidInput
-from warmtalk.core.ports import Speech, Voice
+from warmtalk.core.ports import SpeechChunk, Voice
 from warmtalk.core.types import Samples
-from warmtalk.voices.sentences import sentences, speakable, take_whole
+from warmtalk.voices.sentences import is_speakable, split_complete_sentences, split_sentences
 
 _MOST_WAITING_S = 30.0
 _PIECE_S = 0.5
@@ -32,7 +32,7 @@ class UtteranceInput:
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._new_text = ""
-        self._sounds: deque[Speech] = deque()
+        self._sounds: deque[SpeechChunk] = deque()
         self._seconds = 0.0
         self._waiting_s = 0.0
         self._ended = False
@@ -63,7 +63,7 @@ class UtteranceInput:
             raise InvalidInput(
                 f"the utterance is longer than {self._max_s:g} s", "End it and begin the next", field="pcm_s16le"
             )
-        self._sounds.append(Speech(samples, rate_hz))
+        self._sounds.append(SpeechChunk(samples, rate_hz))
         self._changed.set()
 
     def end(self) -> None:
@@ -84,7 +84,7 @@ class UtteranceInput:
         self._room.set()
         self.end()
 
-    async def pieces(self) -> AsyncGenerator[Speech, None]:
+    async def pieces(self) -> AsyncGenerator[SpeechChunk, None]:
         """All speech, in order, until the end. Raises InvalidInput for a text that cannot be said, and what the voice
         raises.
         """
@@ -103,18 +103,18 @@ class UtteranceInput:
             self._changed.clear()
             if not self._ended:
                 await self._changed.wait()
-        if self.text and not speakable(self.text):
+        if self.text and not is_speakable(self.text):
             raise InvalidInput("text has no letter or digit to say", "Send words", field="text")
 
     def _whole(self) -> list[str]:
         if self._ended:
-            found, self._new_text = sentences(self._new_text), ""
+            found, self._new_text = split_sentences(self._new_text), ""
         else:
-            found, self._new_text = take_whole(self._new_text)
+            found, self._new_text = split_complete_sentences(self._new_text)
         return found
 
-    async def _read_out(self, sentence: str) -> AsyncGenerator[Speech, None]:
-        async with aclosing(cast(AsyncGenerator[Speech, None], self._voice.speak(sentence))) as spoken:
+    async def _read_out(self, sentence: str) -> AsyncGenerator[SpeechChunk, None]:
+        async with aclosing(cast(AsyncGenerator[SpeechChunk, None], self._voice.synthesize(sentence))) as spoken:
             async for speech in spoken:
                 for piece in _cut(speech):
                     yield piece
@@ -133,9 +133,9 @@ def pcm(data: bytes, channels: int) -> Samples:
     return np.asarray(grid.mean(axis=1, dtype=np.float32) / 32768, np.float32)
 
 
-def _cut(speech: Speech) -> list[Speech]:
+def _cut(speech: SpeechChunk) -> list[SpeechChunk]:
     step = max(1, int(_PIECE_S * speech.rate_hz))
-    return [Speech(speech.samples[k : k + step], speech.rate_hz) for k in range(0, len(speech.samples), step)]
+    return [SpeechChunk(speech.samples[k : k + step], speech.rate_hz) for k in range(0, len(speech.samples), step)]
 
 
 def _mixed(field: str) -> InvalidInput:

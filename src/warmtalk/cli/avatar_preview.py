@@ -25,8 +25,8 @@ from warmtalk.core.pipeline import WarmAvatar
 from warmtalk.core.ports import SpeechEncoder
 from warmtalk.core.types import SPEECH_RATE_HZ, Box, Features, FrameClock, Image, Patch, Samples
 from warmtalk.media.file_types import sniff_file
-from warmtalk.media.photo_decode import PHOTO_KINDS, read_photo
-from warmtalk.media.video_decode import SourceLimits, VideoFrames
+from warmtalk.media.photo_decode import PHOTO_KINDS, decode_photo
+from warmtalk.media.video_decode import SourceLimits, VideoReader
 from warmtalk.renderers import registry
 
 _EXAMPLES = """\
@@ -75,10 +75,10 @@ def _write(args: argparse.Namespace, config: Config) -> BboxShift:
     tools = ModelCache(config.models_dir, config.musetalk.device)
     with ExitStack() as stack:
         if sniff_file(args.source) in PHOTO_KINDS:
-            frames: Sequence[Image] | VideoFrames = [read_photo(args.source)]
+            frames: Sequence[Image] | VideoReader = [decode_photo(args.source)]
         else:
             limits = SourceLimits(config.prep.max_source_s, config.prep.max_source_pixels)
-            frames = stack.enter_context(VideoFrames(args.source, config.fps, limits))
+            frames = stack.enter_context(VideoReader(args.source, config.fps, limits))
         choice = FaceChoice(args.face, args.at)
         image, face = preview.first_face(frames, tools.spotter(params.detector), choice, args.source.name)
     advised = preview.advised(face)

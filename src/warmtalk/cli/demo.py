@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import shutil
 import time
@@ -16,7 +15,8 @@ from warmtalk.cli import avatar, clients
 from warmtalk.cli.session import ensure_session, speak, to_path
 from warmtalk.cli.supervisor import Supervisor, own_place
 from warmtalk.config import Config
-from warmtalk.core.errors import InvalidInput, NotReady
+from warmtalk.core.errors import InvalidInput
+from warmtalk.sample_photo import read_sample_photo
 from warmtalk.v1 import prep_pb2, session_pb2
 
 if TYPE_CHECKING:  # these classes exist for the type checker alone
@@ -81,14 +81,10 @@ def _empty(out: Path) -> None:
 
 
 def _portrait(out: Path) -> Path:
-    """Head and shoulders of Eileen Collins, 720 x 720. NASA, public domain; scikit-image ships the file."""
-    spec = importlib.util.find_spec("skimage")
-    if spec is None or spec.origin is None:
-        raise NotReady("the demo's portrait is not installed", "Run: pip install scikit-image, or give --photo FILE")
+    """Writes head and shoulders of the sample photo, 720 x 720, to the folder and returns the file."""
     photo = out / "eileen.png"
-    whole = cv2.imread(str(Path(spec.origin).parent / "data" / "astronaut.png"))
-    assert whole is not None
-    cv2.imwrite(str(photo), cv2.resize(whole[0:320, 64:384], (720, 720), interpolation=cv2.INTER_CUBIC))
+    head = read_sample_photo()[0:320, 64:384]
+    cv2.imwrite(str(photo), cv2.resize(head, (720, 720), interpolation=cv2.INTER_CUBIC))
     return photo
 
 

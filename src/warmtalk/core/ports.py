@@ -150,7 +150,7 @@ class RowRenderer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Speech:
+class SpeechChunk:
     """A piece of synthesised speech at the voice's own rate."""
 
     samples: Samples
@@ -160,7 +160,11 @@ class Speech:
 class Voice(Protocol):
     """Text to speech."""
 
-    def speak(self, sentence: str) -> AsyncIterator[Speech]:
+    async def warm_up(self) -> None:
+        """Prepares the voice, so that the first sentence does not wait. Raises Unreachable or NotReady."""
+        ...
+
+    def synthesize(self, sentence: str) -> AsyncIterator[SpeechChunk]:
         """Yields the sentence's sound in order, in one or more pieces. Raises Unreachable or NotReady."""
         ...
 

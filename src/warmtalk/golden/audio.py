@@ -18,9 +18,9 @@ from warmtalk.models.musetalk.speech_features import WhisperFeatures
 def read_sound(path: Path) -> Samples:
     """A file as the reference loads it: mono, 16 kHz, ceil(n * 16000 / rate) samples."""
     reader = AudioReader(path.read_bytes(), max_s=3600)
-    mono = np.concatenate(list(reader.pieces()))
+    mono = np.concatenate(list(reader.chunks()))
     resampler = Resampler(reader.rate_hz, SPEECH_RATE_HZ)
-    sound = np.concatenate([resampler.accept(mono), resampler.finish()])
+    sound = np.concatenate([resampler.resample(mono), resampler.flush()])
     length = -(-len(mono) * SPEECH_RATE_HZ // reader.rate_hz)
     return np.pad(sound, (0, max(0, length - len(sound))))[:length]
 

@@ -23,8 +23,8 @@ import soxr
 from warmtalk.core.errors import BadMedia
 from warmtalk.core.types import Samples
 from warmtalk.media.ffmpeg_process import FfmpegProcess
-from warmtalk.media.file_types import AUDIO_DEMUXERS, HEAD_BYTES, safe_input, sniff
-from warmtalk.media.mp3 import promised_samples
+from warmtalk.media.file_types import AUDIO_DEMUXERS, HEAD_BYTES, restricted_input, sniff
+from warmtalk.media.mp3 import declared_samples
 from warmtalk.media.sandbox import AUDIO_LIMITS
 
 _PIECE_FRAMES = 1 << 14
@@ -47,20 +47,20 @@ class AudioFile:
     channels: int
     samples: int
     data: bytes = field(repr=False)
-    kept: tuple[Samples, ...] = field(repr=False)
+    decoded_chunks: tuple[Samples, ...] = field(repr=False)
     """What was decoded, when it is short; else it is decoded again."""
 
     @property
-    def seconds(self) -> float:
+    def duration_s(self) -> float:
         return self.samples / self.rate_hz
 
-    def pieces(self) -> Generator[Samples, None, None]:
-        """As SoundReader.pieces. Close it when you leave it early."""
-        if self.kept:
-            yield from self.kept
+    def chunks(self) -> Generator[Samples, None, None]:
+        """As AudioReader.chunks. Close it when you leave it early."""
+        if self.decoded_chunks:
+            yield from self.decoded_chunks
         else:
-            with closing(AudioReader(self.data, max_s=self.seconds + 1)) as reader:
-                yield from reader.pieces()
+            with closing(AudioReader(self.data, max_s=self.duration_s + 1)) as reader:
+                yield from reader.chunks()
 
 
 class AudioReader:
@@ -71,9 +71,9 @@ class AudioReader:
         self.kind = _kind(data)
         self._max_s = max_s
         self._promised = _promised(self.kind, data)
-        args = [*safe_input("pipe:0", self.kind), "-map", "0:a:0", "-c:a", "pcm_f32le"]
+        args = [*restricted_input("pipe:0", self.kind), "-map", "0:a:0", "-c:a", "pcm_f32le"]
         self._child = FfmpegProcess(
-            [*args, "-bitexact", "-f", "wav", "pipe:1"], stdin=True, stdout=True, bounds=AUDIO_LIMITS
+            [*args, "-bitexact", "-f", "wav", "pipe:1"], stdin=True, stdout=True, limits=AUDIO_LIMITS
         )
         self._feeder = threading.Thread(target=self._feed, args=(data,), name="sound-feed", daemon=True)
         self._feeder.start()
@@ -83,7 +83,7 @@ class AudioReader:
             self.close()
             raise
 
-    def pieces(self) -> Iterator[Samples]:
+    def chunks(self) -> Iterator[Samples]:
         """The mean of the channels, clipped to [-1, 1], a few thousand samples at a time.
 
         Raises BadMedia for NaN or infinity (with its position), a sound that is damaged, cut short, empty or longer
@@ -141,9 +141,11 @@ class AudioReader:
 
     def _check_end(self, done: int) -> None:
         status = self._child.wait()
-        if status or (self._child.complaint and self.kind != "mp3"):  # players accept mp3 with odd ends
+        if status or (self._child.stderr_tail and self.kind != "mp3"):  # players accept mp3 with odd ends
             where = f"after {done / self.rate_hz:.2f} s"
-            raise BadMedia(f"the sound is damaged or cut short {where}: {self._child.complaint[:_SAID_CHARS]}", _WHOLE)
+            raise BadMedia(
+                f"the sound is damaged or cut short {where}: {self._child.stderr_tail[:_SAID_CHARS]}", _WHOLE
+            )
         if self.kind == "flac" and done < self._promised:
             raise BadMedia(f"the flac file is cut short: {done} of {self._promised} samples are there", _WHOLE)
         if self.kind == "mp3" and done + _MP3_SLACK_S * self.rate_hz < self._promised:
@@ -154,21 +156,21 @@ class AudioReader:
 
     def _undecodable(self) -> BadMedia:
         status = self._child.wait()
-        why = self._child.complaint[:_SAID_CHARS] or f"status {status}"
+        why = self._child.stderr_tail[:_SAID_CHARS] or f"status {status}"
         return BadMedia(f"the {self.kind} file holds no sound that can be decoded ({why})", _KINDS)
 
 
-def check(data: bytes, *, max_s: float) -> AudioFile:
+def decode_audio(data: bytes, *, max_s: float) -> AudioFile:
     """Decodes the whole file, so that later nothing can be wrong with it. Takes about 1 ms per second of sound.
 
-    Raises all that SoundReader does.
+    Raises all that AudioReader does.
     """
-    if (plain := _plain_wav(data)) and plain.seconds <= max_s:
+    if (plain := _plain_wav(data)) and plain.duration_s <= max_s:
         return plain
     kept: list[Samples] = []
     samples = 0
     with closing(AudioReader(data, max_s=max_s)) as reader:
-        for piece in reader.pieces():
+        for piece in reader.chunks():
             samples += len(piece)
             if samples <= _KEPT_SAMPLES:
                 kept.append(piece)
@@ -179,7 +181,7 @@ def check(data: bytes, *, max_s: float) -> AudioFile:
 def _plain_wav(data: bytes) -> AudioFile | None:
     """A short 16-bit WAV file, what most speech programs write, without a child: it saves 50 ms before the first frame.
 
-    Gives what SoundReader gives. None for everything else, and for all that is wrong with it: SoundReader says what.
+    Gives what AudioReader gives. None for everything else, and for all that is wrong with it: AudioReader says what.
     """
     try:
         if _kind(data) != "wav":
@@ -202,7 +204,7 @@ def _plain_wav(data: bytes) -> AudioFile | None:
 class Resampler:
     """Streams mono sound from one rate to another (soxr "HQ"). Not thread-safe.
 
-    After `finish`, exactly round(samples in * rate out / rate in) samples were returned.
+    After `flush`, exactly round(samples in * rate out / rate in) samples were returned.
     """
 
     def __init__(self, rate_in_hz: int, rate_out_hz: int) -> None:
@@ -211,7 +213,7 @@ class Resampler:
         self._taken = 0
         self._given = 0
 
-    def accept(self, samples: Samples) -> Samples:
+    def resample(self, samples: Samples) -> Samples:
         """Any number of samples; what is ready comes back, the rest with later calls."""
         self._taken += len(samples)
         if self._ratio == 1:
@@ -219,7 +221,7 @@ class Resampler:
             return samples
         return self._give(self._stream.resample_chunk(samples))
 
-    def finish(self) -> Samples:
+    def flush(self) -> Samples:
         """The rest. Call once."""
         if self._ratio == 1:
             return np.zeros(0, np.float32)
@@ -236,7 +238,7 @@ def _promised(kind: str, data: bytes) -> int:
     """Samples per channel that the file itself speaks of; 0 is unknown."""
     if kind == "flac":  # by STREAMINFO, its first block
         return int.from_bytes(data[21:26], "big") & ((1 << 36) - 1)
-    return promised_samples(data) if kind == "mp3" else 0
+    return declared_samples(data) if kind == "mp3" else 0
 
 
 def _kind(data: bytes) -> str:

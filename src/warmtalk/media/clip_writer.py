@@ -19,11 +19,11 @@ import numpy as np
 from warmtalk.core.errors import WarmtalkError
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Image, Samples
 from warmtalk.media import mp4_boxes
-from warmtalk.media.concat import ClipFile, publish
-from warmtalk.media.ffmpeg_process import FfmpegProcess, remove, storage
-from warmtalk.media.file_types import ffmpeg
-from warmtalk.media.fmp4_writer import Packet, TrackRun, fragment
-from warmtalk.media.h264 import X264, EncodedPicture, PictureCoder
+from warmtalk.media.concat import ClipFile, publish_file
+from warmtalk.media.ffmpeg_process import FfmpegProcess, remove_files, storage_errors
+from warmtalk.media.file_types import find_ffmpeg
+from warmtalk.media.fmp4_writer import Packet, TrackRun, build_fragment
+from warmtalk.media.h264 import EncodedPicture, H264Encoder, X264Settings
 from warmtalk.media.i420 import I420, to_i420
 
 _SAMPLE_BYTES = 2
@@ -48,14 +48,14 @@ class ClipWriter:
         height: int,
         clock: FrameClock,
         first_frame: int = 0,
-        x264: X264 | None = None,
+        x264: X264Settings | None = None,
         *,
         live: bool = False,
     ) -> None:
         """`width` and `height` are those of the frames. `live`: most pictures come coded; those that do not take
         one thread. Raises NotReady without ffmpeg, StorageFull.
         """
-        ffmpeg()
+        find_ffmpeg()
         self._target = target
         self._clock = clock
         self._first = first_frame
@@ -74,17 +74,17 @@ class ClipWriter:
         """Bytes of the video spool with each picture that is in it."""
         self._own = True
         """The last picture was coded here."""
-        self._coder = PictureCoder(*self._shape[::-1], x264 or X264(), clock, timescale(clock), live=live)
-        self.parameters = self._coder.parameters
-        """As in PictureCoder. Coded pictures must come from a stream that has the same."""
+        self._coder = H264Encoder(*self._shape[::-1], x264 or X264Settings(), clock, video_timescale(clock), live=live)
+        self.parameter_sets = self._coder.parameter_sets
+        """As in H264Encoder. Coded pictures must come from a stream that has the same."""
         try:
-            with storage(_DOING):
+            with storage_errors(_DOING):
                 self._pictures = open(self._video, "wb")  # noqa: SIM115 - closed by finish or abort
                 self._samples = open(self._sound, "wb")  # noqa: SIM115
                 self._pictures.write(self._coder.head)
         except BaseException:
             self._coder.close()
-            remove(self._video, self._sound)
+            remove_files(self._video, self._sound)
             raise
 
     def write_bgr(self, image: Image) -> None:
@@ -98,10 +98,10 @@ class ClipWriter:
             raise ValueError(f"an I420 picture of {width} x {height} is not {image.shape}")
         with self._wanted():
             self.frames += 1
-            self._spool(self._coder.encode(image, key=not self._own))
+            self._spool(self._coder.encode(image, keyframe=not self._own))
             self._own = True
 
-    def write_coded(self, picture: EncodedPicture) -> None:
+    def write_encoded(self, picture: EncodedPicture) -> None:
         """The next picture as a live stream has coded it: a key picture, or the one that follows there on the one that
         was written last. Only into a `live` clip: another's coder holds pictures back. Raises as write_i420.
         """
@@ -112,20 +112,20 @@ class ClipWriter:
             self._spool([picture])
             self._own = False
 
-    def write_sound(self, samples: Samples) -> None:
+    def write_audio(self, samples: Samples) -> None:
         """48 kHz mono in [-1, 1]; what is beyond is clipped. Any number of samples, before or after its frames."""
         pcm = np.rint(np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2")
         with self._wanted():
             self._samples.write(pcm.tobytes())
 
-    def finish(self, most_frames: int | None = None) -> ClipFile:
+    def finish(self, max_frames: int | None = None) -> ClipFile:
         """The clip, on disk under its name. Sound is padded with silence, or cut, to the frames' length.
 
-        `most_frames`, at least 1, cuts a longer clip there, by copy. Raises StorageFull or WarmtalkError; call
+        `max_frames`, at least 1, cuts a longer clip there, by copy. Raises StorageFull or WarmtalkError; call
         `abort` then.
         """
-        cut = most_frames is not None and most_frames < self.frames
-        self.frames = min(self.frames, most_frames or self.frames)
+        cut = max_frames is not None and max_frames < self.frames
+        self.frames = min(self.frames, max_frames or self.frames)
         last = self._first + self.frames
         samples = self._clock.samples_at(last, CLIP_RATE_HZ) - self._clock.samples_at(self._first, CLIP_RATE_HZ)
         with self._wanted():
@@ -136,8 +136,8 @@ class ClipWriter:
             if cut:
                 _fade_out(self._sound)
         self._mux()
-        publish(self._muxed, self._target, _DOING)
-        remove(self._video, self._sound)
+        publish_file(self._muxed, self._target, _DOING)
+        remove_files(self._video, self._sound)
         return ClipFile(self._target, self.frames, samples)
 
     def abort(self) -> None:
@@ -152,36 +152,36 @@ class ClipWriter:
                     os.ftruncate(spool.fileno(), 0)
                     with contextlib.suppress(OSError):  # what it still holds may not find room
                         spool.close()
-        remove(self._video, self._sound, self._muxed)
+        remove_files(self._video, self._sound, self._muxed)
 
     @contextlib.contextmanager
     def _wanted(self) -> Iterator[None]:
         """Keeps `abort` out meanwhile, and nothing happens after it."""
-        with self._lock, storage(_DOING):
+        with self._lock, storage_errors(_DOING):
             if self._aborted:
                 raise WarmtalkError(_GIVEN_UP)
             yield
 
     def _spool(self, pictures: list[EncodedPicture]) -> None:
         """There are no B-frames, so a prefix of the spool is a prefix of the pictures."""
-        ticks = int(timescale(self._clock) / self._clock.fps)
+        ticks = int(video_timescale(self._clock) / self._clock.fps)
         for picture in pictures:
             number = len(self._ends)
-            packet = Packet(picture.data, ticks, picture.key)
-            self._pictures.write(fragment(number + 1, [TrackRun(1, number * ticks, [packet])]))
+            packet = Packet(picture.data, ticks, picture.keyframe)
+            self._pictures.write(build_fragment(number + 1, [TrackRun(1, number * ticks, [packet])]))
             self._ends.append(self._pictures.tell())
 
     def _mux(self) -> None:
-        args = _mux_args(self._video, self._sound, self._muxed, timescale(self._clock))
+        args = _mux_args(self._video, self._sound, self._muxed, video_timescale(self._clock))
         self._muxer = FfmpegProcess(args)
         if self._aborted:
             self._muxer.kill()
         try:
-            self._muxer.check(_MUXING)
+            self._muxer.check_exit(_MUXING)
         except WarmtalkError as error:
             raise WarmtalkError(_GIVEN_UP) if self._aborted else error from None
-        if not mp4_boxes.is_whole(self._muxed):
-            raise WarmtalkError(f"ffmpeg left half a file while {_MUXING}: {self._muxer.complaint}")
+        if not mp4_boxes.is_complete(self._muxed):
+            raise WarmtalkError(f"ffmpeg left half a file while {_MUXING}: {self._muxer.stderr_tail}")
 
 
 def _end(spool: IO[bytes], size: int) -> None:
@@ -209,7 +209,7 @@ def _mux_args(video: Path, sound: Path, target: Path, ticks_hz: int) -> list[str
     return [*pictures, *pcm, *codecs, *bits, "-f", "mp4", "-y", f"file:{target.absolute()}"]
 
 
-def timescale(clock: FrameClock) -> int:
+def video_timescale(clock: FrameClock) -> int:
     """Ticks per second of the video track, a whole number of them to each frame, and at least 10,000."""
     per_second = clock.fps.numerator
     return per_second * -(-10_000 // per_second)

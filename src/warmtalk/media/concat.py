@@ -15,7 +15,7 @@ from typing import IO
 from warmtalk.core.errors import Damaged, NotReady
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock
 from warmtalk.media import mp4_boxes
-from warmtalk.media.ffmpeg_process import FfmpegProcess, remove, run, storage
+from warmtalk.media.ffmpeg_process import FfmpegProcess, remove_files, run_ffmpeg, storage_errors
 
 _PIECE = 1 << 20
 _HEAD_BYTES = 1 << 16
@@ -41,14 +41,16 @@ class ConversationFileState:
     fragments: int = 0
 
 
-def append(target: Path, before: ConversationFileState, clip: ClipFile, clock: FrameClock) -> ConversationFileState:
+def append_clip(
+    target: Path, before: ConversationFileState, clip: ClipFile, clock: FrameClock
+) -> ConversationFileState:
     """Appends the clip to the conversation file and returns its new state; the file is on disk when it returns.
 
     First cuts the file to `before.size`, which mends a torn append; cuts it again when something goes wrong.
     Raises Damaged (the file is shorter than recorded, or the clip is not what it should be), NotReady (the clip does
     not fit the ones before it), StorageFull.
     """
-    with storage("joining a clip to the conversation"):
+    with storage_errors("joining a clip to the conversation"):
         truncate_torn_append(target, before, clock)
         with open(target, "r+b" if before.size else "w+b") as file:
             try:
@@ -61,13 +63,13 @@ def append(target: Path, before: ConversationFileState, clip: ClipFile, clock: F
             _write_duration(file, clock.seconds_at(after.frames))
             os.fsync(file.fileno())
         if not before.size:
-            sync_folder(target.parent)
+            fsync_directory(target.parent)
     return after
 
 
 def truncate_torn_append(target: Path, state: ConversationFileState, clock: FrameClock) -> bool:
     """Brings the file to the recorded state; true when there was something behind it. Raises Damaged when it is
-    shorter than recorded: `rebuild` it.
+    shorter than recorded: `rebuild_conversation` it.
     """
     size = target.stat().st_size if target.exists() else 0
     if size < state.size:
@@ -75,7 +77,7 @@ def truncate_torn_append(target: Path, state: ConversationFileState, clock: Fram
     if size == state.size:
         return False
     if not state.size:
-        remove(target)
+        remove_files(target)
         return True
     with open(target, "r+b") as file:
         file.truncate(state.size)
@@ -84,25 +86,25 @@ def truncate_torn_append(target: Path, state: ConversationFileState, clock: Fram
     return True
 
 
-def rebuild(target: Path, clips: list[ClipFile], clock: FrameClock) -> ConversationFileState:
+def rebuild_conversation(target: Path, clips: list[ClipFile], clock: FrameClock) -> ConversationFileState:
     """Makes the conversation file again, byte for byte, out of its clips; the old one is replaced at the end."""
     fresh = target.with_name(target.name + ".rebuild")
-    remove(fresh)
+    remove_files(fresh)
     state = ConversationFileState()
     try:
         for clip in clips:
-            state = append(fresh, state, clip, clock)
+            state = append_clip(fresh, state, clip, clock)
         if clips:
             fresh.replace(target)
         else:
-            remove(target)
-        sync_folder(target.parent)
+            remove_files(target)
+        fsync_directory(target.parent)
     finally:
-        remove(fresh)
+        remove_files(fresh)
     return state
 
 
-def export(conversation: Path, target: Path, *, indexed: bool = False) -> None:
+def export_conversation(conversation: Path, target: Path, *, indexed: bool = False) -> None:
     """An MP4 with its index in front: video copied, sound encoded once as AAC, or as FLAC, sample by sample the same,
     with `indexed`.
 
@@ -114,25 +116,25 @@ def export(conversation: Path, target: Path, *, indexed: bool = False) -> None:
     sound = flac if indexed else ["-c:a", "aac", "-b:a", "160k"]
     source = ["-f", "mov", "-i", f"file:{conversation.absolute()}", "-map", "0:v:0", "-map", "0:a:0"]
     try:
-        run(
+        run_ffmpeg(
             [*source, "-c:v", "copy", *sound, "-movflags", "+faststart", "-f", "mp4", "-y", f"file:{temporary}"],
             "exporting the conversation",
         )
-        publish(temporary, target, "exporting the conversation")
+        publish_file(temporary, target, "exporting the conversation")
     finally:
-        remove(temporary)
+        remove_files(temporary)
 
 
-def publish(temporary: Path, target: Path, doing: str) -> None:
+def publish_file(temporary: Path, target: Path, doing: str) -> None:
     """Puts a finished file in its place so that it is there, whole, after a power cut. Raises StorageFull."""
-    with storage(doing):
+    with storage_errors(doing):
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
-        sync_folder(target.parent)
+        fsync_directory(target.parent)
 
 
-def sync_folder(folder: Path) -> None:
+def fsync_directory(folder: Path) -> None:
     """Makes names in the folder durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -149,8 +151,8 @@ def _append(file: IO[bytes], before: ConversationFileState, clip: ClipFile, cloc
         try:
             after = _copy_fragments(child.stdout, file, before, clip, clock)
         except Damaged as error:
-            raise (child.failure("joining a clip", status) if (status := child.wait()) else error) from error
-        child.check("joining a clip")
+            raise (child.exit_error("joining a clip", status) if (status := child.wait()) else error) from error
+        child.check_exit("joining a clip")
         return after
     finally:
         child.kill()
@@ -175,24 +177,24 @@ def _copy_fragments(
     tracks: list[mp4_boxes.Mp4Track] = []
     base: dict[int, int] = {}
     fragments = before.fragments
-    for name, size in mp4_boxes.top_level(stream):
+    for name, size in mp4_boxes.top_level_boxes(stream):
         if name == b"mdat":
             _copy(stream, file, name, size)
             continue
-        whole = mp4_boxes.box(name, mp4_boxes.read_body(stream, size))
+        whole = mp4_boxes.build_box(name, mp4_boxes.read_body(stream, size))
         if name == b"moof":
             fragments += 1
             moof = bytearray(whole)
-            for track, (samples, ticks) in mp4_boxes.move_fragment(moof, fragments, base).counts.items():
+            for track, (samples, ticks) in mp4_boxes.shift_fragment(moof, fragments, base).counts.items():
                 old = counts.get(track, (0, 0))
                 counts[track] = (old[0] + samples, old[1] + ticks)
             file.write(moof)
         elif name == b"moov":
-            tracks = mp4_boxes.tracks(whole)
+            tracks = mp4_boxes.parse_tracks(whole)
             base = {track.track_id: _ticks(track, before, clock) for track in tracks}
             _check_fit(file, before, tracks)
             if not before.size:
-                file.write(mp4_boxes.growing_moov(whole))
+                file.write(mp4_boxes.appendable_moov(whole))
         elif name == b"ftyp" and not before.size:
             file.write(whole)
     _check_counts(tracks, counts, clip)
@@ -215,7 +217,7 @@ def _check_fit(file: IO[bytes], before: ConversationFileState, tracks: list[mp4_
     if not before.size:
         return
     place = file.tell()
-    if tracks != mp4_boxes.tracks(_head(file)[1]):
+    if tracks != mp4_boxes.parse_tracks(_head(file)[1]):
         raise NotReady(
             "the clip does not fit the conversation: the encoder has changed since its first clip",
             "Reset the session; the next conversation takes the new one",
@@ -233,7 +235,7 @@ def _check_counts(tracks: list[mp4_boxes.Mp4Track], counts: dict[int, tuple[int,
 
 
 def _copy(stream: IO[bytes], file: IO[bytes], name: bytes, size: int) -> None:
-    head = mp4_boxes.box(name, b"")
+    head = mp4_boxes.build_box(name, b"")
     file.write((size + len(head)).to_bytes(4, "big") + head[4:])
     left = size
     while left:

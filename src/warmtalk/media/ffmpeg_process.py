@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO
 
 from warmtalk.core.errors import NotReady, StorageFull, WarmtalkError
-from warmtalk.media.file_types import ffmpeg
-from warmtalk.media.sandbox import ResourceLimits, environment, sandboxed
+from warmtalk.media.file_types import find_ffmpeg
+from warmtalk.media.sandbox import ResourceLimits, sandbox_command, sandbox_environment
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large")
@@ -41,17 +41,17 @@ class FfmpegProcess:
         *,
         stdin: bool = False,
         stdout: bool = False,
-        bounds: ResourceLimits | None = None,
+        limits: ResourceLimits | None = None,
     ) -> None:
-        """With `bounds` it may read what strangers sent: it stays within them, and can write to its pipes alone.
+        """With `limits` it may read what strangers sent: it stays within them, and can write to its pipes alone.
 
         Raises NotReady when there is no ffmpeg.
         """
-        command = [ffmpeg(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", *args]
+        command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", *args]
         try:
             self._process = subprocess.Popen(
-                sandboxed(command, bounds) if bounds else command,
-                env=environment() if bounds else None,
+                sandbox_command(command, limits) if limits else command,
+                env=sandbox_environment() if limits else None,
                 stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if stdout else subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -100,27 +100,27 @@ class FfmpegProcess:
                 with contextlib.suppress(OSError):
                     pipe.close()
 
-    def check(self, doing: str) -> None:
+    def check_exit(self, doing: str) -> None:
         """Waits; raises StorageFull or WarmtalkError with the last lines of the child unless it ended well."""
         status = self.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
         if status or self._is_full:  # ffmpeg 5 ends with 0 when the disk is full at the very end
-            raise self.failure(doing, status)
+            raise self.exit_error(doing, status)
 
-    def failure(self, doing: str, status: int) -> WarmtalkError:
+    def exit_error(self, doing: str, status: int) -> WarmtalkError:
         """The error that an exit with this status means."""
         if status == -signal.SIGXFSZ or self._is_full:
-            return storage_full(doing)
+            return storage_full_error(doing)
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        return WarmtalkError(f"ffmpeg {how} while {doing}: {self.complaint or 'it said nothing'}")
+        return WarmtalkError(f"ffmpeg {how} while {doing}: {self.stderr_tail or 'it said nothing'}")
 
     @property
     def _is_full(self) -> bool:
-        return any(text in self.complaint for text in _FULL_TEXTS)
+        return any(text in self.stderr_tail for text in _FULL_TEXTS)
 
     @property
-    def complaint(self) -> str:
+    def stderr_tail(self) -> str:
         """Its last lines on stderr, joined, each once. Complete after `wait`."""
         return " | ".join(dict.fromkeys(_POINTER.sub("", line) for line in self._tail))
 
@@ -133,31 +133,31 @@ class FfmpegProcess:
                     self._tail.append(text)
 
 
-def run(args: Sequence[str], doing: str) -> None:
+def run_ffmpeg(args: Sequence[str], doing: str) -> None:
     """Runs ffmpeg to its end. Raises NotReady, StorageFull, WarmtalkError. No child is left behind."""
     child = FfmpegProcess(args)
     try:
-        child.check(doing)
+        child.check_exit(doing)
     finally:
         child.kill()
 
 
-def storage_full(doing: str) -> StorageFull:
+def storage_full_error(doing: str) -> StorageFull:
     return StorageFull(f"the volume is full (while {doing})", "Make room: delete sessions or avatars, then try again")
 
 
 @contextlib.contextmanager
-def storage(doing: str) -> Iterator[None]:
+def storage_errors(doing: str) -> Iterator[None]:
     """Turns the errors of a full disk into StorageFull."""
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            raise storage_full(doing) from error
+            raise storage_full_error(doing) from error
         raise
 
 
-def remove(*paths: Path) -> None:
+def remove_files(*paths: Path) -> None:
     """Deletes the files that are there."""
     for path in paths:
         path.unlink(missing_ok=True)

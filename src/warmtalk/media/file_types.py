@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from warmtalk.core.errors import BadMedia, NotReady
-from warmtalk.media.sandbox import THREADS
+from warmtalk.media.sandbox import DECODER_THREADS
 
 VIDEO_DEMUXERS = {"mp4": "mov", "webm": "matroska", "avi": "avi", "mpeg": "mpeg", "ts": "mpegts"}
 """Kind of file by its first bytes -> the one demuxer that may open it."""
@@ -32,7 +32,7 @@ HEAD_BYTES = 400
 
 
 @functools.cache
-def ffmpeg() -> str:
+def find_ffmpeg() -> str:
     """Path of the program: WARMTALK_FFMPEG, else the system's, else the one that imageio-ffmpeg ships.
 
     Raises NotReady when there is none.
@@ -53,14 +53,14 @@ def ffmpeg() -> str:
         ) from error
 
 
-def safe_input(source: str, kind: str) -> list[str]:
+def restricted_input(source: str, kind: str) -> list[str]:
     """Arguments that open `source` ("pipe:0" or a path) as this kind of file alone: no playlists, no other files, no
     net, and the decoders of that kind.
     """
     demuxer = (VIDEO_DEMUXERS | AUDIO_DEMUXERS)[kind]
     return [
         *("-protocol_whitelist", "pipe" if source == "pipe:0" else "file", "-format_whitelist", demuxer),
-        *("-codec_whitelist", _DECODERS[kind], "-threads", str(THREADS)),
+        *("-codec_whitelist", _DECODERS[kind], "-threads", str(DECODER_THREADS)),
         *(*_OPTIONS.get(kind, ()), "-f", demuxer, "-i", source),
     ]
 
@@ -120,15 +120,15 @@ def sniff_file(path: Path) -> str:
     return sniff(head)
 
 
-def refusal(name: str, kind: str) -> BadMedia:
+def unsupported_media(name: str, kind: str) -> BadMedia:
     """Why a file of this kind, as `sniff` names it, becomes no avatar."""
-    what, hint = _REFUSED.get(kind, ("not a video or picture that can be read", f"Use {KINDS}"))
+    what, hint = _REFUSED.get(kind, ("not a video or picture that can be read", f"Use {READABLE_KINDS}"))
     if kind in AUDIO_DEMUXERS:
-        what, hint = "a sound, and no picture", f"Use {KINDS}"
+        what, hint = "a sound, and no picture", f"Use {READABLE_KINDS}"
     return BadMedia(f"{name} is {what}", hint)
 
 
-KINDS = "mp4, mov, webm, mkv, avi, mpg, jpg, png or webp"
+READABLE_KINDS = "mp4, mov, webm, mkv, avi, mpg, jpg, png or webp"
 _REFUSED = {
     "gif": ("a GIF, which has too few colours for a face", "Use the video that it was made of, or convert it to mp4"),
     "heic": ("a HEIC or AVIF photo", "Export it as jpg"),

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from warmtalk.media.mp4_boxes import box
+from warmtalk.media.mp4_boxes import build_box
 
 _DEFAULT_BASE_IS_MOOF = 0x020000
 _OFFSET_DURATION_SIZE_FLAGS = 0x000701
@@ -22,9 +22,9 @@ class Packet:
     """One coded picture or block of sound."""
 
     data: bytes
-    ticks: int
+    duration_ticks: int
     """How long it lasts."""
-    key: bool
+    keyframe: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +32,20 @@ class TrackRun:
     """Packets of one track, one after another."""
 
     track_id: int
-    start: int
+    start_ticks: int
     """Ticks before the first one."""
     packets: Sequence[Packet]
 
 
-def fragment(number: int, runs: Sequence[TrackRun]) -> bytes:
+def build_fragment(number: int, runs: Sequence[TrackRun]) -> bytes:
     """A moof and its mdat. `number` counts a file's fragments from 1; runs without packets are left out."""
     runs = [run for run in runs if run.packets]
     size = len(_moof(number, runs, 0))
     data = b"".join(packet.data for run in runs for packet in run.packets)
-    return _moof(number, runs, size + 8) + box(b"mdat", data)
+    return _moof(number, runs, size + 8) + build_box(b"mdat", data)
 
 
-def length_prefixed(annex_b: bytes) -> bytes:
+def annex_b_to_avcc(annex_b: bytes) -> bytes:
     """The slices of an H.264 picture as MP4 wants them: their length in four bytes instead of a start code."""
     units = (unit for unit in _START_CODE.split(annex_b) if unit and unit[0] & 0x1F in _SLICES)
     return b"".join(len(unit).to_bytes(4, "big") + unit for unit in units)
@@ -53,21 +53,23 @@ def length_prefixed(annex_b: bytes) -> bytes:
 
 def _moof(number: int, runs: Sequence[TrackRun], offset: int) -> bytes:
     """`offset` is where the first run's data lies, counted from the moof."""
-    parts = [box(b"mfhd", struct.pack(">II", 0, number))]
+    parts = [build_box(b"mfhd", struct.pack(">II", 0, number))]
     for run in runs:
         parts.append(_traf(run, offset))
         offset += sum(len(packet.data) for packet in run.packets)
-    return box(b"moof", b"".join(parts))
+    return build_box(b"moof", b"".join(parts))
 
 
 def _traf(run: TrackRun, offset: int) -> bytes:
-    head = box(b"tfhd", struct.pack(">II", _DEFAULT_BASE_IS_MOOF, run.track_id))
-    time = box(b"tfdt", struct.pack(">IQ", 1 << 24, run.start))
+    head = build_box(b"tfhd", struct.pack(">II", _DEFAULT_BASE_IS_MOOF, run.track_id))
+    time = build_box(b"tfdt", struct.pack(">IQ", 1 << 24, run.start_ticks))
     rows = b"".join(
-        struct.pack(">III", packet.ticks, len(packet.data), _SYNC if packet.key else _NOT_SYNC)
+        struct.pack(">III", packet.duration_ticks, len(packet.data), _SYNC if packet.keyframe else _NOT_SYNC)
         for packet in run.packets
     )
-    return box(
+    return build_box(
         b"traf",
-        head + time + box(b"trun", struct.pack(">IIi", _OFFSET_DURATION_SIZE_FLAGS, len(run.packets), offset) + rows),
+        head
+        + time
+        + build_box(b"trun", struct.pack(">IIi", _OFFSET_DURATION_SIZE_FLAGS, len(run.packets), offset) + rows),
     )

@@ -16,8 +16,8 @@ import numpy as np
 from av.audio.stream import AudioStream
 
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Samples
-from warmtalk.media.fmp4_writer import Packet, TrackRun, fragment
-from warmtalk.media.h264 import FRAGMENTED, X264, EncodedPicture, add_video, encode
+from warmtalk.media.fmp4_writer import Packet, TrackRun, build_fragment
+from warmtalk.media.h264 import FRAGMENTED_MOVFLAGS, EncodedPicture, X264Settings, add_video_stream, encode_frame
 from warmtalk.media.i420 import I420
 
 _TICK = Fraction(1, CLIP_RATE_HZ)
@@ -34,7 +34,7 @@ _ROUNDING = 2
 class LiveSettings:
     """How a live stream is coded."""
 
-    x264: X264 = field(default_factory=lambda: X264("ultrafast", 21))
+    x264: X264Settings = field(default_factory=lambda: X264Settings("ultrafast", 21))
     fragment_s: float = 0.1
 
 
@@ -47,15 +47,15 @@ class Fragment:
     """From 0, which is the head."""
     first_frame: int
     frames: int
-    start: int
+    first_sample: int
     """Samples at 48 kHz from the start of the stream."""
     samples: int
     """Length of its pictures; the sound that belongs to them may end 43 ms earlier and goes on in the next."""
-    key: bool
+    keyframe: bool
 
 
 class LiveEncoder:
-    """One stream. One thread at a time; `write` takes 2 to 10 ms at 720p. Holds no more than one fragment."""
+    """One stream. One thread at a time; `write_frame` takes 2 to 10 ms at 720p. Holds no more than one fragment."""
 
     def __init__(self, width: int, height: int, settings: LiveSettings, clock: FrameClock | None = None) -> None:
         """`width` and `height` of the I420 pictures, even; `clock` is that of the clips which take the same packets."""
@@ -63,15 +63,15 @@ class LiveEncoder:
         self._closed = False
         self._shape = (height * 3 // 2, width)
         self._file = io.BytesIO()
-        ticks = {"movflags": FRAGMENTED, "video_track_timescale": str(CLIP_RATE_HZ)}
+        ticks = {"movflags": FRAGMENTED_MOVFLAGS, "video_track_timescale": str(CLIP_RATE_HZ)}
         self._container = av.open(self._file, "w", format="mp4", options=ticks)
-        self._video = add_video(self._container, width, height, settings.x264, clock or FrameClock(), live=True)
+        self._video = add_video_stream(self._container, width, height, settings.x264, clock or FrameClock(), live=True)
         self._sound = self._add_sound()
         self._container.start_encoding()
-        self.coded = EncodedPicture(b"", key=False)
+        self.last_picture = EncodedPicture(b"", keyframe=False)
         """The last picture."""
-        self.parameters = bytes(self._video.codec_context.extradata or b"")
-        """As in PictureCoder."""
+        self.parameter_sets = bytes(self._video.codec_context.extradata or b"")
+        """As in H264Encoder."""
         self._pictures: list[Packet] = []
         self._blocks: list[Packet] = []
         self._frames = 0
@@ -83,30 +83,32 @@ class LiveEncoder:
         self._number = 0
         self.head = Fragment(self._file.getvalue(), 0, 0, 0, 0, 0, False)
         """ftyp and moov."""
-        profile = self.parameters[5:8].hex()
+        profile = self.parameter_sets[5:8].hex()
         self.mime_type = f'video/mp4; codecs="avc1.{profile}, mp4a.40.2"'
         """What MediaSource.isTypeSupported asks for."""
 
     @property
-    def samples(self) -> int:
+    def duration_samples(self) -> int:
         """Length of what was written."""
         return self._ticks
 
-    def write(self, picture: I420, sound: Samples, *, flush: bool = False, key: bool = False) -> Fragment | None:
-        """A picture that is shown as long as its `sound` (48 kHz mono in [-1, 1]) lasts; the fragment that is full
-        now. `flush` ends the fragment with this picture; `key` makes it one that needs none before it: `cut` first, so
-        that a player can begin there.
+    def write_frame(
+        self, picture: I420, sound: Samples, *, flush: bool = False, keyframe: bool = False
+    ) -> Fragment | None:
+        """Encodes `picture` and `sound` (48 kHz mono in [-1, 1]) of the same duration. Returns the fragment
+        that is full now. `flush` ends the fragment with this picture. `keyframe` makes this picture a key picture; call
+        `flush_fragment` first, so that a player can start there.
         """
         if picture.shape != self._shape:
             raise ValueError(f"an I420 picture of this stream is {self._shape}, not {picture.shape}")
-        self._write_picture(picture, len(sound), key)
+        self._write_picture(picture, len(sound), keyframe)
         self._write_sound(sound)
         self._ticks += len(sound)
         self._frames += 1
         full = self._ticks - self._sent_ticks + len(sound) // 2 >= self.settings.fragment_s * CLIP_RATE_HZ - _ROUNDING
         return self._cut() if full or flush else None
 
-    def cut(self) -> Fragment | None:
+    def flush_fragment(self) -> Fragment | None:
         """Ends the fragment before it is full."""
         return self._cut() if self._pictures else None
 
@@ -128,8 +130,8 @@ class LiveEncoder:
         due = self._ticks - self._key_at > _KEY_TICKS - self.settings.fragment_s * CLIP_RATE_HZ
         if not self._pictures and (due or key or not self._frames):
             self._key_at, key = self._ticks, True
-        (self.coded,) = encode(self._video, picture, self._frames, key=key)
-        self._pictures.append(Packet(self.coded.data, ticks, self.coded.key))
+        (self.last_picture,) = encode_frame(self._video, picture, self._frames, keyframe=key)
+        self._pictures.append(Packet(self.last_picture.data, ticks, self.last_picture.keyframe))
 
     def _write_sound(self, sound: Samples) -> None:
         frame = av.AudioFrame.from_ndarray(
@@ -138,7 +140,7 @@ class LiveEncoder:
         frame.sample_rate, frame.pts, frame.time_base = CLIP_RATE_HZ, self._ticks, _TICK
         for packet in self._sound.encode(frame):
             if packet.pts is not None and packet.pts >= 0:  # the first only primes the decoder
-                self._blocks.append(Packet(bytes(packet), 1024, key=True))
+                self._blocks.append(Packet(bytes(packet), 1024, keyframe=True))
 
     def _cut(self) -> Fragment:
         self._number += 1
@@ -147,15 +149,15 @@ class LiveEncoder:
             TrackRun(_SOUND, self._sent_sound_ticks, self._blocks),
         ]
         made = Fragment(
-            data=fragment(self._number, runs),
+            data=build_fragment(self._number, runs),
             number=self._number,
             first_frame=self._sent_frames,
             frames=self._frames - self._sent_frames,
-            start=self._sent_ticks,
+            first_sample=self._sent_ticks,
             samples=self._ticks - self._sent_ticks,
-            key=self._pictures[0].key,
+            keyframe=self._pictures[0].keyframe,
         )
-        self._sent_sound_ticks += sum(packet.ticks for packet in self._blocks)
+        self._sent_sound_ticks += sum(packet.duration_ticks for packet in self._blocks)
         self._sent_frames, self._sent_ticks = self._frames, self._ticks
         self._pictures, self._blocks = [], []
         return made

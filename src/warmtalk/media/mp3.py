@@ -10,7 +10,7 @@ _SIDE = {(3, False): 32, (3, True): 17, (2, False): 17, (2, True): 9, (0, False)
 """Bytes between the head of a frame and its Xing header, by version and whether it is mono."""
 
 
-def promised_samples(data: bytes) -> int:
+def declared_samples(data: bytes) -> int:
     """Samples per channel by the file's own header; 0 when it says nothing."""
     place = _after_id3(data)
     head = data[place : place + 4]

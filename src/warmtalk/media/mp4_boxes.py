@@ -27,7 +27,9 @@ class Mp4Box:
     end: int
 
 
-def walk(data: bytes | bytearray, start: int = 0, end: int | None = None, path: tuple[bytes, ...] = ()) -> list[Mp4Box]:
+def walk_boxes(
+    data: bytes | bytearray, start: int = 0, end: int | None = None, path: tuple[bytes, ...] = ()
+) -> list[Mp4Box]:
     """Every box, parents before their children. Raises Damaged for a size that does not fit."""
     end = len(data) if end is None else end
     found: list[Mp4Box] = []
@@ -40,12 +42,12 @@ def walk(data: bytes | bytearray, start: int = 0, end: int | None = None, path: 
         here = (*path, name)
         found.append(Mp4Box(here, start, start + 8, start + size))
         if name in _CONTAINERS or name in _HEAD_BYTES:
-            found += walk(data, start + 8 + _HEAD_BYTES.get(name, 0), start + size, here)
+            found += walk_boxes(data, start + 8 + _HEAD_BYTES.get(name, 0), start + size, here)
         start += size
     return found
 
 
-def top_level(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+def top_level_boxes(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
     """(name, bytes of the body) of each box; the caller reads the body before it asks for the next."""
     while head := stream.read(8):
         if len(head) < 8:
@@ -57,13 +59,13 @@ def top_level(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
         yield name, size - 8
 
 
-def is_whole(path: Path) -> bool:
+def is_complete(path: Path) -> bool:
     """The file has its moov and every box is as long as it says."""
     size, place, names = path.stat().st_size, 0, set()
     with open(path, "rb") as file:
         while size - place >= 8:
             file.seek(place)
-            name, body = next(top_level(file))
+            name, body = next(top_level_boxes(file))
             if body < 0:
                 return False
             names.add(name)
@@ -79,7 +81,7 @@ def read_body(stream: IO[bytes], size: int) -> bytes:
     return data
 
 
-def box(name: bytes, body: bytes | bytearray) -> bytes:
+def build_box(name: bytes, body: bytes | bytearray) -> bytes:
     return struct.pack(">I4s", len(body) + 8, name) + body
 
 
@@ -98,9 +100,9 @@ class Mp4Track:
     """What a decoder must know: avcC, or rate, channels and depth of dfLa."""
 
 
-def tracks(moov: bytes | bytearray) -> list[Mp4Track]:
+def parse_tracks(moov: bytes | bytearray) -> list[Mp4Track]:
     """Tracks of a whole moov box (its header included)."""
-    boxes = walk(moov)
+    boxes = walk_boxes(moov)
     found: list[Mp4Track] = []
     for trak in (one for one in boxes if one.path[-1] == b"trak"):
         parts = {one.path[-1]: one for one in boxes if trak.start <= one.start < trak.end}
@@ -126,22 +128,22 @@ _STREAMINFO = 8
 """Offset of FLAC's STREAMINFO in a dfLa body: version and flags, then the metadata block header."""
 
 
-def growing_moov(moov: bytes) -> bytes:
+def appendable_moov(moov: bytes) -> bytes:
     """The moov of one clip made into that of a file that grows: room for the duration, nothing said of one clip.
 
     FLAC's STREAMINFO counts the samples of the clip, bounds its frame sizes and has its MD5; all may be 0, which
     means unknown, and the block size gets the whole range that the format allows.
     """
     data = bytearray(moov)
-    for one in walk(data):
+    for one in walk_boxes(data):
         if one.path[-1] == b"dfLa":
             place = one.body + _STREAMINFO
             struct.pack_into(">HH6x", data, place, 16, 65535)
             data[place + 13] &= 0xF0
             data[place + 14 : place + 34] = bytes(20)
-    if not any(one.path[-1] == b"mehd" for one in walk(data)):
-        mvex = next(one for one in walk(data) if one.path[-1] == b"mvex")
-        mehd = box(b"mehd", struct.pack(">IQ", 1 << 24, 0))
+    if not any(one.path[-1] == b"mehd" for one in walk_boxes(data)):
+        mvex = next(one for one in walk_boxes(data) if one.path[-1] == b"mvex")
+        mehd = build_box(b"mehd", struct.pack(">IQ", 1 << 24, 0))
         data[mvex.body : mvex.body] = mehd
         for start in (mvex.start, 0):
             (size,) = struct.unpack_from(">I", data, start)
@@ -153,7 +155,7 @@ def duration_fields(head: bytes, seconds: float) -> list[tuple[int, bytes]]:
     """(place, bytes) of every field in ftyp + moov that tells players the length of the file."""
     fields: list[tuple[int, bytes]] = []
     movie_scale = 1000
-    for one in walk(head):
+    for one in walk_boxes(head):
         name, wide = one.path[-1], bool(head[one.body])
         if name == b"mvhd":
             (movie_scale,) = struct.unpack_from(">I", head, one.body + (20 if wide else 12))
@@ -173,17 +175,17 @@ def _field(place: int, wide: bool, value: float) -> tuple[int, bytes]:
 
 
 @dataclass(frozen=True, slots=True)
-class MovedFragment:
+class FragmentCounts:
     """What one moof holds of each track: track id -> (samples, ticks)."""
 
     counts: dict[int, tuple[int, int]]
 
 
-def move_fragment(moof: bytearray, sequence: int, base: dict[int, int]) -> MovedFragment:
+def shift_fragment(moof: bytearray, sequence: int, base: dict[int, int]) -> FragmentCounts:
     """Numbers a whole moof box and moves each track's decode time by its base, in the track's ticks, in place."""
     counts: dict[int, tuple[int, int]] = {}
     track_id = default_ticks = 0
-    for one in walk(moof):
+    for one in walk_boxes(moof):
         name = one.path[-1]
         if name == b"mfhd":
             struct.pack_into(">I", moof, one.body + 4, sequence)
@@ -198,7 +200,7 @@ def move_fragment(moof: bytearray, sequence: int, base: dict[int, int]) -> Moved
             samples, ticks = _trun(moof, one.body, default_ticks)
             before = counts.get(track_id, (0, 0))
             counts[track_id] = (before[0] + samples, before[1] + ticks)
-    return MovedFragment(counts)
+    return FragmentCounts(counts)
 
 
 def _tfhd(data: bytearray, body: int) -> tuple[int, int]:

@@ -14,8 +14,8 @@ import numpy as np
 from warmtalk.core.errors import BadMedia
 from warmtalk.core.types import Image
 from warmtalk.media import photo_decode_worker
-from warmtalk.media.file_types import refusal, sniff_file
-from warmtalk.media.sandbox import PHOTO_LIMITS, environment, sandboxed
+from warmtalk.media.file_types import sniff_file, unsupported_media
+from warmtalk.media.sandbox import PHOTO_LIMITS, sandbox_command, sandbox_environment
 
 PHOTO_KINDS = ("jpg", "png", "webp")
 MAX_PIXELS = 100_000_000
@@ -27,7 +27,7 @@ _MOST_BYTES = 8 + MAX_SIDE * MAX_SIDE * 3
 _CHILD = Path(photo_decode_worker.__file__)
 
 
-def read_photo(path: Path, *, name: str = "") -> Image:
+def decode_photo(path: Path, *, name: str = "") -> Image:
     """The photo upright (EXIF), [H, W, 3] uint8 BGR, sides even and at most MAX_SIDE.
 
     `name` stands for the file in messages. Blocks, for about 0.3 s and MAX_WAIT_S at most. Raises BadMedia when it is
@@ -36,11 +36,11 @@ def read_photo(path: Path, *, name: str = "") -> Image:
     name = name or path.name
     kind = sniff_file(path)
     if kind not in PHOTO_KINDS:
-        raise refusal(name, kind)
-    command = sandboxed([sys.executable, "-I", str(_CHILD), str(MAX_PIXELS), str(MAX_SIDE)], PHOTO_LIMITS)
+        raise unsupported_media(name, kind)
+    command = sandbox_command([sys.executable, "-I", str(_CHILD), str(MAX_PIXELS), str(MAX_SIDE)], PHOTO_LIMITS)
     with open(path, "rb") as file:
         child = subprocess.Popen(
-            command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment()
+            command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=sandbox_environment()
         )
     assert child.stdout is not None
     alarm = threading.Timer(MAX_WAIT_S, child.kill)

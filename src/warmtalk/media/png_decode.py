@@ -14,7 +14,7 @@ import numpy.typing as npt
 from warmtalk.core.errors import BadMedia
 from warmtalk.media import png_decode_worker
 from warmtalk.media.png_decode_worker import HEAD, SIZE
-from warmtalk.media.sandbox import VIDEO_LIMITS, environment, sandboxed
+from warmtalk.media.sandbox import VIDEO_LIMITS, sandbox_command, sandbox_environment
 
 MAX_PIXELS = 4096 * 2304
 """Of one picture."""
@@ -31,9 +31,9 @@ class PngDecoder:
     """Use as a context manager, from one thread. Starting it takes about 0.3 s, a picture little more than decoding."""
 
     def __init__(self) -> None:
-        command = sandboxed([sys.executable, "-I", str(_CHILD), str(MAX_PIXELS)], VIDEO_LIMITS)
+        command = sandbox_command([sys.executable, "-I", str(_CHILD), str(MAX_PIXELS)], VIDEO_LIMITS)
         self._child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment()
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=sandbox_environment()
         )
 
     def __enter__(self) -> PngDecoder:
@@ -47,7 +47,7 @@ class PngDecoder:
                 with suppress(BrokenPipeError):
                     pipe.close()
 
-    def read(self, path: Path, *, channels: int = 3) -> npt.NDArray[np.uint8]:
+    def decode(self, path: Path, *, channels: int = 3) -> npt.NDArray[np.uint8]:
         """[H, W, 3] uint8 BGR, or [H, W] where `channels` is 1. Raises BadMedia, after which no other can be read."""
         data = _file(path)
         alarm = threading.Timer(MAX_WAIT_S, self._child.kill)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from warmtalk.media.file_types import ffmpeg, safe_input
-from warmtalk.media.sandbox import VIDEO_LIMITS, environment, sandboxed
+from warmtalk.media.file_types import find_ffmpeg, restricted_input
+from warmtalk.media.sandbox import VIDEO_LIMITS, sandbox_command, sandbox_environment
 
 _PROBE_S = 30.0
 _HDR = re.compile(rb"Video: [^\n]*\bbt2020[^\n]*/(smpte2084|arib-std-b67)\b")
@@ -27,45 +27,45 @@ _TONE_MAP = (
 
 
 @dataclass(frozen=True, slots=True)
-class Repairs:
+class VideoCorrections:
     """What a film needs to look right."""
 
-    before: str = ""
+    filters_before_fps: str = ""
     """Filters before the frame rate is changed, each followed by a comma."""
-    after: str = ""
-    remarks: tuple[str, ...] = ()
+    filters_after_fps: str = ""
+    warnings: tuple[str, ...] = ()
     """For people: what is not as it should be."""
 
 
-def repairs(path: Path, kind: str, max_pixels: int) -> Repairs:
+def probe_corrections(path: Path, kind: str, max_pixels: int) -> VideoCorrections:
     """HDR films (PQ or HLG, as phones make them) become ordinary ones, and interlaced frames whole ones.
 
     Blocks for about 50 ms. A file that cannot be opened needs nothing: the decoder says why. Raises NotReady.
     """
     guard = ["-hide_banner", "-nostdin", "-max_pixels", str(max_pixels)]
-    command = [ffmpeg(), *guard, *safe_input(str(path.resolve()), kind), "-t", "0", "-f", "null", "-"]
+    command = [find_ffmpeg(), *guard, *restricted_input(str(path.resolve()), kind), "-t", "0", "-f", "null", "-"]
     said = _said(command)
     before = _DEINTERLACE if _INTERLACED.search(said) else ""
     if not _HDR.search(said):
-        return Repairs(before)
-    return Repairs(before, _TONE_MAP) if _can_tone_map() else Repairs(before, remarks=(_FLAT,))
+        return VideoCorrections(before)
+    return VideoCorrections(before, _TONE_MAP) if _can_tone_map() else VideoCorrections(before, warnings=(_FLAT,))
 
 
 @functools.cache
 def _can_tone_map() -> bool:
     """Not every build of ffmpeg has the filters."""
-    said = _said([ffmpeg(), "-hide_banner", "-filters"])
+    said = _said([find_ffmpeg(), "-hide_banner", "-filters"])
     return all(re.search(rb"\s%s\s" % name, said) for name in (b"zscale", b"tonemap"))
 
 
 def _said(command: list[str]) -> bytes:
     try:
         done = subprocess.run(
-            sandboxed(command, VIDEO_LIMITS),
+            sandbox_command(command, VIDEO_LIMITS),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=environment(),
+            env=sandbox_environment(),
             timeout=_PROBE_S,
         )
     except subprocess.TimeoutExpired:
@@ -73,7 +73,7 @@ def _said(command: list[str]) -> bytes:
     return done.stdout
 
 
-def frame_rate(path: Path, kind: str) -> Fraction:
+def probe_frame_rate(path: Path, kind: str) -> Fraction:
     """Frames per second of a film, as a fraction where it is one of television's; 25 where the file does not say.
 
     Blocks for about 50 ms. Raises NotReady.
@@ -84,7 +84,7 @@ def frame_rate(path: Path, kind: str) -> Fraction:
     return near[0] if near else Fraction(min(max(round(said, 2), 1.0), 120.0)).limit_denominator(1001)
 
 
-def file_start(path: Path, kind: str) -> float:
+def probe_start_s(path: Path, kind: str) -> float:
     """Seconds at which the first of its pictures and sounds stands, by the file's own clock; 0 where it does not say.
 
     Blocks for about 50 ms. Raises NotReady.
@@ -95,4 +95,4 @@ def file_start(path: Path, kind: str) -> float:
 
 def _header(path: Path, kind: str) -> bytes:
     nothing = ("-t", "0", "-f", "null", "-")
-    return _said([ffmpeg(), "-hide_banner", "-nostdin", *safe_input(str(path.resolve()), kind), *nothing])
+    return _said([find_ffmpeg(), "-hide_banner", "-nostdin", *restricted_input(str(path.resolve()), kind), *nothing])

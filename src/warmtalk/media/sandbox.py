@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-THREADS = 4
+DECODER_THREADS = 4
 """Of one decoder: each holds pictures of its own."""
 _LAUNCH = Path(__file__).with_name("sandbox_exec.py")
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -32,12 +32,12 @@ PHOTO_LIMITS = ResourceLimits(2 << 30, 60)
 AUDIO_LIMITS = ResourceLimits(512 << 20, 120)
 
 
-def sandboxed(command: Sequence[str], bounds: ResourceLimits) -> list[str]:
+def sandbox_command(command: Sequence[str], limits: ResourceLimits) -> list[str]:
     """The command that runs `command`, whose first word is an absolute path, within limits."""
-    return [sys.executable, "-I", "-S", str(_LAUNCH), str(bounds.memory_bytes), str(bounds.cpu_s), *command]
+    return [sys.executable, "-I", "-S", str(_LAUNCH), str(limits.memory_bytes), str(limits.cpu_s), *command]
 
 
-def environment() -> dict[str, str]:
+def sandbox_environment() -> dict[str, str]:
     """What such a child may know of this process's."""
     one_thread = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # each would reserve memory
     return {name: os.environ[name] for name in _KEPT if name in os.environ} | one_thread

@@ -34,7 +34,7 @@ class SegmentWriter:
     def __enter__(self) -> SegmentWriter:
         return self
 
-    def write(self, frame: Image) -> None:
+    def write_frame(self, frame: Image) -> None:
         """[height, width, 3] uint8 BGR. Blocks while the encoder is busy."""
         try:
             self._child.stdin.write(np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420)).data)
@@ -52,7 +52,7 @@ class SegmentWriter:
 
     def _finish(self) -> None:
         self._child.close_stdin()
-        self._child.check(f"writing {self._path.name}")
+        self._child.check_exit(f"writing {self._path.name}")
 
 
 def _arguments(path: Path, width: int, height: int, rate: Fraction) -> list[str]:

@@ -22,9 +22,9 @@ import numpy as np
 
 from warmtalk.core.errors import BadMedia
 from warmtalk.core.types import Image
-from warmtalk.media.file_types import VIDEO_DEMUXERS, ffmpeg, refusal, safe_input, sniff_file
-from warmtalk.media.probe import Repairs, file_start, repairs
-from warmtalk.media.sandbox import VIDEO_LIMITS, environment, sandboxed
+from warmtalk.media.file_types import VIDEO_DEMUXERS, find_ffmpeg, restricted_input, sniff_file, unsupported_media
+from warmtalk.media.probe import VideoCorrections, probe_corrections, probe_start_s
+from warmtalk.media.sandbox import VIDEO_LIMITS, sandbox_command, sandbox_environment
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +43,12 @@ _LINE_BYTES = 4096
 class SourceLimits:
     """What a source may be at most."""
 
-    seconds: float = 600.0
-    pixels: int = 4096 * 2304
+    max_seconds: float = 600.0
+    max_pixels: int = 4096 * 2304
     """Of one frame."""
 
 
-class VideoFrames:
+class VideoReader:
     """Frames of a video in order, upright, at a constant rate, with even sides and square pixels.
 
     Iterate once, from one thread; each frame is [H, W, 3] uint8 BGR, all of one size, and belongs to the caller.
@@ -64,23 +64,25 @@ class VideoFrames:
         limits: SourceLimits = SourceLimits(),
         *,
         name: str = "",
-        from_sound: bool = False,
+        align_to_audio: bool = False,
     ) -> None:
-        """`name` stands for the file in messages; default its own. With `from_sound` the first picture stands until the
-        second where the sound begins before it, so that frames and sound start together.
+        """`name` stands for the file in messages; default its own. With `align_to_audio` the first frame is repeated
+        from the time at which the audio starts, if the audio starts earlier, so that frames and audio start together.
         """
         self.name = name or path.name
         self._rate = rate
         self._limits = limits
         self._patience_s = STALL_S
         kind = video_kind(path, self.name)
-        self._needs = repairs(path, kind, limits.pixels)
-        self._child = _start(path, kind, self._needs, rate, limits, file_start(path, kind) if from_sound else None)
+        self._needs = probe_corrections(path, kind, limits.max_pixels)
+        self._child = _start(
+            path, kind, self._needs, rate, limits, probe_start_s(path, kind) if align_to_audio else None
+        )
         assert self._child.stdout is not None and self._child.stderr is not None
         self._pipe = self._child.stdout
         self._words = _Words(self._child.stderr)
 
-    def __enter__(self) -> VideoFrames:
+    def __enter__(self) -> VideoReader:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -94,23 +96,23 @@ class VideoFrames:
         self._pipe.close()
 
     @property
-    def expected(self) -> int:
+    def expected_frames(self) -> int:
         """Frames that the file promises; 0 while unknown. Known once the first frame was read."""
         return round(self._words.duration_s * self._rate)
 
     @property
-    def remarks(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
         """What is not as it should be, for people. Complete after the last frame."""
         damaged = ("the file is damaged in places, where the picture stands still or breaks up: export it again",)
-        return self._needs.remarks + (damaged if self._words.damaged else ())
+        return self._needs.warnings + (damaged if self._words.damaged else ())
 
     def __iter__(self) -> Iterator[Image]:
-        most = int(self._limits.seconds * self._rate)
+        most = int(self._limits.max_seconds * self._rate)
         count, size = 0, (0, 0)
         while (image := self._frame(size)) is not None:
-            if count == most or self.expected > most + 1:
+            if count == most or self.expected_frames > most + 1:
                 raise BadMedia(
-                    f"{self.name} is longer than {self._limits.seconds:g} s", "Cut it; 10 to 60 s are plenty"
+                    f"{self.name} is longer than {self._limits.max_seconds:g} s", "Cut it; 10 to 60 s are plenty"
                 )
             size = (image.shape[1], image.shape[0])
             count += 1
@@ -126,7 +128,7 @@ class VideoFrames:
         if size not in ((0, 0), header):
             raise BadMedia(f"{self.name} changes its picture size on the way", "Convert it to one size")
         width, height = header
-        if width * height > self._limits.pixels:
+        if width * height > self._limits.max_pixels:
             raise self._too_large(f"{width} x {height}")
         image: Image = np.empty((height, width, 3), np.uint8)
         if not self._fill(image.data.cast("B")):
@@ -163,7 +165,7 @@ class VideoFrames:
         self._words.join()
         said = self._words.text()
         if "exceeds specified max pixel count" in said or "Picture size" in said:
-            raise self._too_large(f"of more than {self._limits.pixels} pixels a frame")
+            raise self._too_large(f"of more than {self._limits.max_pixels} pixels a frame")
         if "Cannot allocate memory" in said or "Resource temporarily unavailable" in said:  # the latter of threads
             raise BadMedia(
                 f"{self.name} takes too much memory to decode", "Scale it down, or convert it to H.264 in mp4"
@@ -184,41 +186,43 @@ class VideoFrames:
         return BadMedia(f"{self.name} takes too long to decode: it was given up", "Convert it to H.264 in mp4")
 
     def _too_large(self, what: str) -> BadMedia:
-        return BadMedia(f"{self.name} is too large: {what}", f"Scale it down to at most {self._limits.pixels} pixels")
+        return BadMedia(
+            f"{self.name} is too large: {what}", f"Scale it down to at most {self._limits.max_pixels} pixels"
+        )
 
 
 def video_kind(path: Path, name: str) -> str:
     """Kind of this video by its first bytes. Raises BadMedia for anything but a video that we take."""
     kind = sniff_file(path)
     if kind not in VIDEO_DEMUXERS:
-        raise refusal(name, kind)
+        raise unsupported_media(name, kind)
     return kind
 
 
 def _start(
-    path: Path, kind: str, needs: Repairs, rate: Fraction, limits: SourceLimits, begin_s: float | None
+    path: Path, kind: str, needs: VideoCorrections, rate: Fraction, limits: SourceLimits, begin_s: float | None
 ) -> subprocess.Popen[bytes]:
     # Pixels not square are made square and odd sides even; the colour matrix of the file is honoured here, so that
     # all that follows may assume plain BT.601.
     clock, rebased = ("", "") if begin_s is None else (":start_time=0", f"setpts=PTS-{begin_s}/TB,")
     filters = (
-        f"{needs.before}{rebased}fps={rate}{clock},{needs.after}"
+        f"{needs.filters_before_fps}{rebased}fps={rate}{clock},{needs.filters_after_fps}"
         "scale='max(2,trunc(iw*if(between(sar,.98,1.02),1,sar)/2)*2)':'max(2,trunc(ih/2)*2)'"
         ":flags=bicubic+accurate_rnd+full_chroma_int,setsar=1,format=rgb24"
     )
     command = [
-        *(ffmpeg(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "info"),
-        *("-max_pixels", str(limits.pixels), *(() if begin_s is None else ("-copyts",))),
-        *safe_input(str(path.resolve()), kind),
-        *("-map", "0:V:0", "-an", "-sn", "-dn", "-vf", filters, "-t", f"{limits.seconds + 1:.3f}"),
+        *(find_ffmpeg(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "info"),
+        *("-max_pixels", str(limits.max_pixels), *(() if begin_s is None else ("-copyts",))),
+        *restricted_input(str(path.resolve()), kind),
+        *("-map", "0:V:0", "-an", "-sn", "-dn", "-vf", filters, "-t", f"{limits.max_seconds + 1:.3f}"),
         *("-c:v", "ppm", "-f", "image2pipe", "pipe:1"),
     ]
     return subprocess.Popen(
-        sandboxed(command, VIDEO_LIMITS),
+        sandbox_command(command, VIDEO_LIMITS),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=environment(),
+        env=sandbox_environment(),
         bufsize=0,
         process_group=0,  # Ctrl-C is for the program, which ends its children itself
     )

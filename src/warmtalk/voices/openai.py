@@ -21,7 +21,7 @@ from urllib.parse import SplitResult, urlsplit
 import numpy as np
 
 from warmtalk.core.errors import InvalidInput, Unreachable
-from warmtalk.core.ports import Speech
+from warmtalk.core.ports import SpeechChunk
 from warmtalk.core.types import Samples
 
 log = logging.getLogger(__name__)
@@ -58,15 +58,15 @@ class OpenAiVoice:
         if self._url.scheme not in ("http", "https") or not self._url.hostname:
             raise InvalidInput(f"openai_url is {settings.url!r}", "Use http://HOST:PORT/v1", field="openai_url")
 
-    async def speak(self, sentence: str) -> AsyncIterator[Speech]:
+    async def synthesize(self, sentence: str) -> AsyncIterator[SpeechChunk]:
         """Pieces as they arrive. Raises Unreachable, or InvalidInput when the server refuses the text."""
         loop = asyncio.get_running_loop()
-        pieces: asyncio.Queue[Speech | Exception | None] = asyncio.Queue()
+        pieces: asyncio.Queue[SpeechChunk | Exception | None] = asyncio.Queue()
         request = _Request(self._settings, self._url, sentence)
 
         def pump() -> None:
             try:
-                for piece in request.pieces():
+                for piece in request.chunks():
                     loop.call_soon_threadsafe(pieces.put_nowait, piece)
                 loop.call_soon_threadsafe(pieces.put_nowait, None)
             except Exception as error:  # noqa: BLE001 - raised again in the caller
@@ -83,6 +83,9 @@ class OpenAiVoice:
                 request.took()
         finally:
             request.cancel()
+
+    async def warm_up(self) -> None:
+        """Does nothing: the server decides when to load its model."""
 
     async def close(self) -> None:
         """Nothing is kept between sentences."""
@@ -116,7 +119,7 @@ class _Request:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
-    def pieces(self) -> Iterator[Speech]:
+    def chunks(self) -> Iterator[SpeechChunk]:
         try:
             with contextlib.closing(self._connect()) as link, contextlib.closing(self._post(link)) as response:
                 for speech in _decode(response):
@@ -169,7 +172,7 @@ def _message(body: bytes) -> str:
     return " ".join(text.split())[:300]
 
 
-def _decode(stream: http.client.HTTPResponse) -> Iterator[Speech]:
+def _decode(stream: http.client.HTTPResponse) -> Iterator[SpeechChunk]:
     """16-bit or float WAV while it arrives. A size of 0 or beyond 2 GiB is a server's that streams: to the end."""
     head = stream.read(12)
     if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
@@ -188,7 +191,7 @@ def _decode(stream: http.client.HTTPResponse) -> Iterator[Speech]:
 
 def _samples(
     stream: http.client.HTTPResponse, size: int, code: int, channels: int, rate: int, bits: int
-) -> Iterator[Speech]:
+) -> Iterator[SpeechChunk]:
     """`size` bytes of samples, 0 for all there are; what follows them in the file is no sound."""
     if (code, bits) not in ((1, 16), (3, 32), (0xFFFE, 16)) or not channels or not 8_000 <= rate <= 192_000:
         raise Unreachable(f"the speech server sent {bits}-bit sound at {rate} Hz", "Use 16-bit PCM")
@@ -202,6 +205,6 @@ def _samples(
         rest = raw[whole:]
         if whole:
             grid: Samples = np.frombuffer(raw[:whole], dtype).astype(np.float32).reshape(-1, channels) / full
-            yield Speech(np.nan_to_num(grid.mean(axis=1, dtype=np.float32)), rate)
+            yield SpeechChunk(np.nan_to_num(grid.mean(axis=1, dtype=np.float32)), rate)
     if size and left:
         raise Unreachable("the speech server stopped in the middle of its answer", "Its log says why")

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from warmtalk.core.errors import NotReady, Unreachable
-from warmtalk.core.ports import Speech
+from warmtalk.core.ports import SpeechChunk
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +49,10 @@ class PiperVoice:
 
     async def warm_up(self) -> None:
         """Loads the model, so that the first sentence does not wait for it. Raises NotReady, Unreachable."""
-        async for _ in self.speak(_WARM_UP):
+        async for _ in self.synthesize(_WARM_UP):
             log.debug("the voice is warm")
 
-    async def speak(self, sentence: str) -> AsyncIterator[Speech]:
+    async def synthesize(self, sentence: str) -> AsyncIterator[SpeechChunk]:
         """One piece: the whole sentence. Raises NotReady (not installed), Unreachable (it died twice)."""
         async with self._lock:
             speech = await self._synthesise(" ".join(sentence.split()))
@@ -72,7 +72,7 @@ class PiperVoice:
             self._folder.cleanup()
             self._folder = None
 
-    async def _synthesise(self, line: str) -> Speech | None:
+    async def _synthesise(self, line: str) -> SpeechChunk | None:
         """None for a line that piper finds nothing to say in, such as a script that it cannot read."""
         for attempt in (1, 2):
             process = await self._running()
@@ -108,7 +108,7 @@ class PiperVoice:
         _step_back(self._process.pid)
         return self._process
 
-    async def _ask(self, process: asyncio.subprocess.Process, line: str) -> Speech:
+    async def _ask(self, process: asyncio.subprocess.Process, line: str) -> SpeechChunk:
         assert process.stdin is not None
         assert process.stderr is not None
         said: deque[str] = deque(maxlen=8)
@@ -163,10 +163,10 @@ def _default_model(python: str) -> Path:
     return models[0]
 
 
-def _take(path: Path) -> Speech:
+def _take(path: Path) -> SpeechChunk:
     """Reads the WAV file and deletes it."""
     with wave.open(str(path), "rb") as file:
         rate = file.getframerate()
         raw = file.readframes(file.getnframes())
     path.unlink()
-    return Speech(np.frombuffer(raw, "<i2").astype(np.float32) / 32768.0, rate)
+    return SpeechChunk(np.frombuffer(raw, "<i2").astype(np.float32) / 32768.0, rate)

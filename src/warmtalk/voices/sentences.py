@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-MOST_CHARS = 200
+MAX_SENTENCE_CHARS = 200
 """A sentence is cut when it is longer."""
 
 _ABBREVIATIONS = frozenset(re.findall(r"\S+", """
@@ -35,21 +35,21 @@ _SPACES = re.compile(r"\s+")
 _LINES = re.compile(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+")
 
 
-def speakable(text: str) -> bool:
+def is_speakable(text: str) -> bool:
     """There is at least one letter or digit."""
     return any(unicodedata.category(char)[0] in _SPEAKABLE for char in text)
 
 
-def sentences(text: str, *, most_chars: int = MOST_CHARS) -> list[str]:
-    """In order, on one line each, at most `most_chars` long, each with a letter or digit; [] when nothing is left."""
+def split_sentences(text: str, *, max_chars: int = MAX_SENTENCE_CHARS) -> list[str]:
+    """In order, on one line each, at most `max_chars` long, each with a letter or digit; [] when nothing is left."""
     found: list[str] = []
     for line in _LINES.split(text):
         for sentence in _split(_clean(line)):
-            found += [part for part in _cut(sentence, most_chars) if speakable(part)]
+            found += [part for part in _cut(sentence, max_chars) if is_speakable(part)]
     return found
 
 
-def take_whole(text: str, *, most_chars: int = MOST_CHARS) -> tuple[list[str], str]:
+def split_complete_sentences(text: str, *, max_chars: int = MAX_SENTENCE_CHARS) -> tuple[list[str], str]:
     """(sentences that are complete, the rest) of a text that still grows.
 
     A sentence is complete when the next one has begun, a line has ended, or it is so long that it is cut anyway.
@@ -59,10 +59,10 @@ def take_whole(text: str, *, most_chars: int = MOST_CHARS) -> tuple[list[str], s
         if text[match.end() :].strip() and _ends_sentence(_spaced(text), place, match):
             place = match.end()
     rest = text[place:]
-    if len(rest) > 2 * most_chars:
-        cut = _cut_place(rest, most_chars)
+    if len(rest) > 2 * max_chars:
+        cut = _cut_place(rest, max_chars)
         place, rest = place + cut, rest[cut:]
-    return sentences(text[:place], most_chars=most_chars), rest
+    return split_sentences(text[:place], max_chars=max_chars), rest
 
 
 def _clean(line: str) -> str:

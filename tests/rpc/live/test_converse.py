@@ -12,7 +12,7 @@ import pytest
 from tests.audio import syllables
 from tests.rpc.live.client import Client, seconds
 from tests.rpc.session.harness import SessionHarness, film
-from warmtalk.media.h264 import PictureCoder
+from warmtalk.media.h264 import H264Encoder
 from warmtalk.media.i420 import I420
 from warmtalk.v1 import session_pb2 as pb
 
@@ -83,8 +83,8 @@ async def test_a_picture_is_coded_once(
     if before:
         await desk.say(text="Hello there.")
     again: list[I420] = []
-    encode = PictureCoder.encode
-    monkeypatch.setattr(PictureCoder, "encode", lambda *args, **more: again.append(args[1]) or encode(*args, **more))
+    encode = H264Encoder.encode
+    monkeypatch.setattr(H264Encoder, "encode", lambda *args, **more: again.append(args[1]) or encode(*args, **more))
     async with Client(desk) as client:
         await client.until("fragment", 3)
         await client.say(syllables(1.0))

@@ -17,7 +17,7 @@ from tests.rpc.prep.harness import LONG, Prep, configured, refused, running, unt
 from warmtalk.avatar import builder
 from warmtalk.core.bundle import SEGMENT_FRAMES
 from warmtalk.core.types import Mask
-from warmtalk.media.file_types import ffmpeg
+from warmtalk.media.file_types import find_ffmpeg
 from warmtalk.rpc.client import channel, wait_ready
 from warmtalk.services.prep import uploads
 from warmtalk.services.prep.jobs import BuildJobs
@@ -29,9 +29,9 @@ from warmtalk.v1.prep_pb2_grpc import PrepServiceStub
 @pytest.fixture
 def no_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("WARMTALK_FFMPEG", "no-such-program")
-    ffmpeg.cache_clear()
+    find_ffmpeg.cache_clear()
     yield
-    ffmpeg.cache_clear()
+    find_ffmpeg.cache_clear()
 
 
 @pytest.mark.usefixtures("no_ffmpeg")

@@ -108,7 +108,7 @@ async def test_voice_fails(desk: SessionHarness) -> None:
 
 async def test_voice_says_nothing(desk: SessionHarness) -> None:
     class Mute(FakeVoice):
-        async def speak(self, sentence: str):  # type: ignore[no-untyped-def]
+        async def synthesize(self, sentence: str):  # type: ignore[no-untyped-def]
             for piece in ():
                 yield piece
 
@@ -126,16 +126,16 @@ async def test_disk_full(desk: SessionHarness, monkeypatch: pytest.MonkeyPatch) 
     await desk.say(text="Kept words.")
     whole = film((await desk.conversation()).uri)
     script = desk.data / "small-ffmpeg"
-    script.write_text(f'#!/bin/sh\nulimit -f 2\nexec {found.ffmpeg()} "$@"\n')
+    script.write_text(f'#!/bin/sh\nulimit -f 2\nexec {found.find_ffmpeg()} "$@"\n')
     script.chmod(0o755)
     with monkeypatch.context() as patch:
         patch.setenv("WARMTALK_FFMPEG", str(script))
-        found.ffmpeg.cache_clear()
+        found.find_ffmpeg.cache_clear()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await desk.say(audio=wav(syllables(3.0)))
         sound_check_failed = "cut short" in (caught.value.details() or "")
         assert not sound_check_failed
-    found.ffmpeg.cache_clear()
+    found.find_ffmpeg.cache_clear()
     assert caught.value.code() is Code.RESOURCE_EXHAUSTED
     assert "the volume is full" in (caught.value.details() or "")
     conversation = await desk.conversation()
@@ -152,12 +152,12 @@ async def test_ffmpeg_missing(desk: SessionHarness, monkeypatch: pytest.MonkeyPa
         patch.setenv("WARMTALK_FFMPEG", "")
         patch.setenv("PATH", "")
         patch.setitem(sys.modules, "imageio_ffmpeg", None)
-        found.ffmpeg.cache_clear()
+        found.find_ffmpeg.cache_clear()
         async with refused(Code.FAILED_PRECONDITION, "ffmpeg is missing. Install it: pip install imageio-ffmpeg"):
             await desk.say(text="Hello.")
         async with refused(Code.FAILED_PRECONDITION, "ffmpeg is missing"):
             await desk.say(audio=wav(SPEECH))
-    found.ffmpeg.cache_clear()
+    found.find_ffmpeg.cache_clear()
     assert desk.files() == {"session.json"}
     await desk.say(text="Hello.")
 

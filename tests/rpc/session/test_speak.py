@@ -68,10 +68,10 @@ async def test_first_picture_before_the_last_word(desk: SessionHarness) -> None:
     gate = asyncio.Event()
 
     class SlowVoice(FakeVoice):
-        async def speak(self, sentence: str):  # type: ignore[no-untyped-def]
+        async def synthesize(self, sentence: str):  # type: ignore[no-untyped-def]
             if sentence.startswith("Second"):
                 await gate.wait()
-            async for piece in super().speak(sentence):
+            async for piece in super().synthesize(sentence):
                 yield piece
 
     await desk.stop()

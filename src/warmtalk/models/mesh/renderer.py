@@ -1,12 +1,10 @@
-"""The embedded renderer: moves the source's own mouth by the face mesh. CPU only, no weights at run time."""
+"""The embedded renderer: moves the mouth of the source by the face mesh. CPU only, no weights at run time."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -16,31 +14,27 @@ from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import NotReady
 from warmtalk.core.mouth import LEAST, MOST, OPENING, PROTRUSION, WIDTH
 from warmtalk.core.types import Features, Image
-from warmtalk.models.mesh.mouth import InnerMouth, fill_mouth, prepare_mouth
+from warmtalk.models.mesh.face_crop import extract_face, face_pixels
+from warmtalk.models.mesh.inner_mouth import InnerMouth, fill_mouth, prepare_mouth
+from warmtalk.models.mesh.landmark_smoothing import smooth_landmarks
 from warmtalk.models.mesh.mouth_profile import MouthProfile, mouth_profile
-from warmtalk.models.mesh.shape import FaceShape, cut_face, eye_distance, face_pixels, prepare_shape, smooth
+from warmtalk.models.mesh.shape import FaceShape, measure_shape, smoothstep
 from warmtalk.models.mesh.source_teeth import SourceTeeth, find_source_teeth
 from warmtalk.models.mesh.warp import warp
 
-ROWS_KEPT = 192
-"""Rows of an avatar that stay prepared, about 0.3 MB each."""
-SMOOTH_ROWS = 4
-"""Landmarks are smoothed over this many rows to either side."""
+MAX_PREPARED_ROWS = 192
+"""Rows of one avatar that stay prepared, about 0.3 MB each."""
 _ROW_BYTES = 320_000
-"""Of one prepared row: the face, its fields and its inner mouth."""
-TREMBLE = (0.012, 0.03)
-"""Eye distances. Up to the first a move is trembling of the mesh, from the second on it is real."""
-SPEAKING = 0.12
-"""Opening at which a smile is let go."""
-NARROWEST = -0.28
-"""Width, against a smile, of the roundest mouth; further, the cheeks beside it are drawn out and smear."""
-JUMP = 0.25
-"""Eye distances. A face that moves further between two rows is another shot, not a motion."""
+"""Memory of one prepared row: face, fields and inner mouth."""
+SMILE_RELEASE_OPENING = 0.12
+"""Opening at which a smile is fully released."""
+MIN_WIDTH = -0.28
+"""Minimum width feature of a rounded mouth that releases a smile. Below, the cheeks are stretched and look smeared."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Row:
-    picture: Image
+class _PreparedRow:
+    image: Image
     """[256, 256, 3] the source."""
     face: FaceShape
     mouth: InnerMouth
@@ -48,118 +42,87 @@ class _Row:
 
 @dataclass(slots=True, eq=False)
 class MeshAvatar:
-    """One avatar, prepared. Rows are made on first use and the least recently used dropped. Not thread-safe."""
+    """One prepared avatar. Rows are prepared on first use; the least recently used are dropped. Not thread-safe."""
 
     bundle: Bundle
     landmarks: npt.NDArray[np.float32]
-    """[n, 468, 2] of the bundle, steadied."""
-    habit: MouthProfile
+    """[n, 468, 2] smoothed landmarks of the bundle."""
+    profile: MouthProfile
     teeth: SourceTeeth
-    rows: OrderedDict[int, _Row] = field(default_factory=OrderedDict)
+    rows: OrderedDict[int, _PreparedRow] = field(default_factory=OrderedDict)
 
     @property
     def nbytes(self) -> int:
-        """Memory held now, about."""
+        """Approximate memory held now."""
         return self.landmarks.nbytes + self.teeth.nbytes + len(self.rows) * _ROW_BYTES
 
 
 class MeshRenderer:
-    """core.ports.FaceRenderer. Holds no state of an avatar; that belongs to the one thread that renders it."""
+    """Implementation of core.ports.FaceRenderer without state of an avatar. A MeshAvatar belongs to one thread."""
 
     name = "mesh"
-    rows_kept = ROWS_KEPT
+    rows_kept = MAX_PREPARED_ROWS
 
     def __init__(self, strength: float = 1.0) -> None:
-        """`strength` scales what the mouth does: opening, width and rounding. Closed stays closed."""
+        """`strength` scales opening, width and rounding of the mouth. A closed mouth stays closed."""
         self._strength = strength
 
     def prepare(self, bundle: Bundle) -> MeshAvatar:
-        """Reads up to 50 source frames for their teeth. Raises NotReady when the avatar has no usable row."""
+        """Reads up to 50 source frames to find teeth. Raises NotReady when the avatar has no usable row."""
         usable = bundle.faces.usable.astype(bool)
         if not usable.any():
             raise NotReady(f"avatar {bundle.info.avatar_id!r} shows no face", "Use a source with a face in it")
-        landmarks = steady(bundle.faces.landmarks, usable)
-        habit = mouth_profile(landmarks[usable])
-        shown = (
-            SourceTeeth(None, None) if habit.own_teeth else find_source_teeth(bundle, landmarks, usable, habit.lip_drop)
-        )
-        return MeshAvatar(bundle, landmarks, habit, shown)
+        landmarks = smooth_landmarks(bundle.faces.landmarks, usable)
+        profile = mouth_profile(landmarks[usable])
+        teeth = SourceTeeth(None, None)
+        if not profile.own_teeth_weight:
+            teeth = find_source_teeth(bundle, landmarks, usable, profile.lip_drop)
+        return MeshAvatar(bundle, landmarks, profile, teeth)
 
     def render(self, avatar: MeshAvatar, rows: Sequence[int], features: Features) -> list[Image]:
-        """One [256, 256, 3] uint8 BGR face per row; `features` is float32 [len(rows), 4], see core.mouth."""
-        shapes = as_habit(features, avatar.habit, self._strength)
-        return [_draw(_row(avatar, row), shape) for row, shape in zip(rows, shapes, strict=True)]
+        """Returns one [256, 256, 3] uint8 BGR face per row; `features` is float32 [len(rows), 4], see core.mouth."""
+        shapes = apply_profile(features, avatar.profile, self._strength)
+        return [_render_row(_prepared_row(avatar, row), shape) for row, shape in zip(rows, shapes, strict=True)]
 
     def prepare_row(self, avatar: MeshAvatar, row: int) -> None:
-        """core.ports.RowRenderer. Also what shows in an open mouth."""
-        _draw(_row(avatar, row), MOST)
+        """Implements core.ports.RowRenderer. Renders once with an open mouth to fill the caches of the inner mouth."""
+        _render_row(_prepared_row(avatar, row), MOST)
 
 
-def as_habit(features: Features, habit: MouthProfile, strength: float) -> Features:
-    """[n, 4] features as this mouth would do them, in range, but for the width of a smile that is let go. What is
-    closed stays closed."""
-    scale = np.array([habit.reach * strength, strength, strength, 1], np.float32)
+def apply_profile(features: Features, profile: MouthProfile, strength: float) -> Features:
+    """Returns [n, 4] features scaled to this mouth and clipped to the valid range. A closed mouth stays closed.
+
+    Only the width may fall below the valid range, where a smile is released.
+    """
+    scale = np.array([profile.opening_scale * strength, strength, strength, 1], np.float32)
     shapes: Features = features * scale
-    let_go = smooth(0.0, SPEAKING, shapes[:, OPENING]) + np.clip(shapes[:, PROTRUSION], 0, 1)
+    released = smoothstep(0.0, SMILE_RELEASE_OPENING, shapes[:, OPENING]) + np.clip(shapes[:, PROTRUSION], 0, 1)
     shapes = np.clip(shapes, LEAST, MOST)
-    shapes[:, WIDTH] = np.maximum(shapes[:, WIDTH] - habit.narrows * let_go, NARROWEST)
+    shapes[:, WIDTH] = np.maximum(shapes[:, WIDTH] - profile.speech_narrowing * released, MIN_WIDTH)
     return shapes
 
 
-def steady(landmarks: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """[n, 468, 2] with the trembling of the face mesh taken out: a local quadratic fit over time (Savitzky-Golay),
-    which keeps slow motion. A point that the fit would move far is really moving fast, as lips do, and stays.
-    Unusable rows and jumps to another shot end a stretch."""
-    result = landmarks.copy()
-    for start, stop in _stretches(landmarks, usable):
-        reach = min(SMOOTH_ROWS, (stop - start - 1) // 2)
-        if reach < 2:
-            continue
-        for row in range(start, stop):
-            low = min(max(row - reach, start), stop - 2 * reach - 1)
-            window = landmarks[low : low + 2 * reach + 1]
-            moves = np.tensordot(_fit_weights(2 * reach + 1, row - low), window, 1) - landmarks[row]
-            far = np.linalg.norm(moves, axis=1) / eye_distance(landmarks[row])
-            result[row] += moves * (1 - smooth(*TREMBLE, far))[:, None]
-    return result
-
-
-@cache
-def _fit_weights(count: int, place: int) -> npt.NDArray[np.float64]:
-    """[count] weights of the rows of a window in the value of their quadratic fit at `place`."""
-    times = np.arange(count) - place
-    return np.asarray(np.linalg.pinv(np.stack([times**0, times, times**2], 1))[0])
-
-
-def _stretches(landmarks: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Half-open ranges of usable rows without a jump in between."""
-    steps = np.abs(np.diff(landmarks, axis=0)).mean((1, 2)) / eye_distance(landmarks[1:])
-    joined = usable[1:] & usable[:-1] & (steps < JUMP)
-    breaks = [0, *(np.flatnonzero(~joined) + 1).tolist(), len(usable)]
-    return [(a, b) for a, b in pairwise(breaks) if usable[a:b].all()]
-
-
-def _row(avatar: MeshAvatar, row: int) -> _Row:
+def _prepared_row(avatar: MeshAvatar, row: int) -> _PreparedRow:
     if row not in avatar.rows:
         avatar.rows[row] = _prepare_row(avatar, row)
-        while len(avatar.rows) > ROWS_KEPT:
+        while len(avatar.rows) > MAX_PREPARED_ROWS:
             avatar.rows.popitem(last=False)
     avatar.rows.move_to_end(row)
     return avatar.rows[row]
 
 
-def _prepare_row(avatar: MeshAvatar, row: int) -> _Row:
+def _prepare_row(avatar: MeshAvatar, row: int) -> _PreparedRow:
     box, landmarks = avatar.bundle.place(row), avatar.landmarks[row]
-    picture = cut_face(avatar.bundle.frame(row), box)
-    face = prepare_shape(picture, landmarks, box, avatar.habit.rest_width)
-    mouth = prepare_mouth(picture, face_pixels(landmarks, box), face, avatar.habit, avatar.teeth)
-    return _Row(picture, face, mouth)
+    image = extract_face(avatar.bundle.frame(row), box)
+    face = measure_shape(image, landmarks, box, avatar.profile.rest_width)
+    mouth = prepare_mouth(image, face_pixels(landmarks, box), face, avatar.profile, avatar.teeth)
+    return _PreparedRow(image, face, mouth)
 
 
-def _draw(row: _Row, want: npt.NDArray[np.float32]) -> Image:
-    picture = row.picture.copy()
-    warped = warp(row.face, want)
-    lower = picture[row.face.top :]
-    cv2.remap(row.picture, warped.map_x, warped.map_y, cv2.INTER_CUBIC, dst=lower, borderMode=cv2.BORDER_REPLICATE)
-    fill_mouth(picture, row.picture, row.face, row.mouth, warped, want)
-    return picture
+def _render_row(row: _PreparedRow, features: npt.NDArray[np.float32]) -> Image:
+    image = row.image.copy()
+    warped = warp(row.face, features)
+    lower = image[row.face.top :]
+    cv2.remap(row.image, warped.map_x, warped.map_y, cv2.INTER_CUBIC, dst=lower, borderMode=cv2.BORDER_REPLICATE)
+    fill_mouth(image, row.image, row.face, row.mouth, warped, features)
+    return image

@@ -1,9 +1,10 @@
-"""How skin and lips move: from one source face and a mouth shape to the place every pixel comes from.
+"""Warp of skin and lips: computes the source pixel of every output pixel for one face and one mouth shape.
 
-The map is the inverse one, exactly, without iteration: for each place of the new face, the place of the source. Along
-x the mouth is widened or narrowed. Along y, above the lip line, skin follows the upper lip and comes to rest at the
-base of the nose; below it follows the lower lip and comes to rest under the chin. Where the two sides disagree the
-mouth is open, and mouth.py fills it. Fields are computed on a grid of one point per GRID pixels and interpolated.
+The map is the inverse map, exact and without iteration: for each position of the new face the position in the source.
+Along x the mouth is widened or narrowed. Along y, skin above the lip line follows the upper lip and comes to rest at
+the base of the nose; skin below follows the lower lip and comes to rest under the chin. Where the two sides separate
+the mouth is open, and inner_mouth.py renders the inside. Fields are computed on a grid of one point per GRID_PX pixels
+and interpolated.
 """
 
 from __future__ import annotations
@@ -15,133 +16,139 @@ import numpy as np
 
 from warmtalk.core.mouth import OPENING, PRESS, PROTRUSION, WIDTH
 from warmtalk.core.types import FACE_SIZE
+from warmtalk.models.mesh.landmark_measures import Field
 from warmtalk.models.mesh.shape import (
+    CORNER_FALLOFF,
     JAW_LINE,
-    LENS,
-    LOWER,
-    SEAM,
+    LIP_LINE,
+    LOWER_EDGE,
+    LOWER_THICKNESS,
+    OPENING_PROFILE,
     TABLE_SIZE,
-    TAIL,
-    THICK_LOWER,
-    THICK_UPPER,
-    UPPER,
-    UPPER_SHARE,
+    UPPER_EDGE,
+    UPPER_LIP_SHARE,
+    UPPER_THICKNESS,
     FaceShape,
-    Field,
-    look_up,
-    smooth,
+    interpolate_curves,
+    smoothstep,
 )
 
-RAISE_SHARE = 0.2
-"""Of a gap wider than the source's, the part that the upper lip gives."""
-ROUND_COVER = 0.5
-"""Of that part, what full protrusion takes back: rounded lips cover the upper teeth."""
+UPPER_LIP_RAISE = 0.2
+"""Share of the gap beyond the source gap that the upper lip contributes by moving up."""
+ROUND_TEETH_COVER = 0.5
+"""Part of the upper lip motion that full protrusion cancels, because rounded lips cover the upper teeth."""
 CORNER_DROP = 0.12
-"""Of the opening, how far the corners of the mouth go down."""
+"""Downward motion of the mouth corners relative to the opening."""
 RELAX_SWELL, THIN_LIP = 0.05, 0.12
-"""Growth of lips where a smile that shows teeth is closed, less for lips that it had not drawn thin."""
-FLATTEN = 0.45
-"""Of the lip line's bend, the part that full protrusion takes out: nobody says "oo" with a smile."""
+"""Growth of the lips in mouth units when a smile with visible teeth closes, and the thickness above which lips do not
+grow. A smile makes lips thin; thick lips were not thinned."""
+ROUND_FLATTEN = 0.45
+"""Share of the bend of the lip line that full protrusion removes. An "oo" cannot be spoken with a smile."""
 ROUND_SWELL, PRESS_THIN = 0.25, 0.3
-"""Change of the lips' thickness at full protrusion and press."""
+"""Relative change of the lip thickness at full protrusion and at full press."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Warped:
-    """Fine fields of one frame, [256 - top, 256] each."""
+class WarpField:
+    """Pixel fields of one frame, [256 - top, 256] each."""
 
     map_x: Field
+    """Source pixel of each pixel, for cv2.remap."""
     map_y: Field
     below_upper: Field
     """Pixels below the edge of the upper lip; negative on the lip."""
     above_lower: Field
     """Pixels above the edge of the lower lip; negative on the lip."""
-    lens: Field
-    """Opening profile: 1 in the middle, 0 at the corners and outside."""
-    jaw: float
-    """y of the lower lip's edge in the middle, in mouth units."""
+    opening_profile: Field
+    """Opening relative to the middle: 1 in the middle, 0 at the corners and outside."""
+    lower_lip_y: float
+    """y of the edge of the lower lip in the middle, in mouth units."""
 
 
-def warp(face: FaceShape, want: Field) -> Warped:
-    """Where each pixel of the new face comes from. `want` is one features row, in range."""
-    opening, press, round_ = float(want[OPENING]), float(want[PRESS]), float(want[PROTRUSION])
-    stretch = (1 + float(want[WIDTH])) * face.rest_stretch
-    to_source = face.x - face.middle
-    move_x = to_source * (face.spread * face.window * (1 - 1 / stretch))
-    curve = look_up(face.table, face.x - move_x)
-    lens = _lens(curve[..., LENS], opening, round_, face.smile)
-    shut = press * max(1 - opening / 0.04, 0.0) * PRESS_THIN
-    gap_upper = UPPER_SHARE * min(opening, face.gap) + RAISE_SHARE * max(opening - face.gap, 0.0)
-    gap_upper *= 1 - ROUND_COVER * round_
-    bend = curve[..., SEAM] - face.table[SEAM, TABLE_SIZE // 2]
-    drop = (CORNER_DROP * opening * (1 - lens) - FLATTEN * round_ * bend) * curve[..., TAIL]
-    upper = curve[..., SEAM] - gap_upper * lens + drop
-    lower = curve[..., SEAM] + (opening - gap_upper) * lens + drop
-    jaw = float(face.table[SEAM, TABLE_SIZE // 2]) + opening - gap_upper
-    relaxed = face.smile * max(1 - opening / max(face.gap, 0.01), 0.0)
-    thicker = [_growth(curve[..., lip], round_, relaxed) for lip in (THICK_UPPER, THICK_LOWER)]
-    move_up = _upper_motion(face, curve, upper, shut, thicker[0])
-    move_down = _lower_motion(face, curve, lower, shut, thicker[1], jaw)
-    return _fine(face, np.stack([move_x, move_up, move_down, face.y - upper, lower - face.y, lens], -1), jaw)
+def warp(face: FaceShape, features: Field) -> WarpField:
+    """Returns the warp of `face` for one features row (core.mouth) whose values are in range."""
+    opening, press, rounding = float(features[OPENING]), float(features[PRESS]), float(features[PROTRUSION])
+    stretch = (1 + float(features[WIDTH])) * face.rest_stretch
+    move_x = (face.x - face.middle_x) * (face.widening * face.window * (1 - 1 / stretch))
+    curve = interpolate_curves(face.table, face.x - move_x)
+    profile = _shaped_profile(curve[..., OPENING_PROFILE], opening, rounding, face.smile)
+    pressed = press * max(1 - opening / 0.04, 0.0) * PRESS_THIN
+    gap_upper = UPPER_LIP_SHARE * min(opening, face.source_gap) + UPPER_LIP_RAISE * max(opening - face.source_gap, 0.0)
+    gap_upper *= 1 - ROUND_TEETH_COVER * rounding
+    bend = curve[..., LIP_LINE] - face.table[LIP_LINE, TABLE_SIZE // 2]
+    drop = (CORNER_DROP * opening * (1 - profile) - ROUND_FLATTEN * rounding * bend) * curve[..., CORNER_FALLOFF]
+    upper = curve[..., LIP_LINE] - gap_upper * profile + drop
+    lower = curve[..., LIP_LINE] + (opening - gap_upper) * profile + drop
+    lower_lip_y = float(face.table[LIP_LINE, TABLE_SIZE // 2]) + opening - gap_upper
+    relaxed = face.smile * max(1 - opening / max(face.source_gap, 0.01), 0.0)
+    growth = [_thickness_growth(curve[..., lip], rounding, relaxed) for lip in (UPPER_THICKNESS, LOWER_THICKNESS)]
+    move_up = _upper_motion(face, curve, upper, pressed, growth[0])
+    move_down = _lower_motion(face, curve, lower, pressed, growth[1], lower_lip_y)
+    coarse = np.stack([move_x, move_up, move_down, face.y - upper, lower - face.y, profile], -1)
+    return _interpolate_to_pixels(face, coarse, lower_lip_y)
 
 
-def _growth(thick: Field, round_: float, relaxed: float) -> Field:
-    """How much thicker a lip gets, where it is `thick`."""
-    drawn_thin = np.clip(1 - thick / THIN_LIP, 0, 1) * np.minimum(thick / 0.03, 1)
-    return np.asarray(ROUND_SWELL * round_ * thick + RELAX_SWELL * relaxed * drawn_thin, np.float32)
+def _thickness_growth(thickness: Field, rounding: float, relaxed: float) -> Field:
+    """Returns the growth of a lip in mouth units."""
+    thinned = np.clip(1 - thickness / THIN_LIP, 0, 1) * np.minimum(thickness / 0.03, 1)
+    return np.asarray(ROUND_SWELL * rounding * thickness + RELAX_SWELL * relaxed * thinned, np.float32)
 
 
-def _upper_motion(face: FaceShape, curve: Field, edge: Field, shut: float, thicker: Field) -> Field:
-    """Motion down of what is above the lip line: the lip goes with its edge, the base of the nose stays."""
+def _upper_motion(face: FaceShape, curve: Field, edge: Field, pressed: float, growth: Field) -> Field:
+    """Returns the downward motion above the lip line: the lip follows `edge`, the base of the nose stays."""
     above = edge - face.y
-    thick = curve[..., THICK_UPPER]
-    room = np.maximum(edge - face.nose, 0.08)
-    rest = 1 - smooth(0.25 * thick, room, above)
-    lip = edge - curve[..., UPPER] + shut * thick
-    grow = thicker * smooth(0.0, thick + 0.01, above)
-    return np.asarray((lip - grow) * rest * face.window, np.float32)
+    thickness = curve[..., UPPER_THICKNESS]
+    room = np.maximum(edge - face.nose_y, 0.08)
+    share = 1 - smoothstep(0.25 * thickness, room, above)
+    lip = edge - curve[..., UPPER_EDGE] + pressed * thickness
+    grow = growth * smoothstep(0.0, thickness + 0.01, above)
+    return np.asarray((lip - grow) * share * face.window, np.float32)
 
 
-def _lower_motion(face: FaceShape, curve: Field, edge: Field, shut: float, thicker: Field, jaw: float) -> Field:
-    """Motion down of what is below the lip line: the lip with its edge, the chin as far as the box has room."""
+def _lower_motion(
+    face: FaceShape, curve: Field, edge: Field, pressed: float, growth: Field, lower_lip_y: float
+) -> Field:
+    """Returns the downward motion below the lip line: the lip follows `edge`, the chin moves within the box."""
     below = face.y - edge
-    thick = curve[..., THICK_LOWER]
+    thickness = curve[..., LOWER_THICKNESS]
     room = np.maximum(curve[..., JAW_LINE] - edge, 0.15)
-    rest = 1 - smooth(0.5 * thick, room, below)
-    lip = edge - curve[..., LOWER] - shut * thick
-    grow = thicker * smooth(0.0, thick + 0.01, below)
-    middle = jaw - float(face.table[LOWER, TABLE_SIZE // 2])
+    share = 1 - smoothstep(0.5 * thickness, room, below)
+    lip = edge - curve[..., LOWER_EDGE] - pressed * thickness
+    grow = growth * smoothstep(0.0, thickness + 0.01, below)
+    middle = lower_lip_y - float(face.table[LOWER_EDGE, TABLE_SIZE // 2])
     chin = float(np.clip(0.5 * middle, -0.25 * face.chin_room, 0.45 * face.chin_room))
-    hang = chin * np.exp(-(((face.x - face.middle) / 0.75) ** 2))
-    under = smooth(0.2 * room, room, below) * (1 - smooth(room, room + max(face.chin_room, 0.05), below))
-    return np.asarray(((lip + grow) * rest + hang * under) * face.window, np.float32)
+    chin_motion = chin * np.exp(-(((face.x - face.middle_x) / 0.75) ** 2))
+    chin_share = smoothstep(0.2 * room, room, below) * (1 - smoothstep(room, room + max(face.chin_room, 0.05), below))
+    return np.asarray(((lip + grow) * share + chin_motion * chin_share) * face.window, np.float32)
 
 
-def _fine(face: FaceShape, coarse: Field, jaw: float) -> Warped:
-    """Interpolates the coarse fields to pixels, and takes each pixel from its own side of the lip line."""
+def _interpolate_to_pixels(face: FaceShape, coarse: Field, lower_lip_y: float) -> WarpField:
+    """Interpolates the coarse fields to pixels. Each pixel uses the motion of the nearer side of the lip line."""
     height = FACE_SIZE - face.top
     fields = np.asarray(cv2.resize(coarse, (FACE_SIZE, height), interpolation=cv2.INTER_LINEAR), np.float32)
-    move_x, move_up, move_down, below, above, lens = (fields[..., i] for i in range(6))
+    move_x, move_up, move_down, below, above, profile = (fields[..., i] for i in range(6))
     move_y = np.where(below < above, move_up, move_down)
-    axes = face.frame.axes
+    axes = face.mouth_frame.axes
     columns = np.arange(FACE_SIZE, dtype=np.float32)
     rows = np.arange(face.top, FACE_SIZE, dtype=np.float32)[:, None]
-    px = face.frame.down_px
-    return Warped(
+    px = face.mouth_frame.down_px
+    return WarpField(
         map_x=columns - (axes[0, 0] * move_x + axes[0, 1] * move_y),
         map_y=rows - (axes[1, 0] * move_x + axes[1, 1] * move_y),
         below_upper=below * px,
         above_lower=above * px,
-        lens=lens,
-        jaw=jaw,
+        opening_profile=profile,
+        lower_lip_y=lower_lip_y,
     )
 
 
-def _lens(lens: Field, opening: float, round_: float, smile: float) -> Field:
-    """The opening profile of the asked shape: a wide open mouth is an oval, not a wedge, and rounded lips touch near
-    the corners and make an oval of the rest. A smile's lips touch less: its corners are dark, and would show as a line.
+def _shaped_profile(profile: Field, opening: float, rounding: float, smile: float) -> Field:
+    """Returns the opening profile of the requested shape.
+
+    A wide open mouth is an oval instead of a wedge. Rounded lips touch near the corners, and the rest becomes an oval.
+    The lips of a smile touch less, because the dark corners of a smile would appear as a line.
     """
-    touching = 0.55 * round_ * (1 - 0.75 * smile)
-    inner = np.clip((lens - touching) / (1 - touching), 0, 1)
+    touching = 0.55 * rounding * (1 - 0.75 * smile)
+    inner = np.clip((profile - touching) / (1 - touching), 0, 1)
     wide = min(max(opening - 0.1, 0.0) / 0.2, 1.0)
-    return np.asarray(inner ** ((1 - 0.4 * round_ * (1 - 0.5 * smile)) * (1 - 0.35 * wide)), np.float32)
+    return np.asarray(inner ** ((1 - 0.4 * rounding * (1 - 0.5 * smile)) * (1 - 0.35 * wide)), np.float32)

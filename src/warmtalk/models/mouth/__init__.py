@@ -1,1 +1,1 @@
-"""From sound to the shape of a mouth, by a small network in numpy."""
+"""The embedded speech encoder: audio to mouth shapes, by a small network in numpy."""

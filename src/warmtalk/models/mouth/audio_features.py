@@ -1,7 +1,7 @@
-"""What both mouths hear: log-mel bands, loudness and voicing, one row every 10 ms.
+"""Log-mel bands, loudness and voicing of speech, one row every 10 ms: the input of the mouth networks.
 
-Everything runs row by row on an absolute 10 ms grid, so a row does not depend on how the sound was cut
-into pieces, not even in its last bit.
+All computations run row by row on an absolute 10 ms grid, so a row does not depend on the chunk boundaries of the
+audio, not even in the last bit.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Floats = npt.NDArray[np.float32]
 HOP = 160
 """Samples between rows: 10 ms."""
 WINDOW = 512
-"""Samples in the analysis window, centred on the row: 32 ms holds three periods of a deep voice."""
+"""Samples in the analysis window, centred on the row: 32 ms cover three periods of a deep voice."""
 BANDS = 32
 """Mel bands from 80 to 7600 Hz."""
 FEATURES = BANDS + 1
-"""Numbers in a row of RelativeSound: the bands and the voicing."""
+"""Values in a row of NormalizedFeatures: the bands and the voicing."""
 SETTLE = 6
-"""Rows that the loudness may learn before a row is measured against it."""
+"""Rows by which VoiceLevel is ahead of the row that is normalised with the level."""
 SILENCE_DB = -100.0
-"""Level below which nothing is told apart, about that of 16-bit rounding; 0 dB is a full-scale sine."""
+"""Lower limit of all levels, about the level of 16-bit rounding noise; 0 dB is a full-scale sine."""
 
 _FFT = 2 * WINDOW
 _PITCH_LAGS = slice(SPEECH_RATE_HZ // 400, SPEECH_RATE_HZ // 75)
@@ -39,18 +39,18 @@ _QUIETEST = np.float32(10.0 ** (SILENCE_DB / 10))
 
 @dataclass(frozen=True, slots=True)
 class MelFrame:
-    """One row. Row h is centred on sample h * HOP."""
+    """Features of one row. Row h is centred on sample h * HOP."""
 
     bands_db: Floats
-    """[BANDS] float32 power of each band, dB, not below SILENCE_DB."""
+    """[BANDS] float32 power of each band in dB, at least SILENCE_DB."""
     level_db: float
-    """Power of all bands together, dB."""
+    """Total power of all bands in dB."""
     voicing: float
     """Height of the pitch peak, 0 (noise) to about 1 (a steady vowel)."""
 
 
 def mel_bank(bands: int = BANDS, low_hz: float = 80.0, high_hz: float = 7600.0) -> Floats:
-    """[bands, _FFT // 2 + 1] triangles on the mel scale m = 2595 log10(1 + f / 700) (O'Shaughnessy)."""
+    """Returns [bands, _FFT // 2 + 1] triangles on the mel scale m = 2595 log10(1 + f / 700) (O'Shaughnessy)."""
     low_mel, high_mel = (2595.0 * log10(1.0 + hz / 700.0) for hz in (low_hz, high_hz))
     edges_mel = np.linspace(low_mel, high_mel, bands + 2)
     edges_hz = 700.0 * (10.0 ** (edges_mel / 2595.0) - 1.0)
@@ -62,28 +62,28 @@ def mel_bank(bands: int = BANDS, low_hz: float = 80.0, high_hz: float = 7600.0) 
 
 
 class LogMelExtractor:
-    """Sound in pieces of any size to rows. One stream, not thread-safe."""
+    """Converts audio chunks of any size to rows. Belongs to one stream; not thread-safe."""
 
     def __init__(self) -> None:
-        self._waiting = np.zeros(WINDOW // 2, np.float32)  # before the first sample there is silence
+        self._pending = np.zeros(WINDOW // 2, np.float32)  # silence precedes the first sample
 
-    def accept(self, samples: Samples) -> Iterator[MelFrame]:
-        """The rows whose window is now complete: row h needs the samples before h * HOP + WINDOW // 2."""
-        self._waiting = np.concatenate([self._waiting, np.asarray(samples, np.float32)])
-        rows = max(0, (len(self._waiting) - WINDOW) // HOP + 1)
-        ready, self._waiting = self._waiting, self._waiting[rows * HOP :]
-        return (_hear(ready[h * HOP : h * HOP + WINDOW]) for h in range(rows))
+    def push_audio(self, samples: Samples) -> Iterator[MelFrame]:
+        """Yields the rows whose window is now complete: row h needs the samples before h * HOP + WINDOW // 2."""
+        self._pending = np.concatenate([self._pending, np.asarray(samples, np.float32)])
+        rows = max(0, (len(self._pending) - WINDOW) // HOP + 1)
+        ready, self._pending = self._pending, self._pending[rows * HOP :]
+        return (_mel_frame(ready[h * HOP : h * HOP + WINDOW]) for h in range(rows))
 
 
 _TAPER = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
 _SCALE = np.float32((2.0 / _TAPER.sum()) ** 2)
 _BANK = mel_bank()
 _VOICE_BINS = slice(*(round(hz * _FFT / SPEECH_RATE_HZ) for hz in _VOICE_BAND_HZ))
-_SAG = np.fft.irfft(np.abs(np.fft.rfft(_TAPER, _FFT)) ** 2)
-_UNSAG = (_SAG[0] / _SAG[_PITCH_LAGS]).astype(np.float32)
+_TAPER_AUTOCORRELATION = np.fft.irfft(np.abs(np.fft.rfft(_TAPER, _FFT)) ** 2)
+_TAPER_CORRECTION = (_TAPER_AUTOCORRELATION[0] / _TAPER_AUTOCORRELATION[_PITCH_LAGS]).astype(np.float32)
 
 
-def _hear(window: Floats) -> MelFrame:
+def _mel_frame(window: Floats) -> MelFrame:
     spectrum = np.fft.rfft(window * _TAPER, _FFT)
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32) * _SCALE
     bands: Floats = _BANK @ power
@@ -93,36 +93,36 @@ def _hear(window: Floats) -> MelFrame:
 
 
 def _voicing(power: Floats) -> float:
-    """Peak of the autocorrelation of the flattened voice band, the taper's own fall divided out.
+    """Returns the peak of the autocorrelation of the flattened voice band, corrected for the decay of the taper.
 
-    Flattening (magnitude for power) keeps one strong formant or a hum from looking like a pitch:
-    Tolonen and Karjalainen 2000, "A computationally efficient multipitch analysis model", section II-B;
-    dividing by the taper's autocorrelation: Boersma 1993, equation 9.
+    Flattening (magnitude instead of power) prevents that one strong formant or a hum looks like a pitch: Tolonen and
+    Karjalainen 2000, "A computationally efficient multipitch analysis model", section II-B. Division by the
+    autocorrelation of the taper: Boersma 1993, equation 9.
     """
     flat = np.zeros_like(power)
     flat[_VOICE_BINS] = np.sqrt(power[_VOICE_BINS])
-    curve = np.fft.irfft(flat)
-    return float((curve[_PITCH_LAGS] * _UNSAG).max() / (curve[0] + 1e-9))
+    autocorrelation = np.fft.irfft(flat)
+    return float((autocorrelation[_PITCH_LAGS] * _TAPER_CORRECTION).max() / (autocorrelation[0] + 1e-9))
 
 
-class Loudness:
-    """How loud this voice is: a running level of its voiced rows, and the noise below it. One stream.
+class VoiceLevel:
+    """Running level of the voiced rows of one stream, and the level of the background noise.
 
-    It needs no calibration: the first voiced row sets the level, later ones move it quickly up and slowly
-    down, so that a whisperer's vowels and a shouter's come out alike.
+    No calibration is needed: the first voiced row sets the level, later rows move the level quickly up and slowly down.
+    The vowels of a whispering and of a shouting speaker are therefore normalised to the same level.
     """
 
     def __init__(self) -> None:
         self.voice_db = _FIRST_VOICE_DB
-        self._noise_db = _LOUDEST_FIRST_NOISE_DB
+        self._noise_db = _FIRST_NOISE_DB
         self._voiced_rows = 0
         self._rows_since_pitch = _CREAK_ROWS
 
-    def hear(self, row: MelFrame) -> bool:
-        """Learns from the next row; True when it is this voice, not noise and not something far behind it.
+    def update(self, row: MelFrame) -> bool:
+        """Adapts to the next row. Returns True for voice, False for noise and for much quieter sounds.
 
-        A voice may creak: as loud as its vowels and without a pitch for a while. Noise that nobody spoke before has
-        no such credit.
+        A creaky voice stays True: a sound as loud as the vowels and without pitch counts as voice for up to _CREAK_ROWS
+        after the last pitch. Noise without preceding speech does not count as voice.
         """
         pitched = row.voicing > _PITCHED and row.level_db > self._noise_db + _ABOVE_NOISE_DB
         self._follow_noise(row.level_db, pitched)
@@ -131,14 +131,13 @@ class Loudness:
             self._follow_voice(row.level_db)
             self._rows_since_pitch = 0
         above_noise_db = row.level_db - self._noise_db
-        creaks = self._rows_since_pitch < _CREAK_ROWS and above_noise_db > _CREAK_ABOVE_NOISE_DB
-        return row.level_db > self.voice_db - (_BELOW_VOICE_DB if pitched else _CREAK_BELOW_VOICE_DB) and (
-            pitched or creaks
-        )
+        creaky = self._rows_since_pitch < _CREAK_ROWS and above_noise_db > _CREAK_ABOVE_NOISE_DB
+        margin_db = _BELOW_VOICE_DB if pitched else _CREAK_BELOW_VOICE_DB
+        return row.level_db > self.voice_db - margin_db and (pitched or creaky)
 
     def _follow_noise(self, level_db: float, pitched: bool) -> None:
         rise_db = 0.01 if pitched else 0.1
-        self._noise_db += min(0.2 * (max(level_db, _LEAST_NOISE_DB) - self._noise_db), rise_db)
+        self._noise_db += min(0.2 * (max(level_db, _MIN_NOISE_DB) - self._noise_db), rise_db)
 
     def _follow_voice(self, level_db: float) -> None:
         self._voiced_rows += 1
@@ -148,40 +147,43 @@ class Loudness:
 
 
 _PITCHED = 0.4
+"""Minimum voicing of a row with pitch."""
 _FIRST_VOICE_DB = -40.0
-_LOUDEST_FIRST_NOISE_DB = -50.0
-_LEAST_NOISE_DB = -70.0
+_FIRST_NOISE_DB = -50.0
+_MIN_NOISE_DB = -70.0
 _ABOVE_NOISE_DB = 8.0
 _BELOW_VOICE_DB = 25.0
 _CREAK_ROWS = 80
-"""How long a creak may be."""
+"""Maximum duration of a creak: 800 ms."""
 _CREAK_BELOW_VOICE_DB = 12.0
 _CREAK_ABOVE_NOISE_DB = 20.0
 
 
 class NormalizedFeatures:
-    """Rows with the loudness of the voice taken out. One stream.
+    """Features normalised by the level of the voice. Belongs to one stream.
 
-    A row answers SETTLE rows late: at the start of a voice the loudness needs them to find its level.
+    The output is delayed by SETTLE rows, because VoiceLevel needs those rows to adapt at the start of speech.
     """
 
     RANGE_DB = (-50.0, 20.0)
-    """Band levels against the voice that are told apart."""
+    """Range of the band levels relative to the voice; levels outside are clipped."""
     UNIT_DB = 20.0
-    QUIET = np.append(np.full(BANDS, RANGE_DB[0] / UNIT_DB), 0.0).astype(np.float32)
+    SILENCE = np.append(np.full(BANDS, RANGE_DB[0] / UNIT_DB), 0.0).astype(np.float32)
     """[FEATURES] the row of silence."""
 
     def __init__(self) -> None:
-        self._loudness = Loudness()
-        self._unsettled: deque[MelFrame] = deque(maxlen=SETTLE + 1)
+        self._level = VoiceLevel()
+        self._delayed: deque[MelFrame] = deque(maxlen=SETTLE + 1)
 
-    def hear(self, row: MelFrame) -> tuple[bool, Floats]:
-        """Whether this row is voice, and [FEATURES] float32 of the row SETTLE before it: bands in UNIT_DB
-        against the voice, then voicing."""
-        voiced = self._loudness.hear(row)
-        self._unsettled.append(row)
-        if len(self._unsettled) <= SETTLE:
-            return voiced, self.QUIET
-        settled = self._unsettled[0]
-        relative_db = np.clip(settled.bands_db - np.float32(self._loudness.voice_db), *self.RANGE_DB)
+    def push_row(self, row: MelFrame) -> tuple[bool, Floats]:
+        """Returns whether `row` is voice, and [FEATURES] float32 of the row SETTLE rows earlier.
+
+        The features are the bands in UNIT_DB relative to the voice, then the voicing.
+        """
+        voiced = self._level.update(row)
+        self._delayed.append(row)
+        if len(self._delayed) <= SETTLE:
+            return voiced, self.SILENCE
+        settled = self._delayed[0]
+        relative_db = np.clip(settled.bands_db - np.float32(self._level.voice_db), *self.RANGE_DB)
         return voiced, np.append(relative_db / np.float32(self.UNIT_DB), np.float32(settled.voicing))

@@ -1,7 +1,7 @@
-"""The trained mouth: a small convolutional network in numpy, fed by loudness-free sound, behind a voice gate.
+"""The trained mouth encoder: a small convolutional network in numpy, with level-normalised input and a voice gate.
 
-Training, data, figures and limits: training/mouth/MODEL_CARD.md. The weights were trained at 50 rows a second; here
-every dilation is doubled, so that the same network answers 100 times a second.
+Training, data, figures and limits: training/mouth/MODEL_CARD.md. The weights were trained at 50 rows a second. Here
+every dilation is doubled, so that the same network produces 100 rows a second.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from warmtalk.models.mouth.stream import MouthStream
 from warmtalk.models.mouth.voice_gate import VoiceGate
 
 DILATIONS = (1, 1, 2, 4, 4)
-"""In steps of 20 ms, as trained."""
+"""Dilations in steps of 20 ms, as trained."""
 TAPS = 3
 _SCALE = np.array([0.085, 0.06, 0.3], np.float32)
 """Units of the first three outputs."""
-_LIVELY, _LIVELY_WIDTH = 1.5, 1.9
-"""A least-squares answer shrinks what it is unsure of; this gives the motion its real size back. It is less sure of the
-width than of the rest."""
-_SHUT = 0.004
-"""Opening that is taken for none, so that doubt does not leave the lips ajar."""
-_PRESSED = (0.42, 0.77)
-"""Likelihood of pressed lips from which on they close, and at which they are shut."""
+_GAIN, _WIDTH_GAIN = 1.5, 1.9
+"""Gain that restores the real size of the motion. A least-squares prediction shrinks uncertain outputs, and the width
+is less certain than the other outputs."""
+_MIN_OPENING = 0.004
+"""Opening that counts as closed, so that an uncertain prediction does not leave the lips ajar."""
+_CLOSURE_RANGE = (0.42, 0.77)
+"""Likelihood of pressed lips at which the lips begin to close, and at which the lips are shut."""
 
 
 class Network:
-    """Weights only; shared by all streams, any thread."""
+    """Weights of the network. Immutable; shared by all streams and threads."""
 
     def __init__(self, path: Path) -> None:
-        """Raises Damaged when the file does not hold this network."""
+        """Raises Damaged when the file does not contain the weights of this network."""
         try:
             arrays = load_file(path)
             self.centre, self.spread = arrays["centre"], arrays["spread"]
@@ -51,83 +51,86 @@ class Network:
 
 
 def _flat(kernel: Floats) -> Floats:
-    """[taps, in, out] to [taps * in, out]."""
+    """Reshapes [taps, in, out] to [taps * in, out]."""
     return np.ascontiguousarray(kernel.reshape(-1, kernel.shape[2]))
 
 
 class NetworkStream:
-    """The network along one utterance, row by row: the numbers do not depend on how the sound was cut."""
+    """State of the network for one utterance, row by row. The result does not depend on the chunk boundaries."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
-        self._previous = NormalizedFeatures.QUIET
+        self._previous = NormalizedFeatures.SILENCE
         self._pasts = [np.zeros((0, 0), np.float32)] * len(DILATIONS)
-        self._fill(NormalizedFeatures.QUIET)
+        self._fill(NormalizedFeatures.SILENCE)
 
-    def hear(self, row: Floats) -> Floats:
-        """Takes the next [FEATURES] row at 100 Hz; [4] raw outputs for the row AHEAD_HOPS (10) before it."""
-        x = self._enter((self._previous + row) * np.float32(0.5))
+    def push_row(self, row: Floats) -> Floats:
+        """Takes the next [FEATURES] row at 100 Hz. Returns [4] raw outputs for the row 10 rows earlier."""
+        x = self._first_layer((self._previous + row) * np.float32(0.5))
         self._previous = row
         for past, (weight, bias), dilation in zip(self._pasts, self._network.blocks, DILATIONS, strict=True):
             past[:-1] = past[1:]
             past[-1] = x
             x = x + np.maximum(past[:: 2 * dilation].ravel() @ weight + bias, 0)
-        return self._leave(x)
+        return self._last_layer(x)
 
     def _fill(self, row: Floats) -> None:
-        """The state after this row alone was heard for ever."""
-        x = self._enter(row)
+        """Sets the state after an infinite repetition of `row`."""
+        x = self._first_layer(row)
         for k, ((weight, bias), dilation) in enumerate(zip(self._network.blocks, DILATIONS, strict=True)):
             self._pasts[k] = np.tile(x, (2 * dilation * (TAPS - 1) + 1, 1))
             x = x + np.maximum(np.tile(x, TAPS) @ weight + bias, 0)
 
-    def _enter(self, row: Floats) -> Floats:
+    def _first_layer(self, row: Floats) -> Floats:
         weight, bias = self._network.first
-        entered: Floats = np.maximum((row - self._network.centre) / self._network.spread @ weight + bias, 0)
-        return entered
+        activations: Floats = np.maximum((row - self._network.centre) / self._network.spread @ weight + bias, 0)
+        return activations
 
-    def _leave(self, x: Floats) -> Floats:
+    def _last_layer(self, x: Floats) -> Floats:
         weight, bias = self._network.last
         outputs: Floats = x @ weight + bias
         return outputs
 
 
 class TrainedMouth:
-    """A SpeechEncoder whose features are mouth shapes (core.mouth). Holds no state of a stream; any thread."""
+    """Implementation of core.ports.SpeechEncoder with mouth shapes (core.mouth) as features. Immutable, any thread."""
 
     def __init__(self, weights: Path | None = None) -> None:
-        """The package's own weights unless others are given. Raises Damaged."""
+        """Loads `weights`, or the weights of the package for None. Raises Damaged."""
         with as_file(files("warmtalk.models") / "data" / "mouth_net.safetensors") as packaged:
             self._network = Network(weights or packaged)
 
     def start_stream(self, clock: FrameClock) -> MouthStream:
-        return MouthStream(clock, _Reader(self._network))
+        """Returns the state of one utterance."""
+        return MouthStream(clock, _NetworkPredictor(self._network))
 
 
-class _Reader:
+class _NetworkPredictor:
+    """Implementation of MouthPredictor: normalisation, network and voice gate of one utterance."""
+
     def __init__(self, network: Network) -> None:
         self._stream = NetworkStream(network)
-        self._sound = NormalizedFeatures()
+        self._features = NormalizedFeatures()
         self._gate = VoiceGate()
-        self._outputs = self._stream.hear(NormalizedFeatures.QUIET)
-        self._unheard = SETTLE
+        self._outputs = self._stream.push_row(NormalizedFeatures.SILENCE)
+        self._rows_to_skip = SETTLE
 
-    def read(self, row: MelFrame) -> Floats:
-        voiced, settled = self._sound.hear(row)
-        gate = self._gate.hear(voiced)
-        if self._unheard > 0:  # the loudness has not settled: what came out is no row of the sound
-            self._unheard -= 1
+    def push_row(self, row: MelFrame) -> Floats:
+        voiced, features = self._features.push_row(row)
+        gate = self._gate.update(voiced)
+        if self._rows_to_skip > 0:  # the output of NormalizedFeatures is delayed: these features precede the audio
+            self._rows_to_skip -= 1
             return np.zeros(MOUTH_FEATURES, np.float32)
-        outputs = self._stream.hear(settled)
-        # Every second row takes a path of its own through the dilations: the mean of two has no ripple.
+        outputs = self._stream.push_row(features)
+        # Odd and even rows take different paths through the doubled dilations: the mean of two rows has no ripple.
         smooth, self._outputs = (self._outputs + outputs) * np.float32(0.5), outputs
         return shape_of(smooth, gate)
 
 
 def shape_of(outputs: Floats, gate: float) -> Floats:
-    """Raw outputs to a mouth in range; exactly closed where the gate is 0."""
+    """Converts raw outputs to a features row (core.mouth) in the valid range; exactly closed where `gate` is 0."""
     opening, width, protrusion = outputs[:3] * _SCALE * np.float32(gate)
     press = gate / (1.0 + exp(-float(outputs[3])))
-    closure = min(1.0, max(0.0, (press - _PRESSED[0]) / (_PRESSED[1] - _PRESSED[0])))
-    open_by = (opening * _LIVELY - _SHUT) * (1.0 - closure)
-    return np.clip(np.array([open_by, width * _LIVELY_WIDTH, protrusion * _LIVELY, press], np.float32), LEAST, MOST)
+    closure = min(1.0, max(0.0, (press - _CLOSURE_RANGE[0]) / (_CLOSURE_RANGE[1] - _CLOSURE_RANGE[0])))
+    opening = (opening * _GAIN - _MIN_OPENING) * (1.0 - closure)
+    return np.clip(np.array([opening, width * _WIDTH_GAIN, protrusion * _GAIN, press], np.float32), LEAST, MOST)

@@ -1,4 +1,4 @@
-"""Sound in pieces to one mouth row per video frame, whatever reads the mouth from what is heard."""
+"""Conversion of audio chunks to one features row per video frame, for any predictor of the mouth shape."""
 
 from __future__ import annotations
 
@@ -12,49 +12,50 @@ from warmtalk.core.types import SPEECH_RATE_HZ, Features, FrameClock, Samples
 from warmtalk.models.mouth.audio_features import HOP, WINDOW, Floats, LogMelExtractor, MelFrame
 
 LOOKAHEAD = 16
-"""Rows of future that a reader hears before it answers: with the window and the step between two rows
-at most 186 ms after the middle of a frame."""
+"""Rows between the input of a predictor and the row of the output. With the window and the distance of two rows, a
+frame depends on audio at most 186 ms after the middle of the frame."""
 
 
-class MouthReader(Protocol):
-    """One utterance. Owns its state."""
+class MouthPredictor(Protocol):
+    """Predicts mouth shapes of one utterance and owns the state of that utterance."""
 
-    def read(self, row: MelFrame) -> Floats:
-        """[MOUTH_FEATURES] float32: the mouth LOOKAHEAD rows before this one."""
+    def push_row(self, row: MelFrame) -> Floats:
+        """Returns [MOUTH_FEATURES] float32: the mouth shape LOOKAHEAD rows before `row`."""
         ...
 
 
 class MouthStream:
-    """A SpeechStream of mouth rows [frames, 4]. A frame shows the mouth at its middle."""
+    """Implementation of core.ports.SpeechStream with rows [frames, 4]. A frame shows the mouth in the middle of its
+    interval."""
 
-    def __init__(self, clock: FrameClock, reader: MouthReader) -> None:
+    def __init__(self, clock: FrameClock, predictor: MouthPredictor) -> None:
         self._clock = clock
-        self._reader = reader
-        self._ear = LogMelExtractor()
+        self._predictor = predictor
+        self._mel = LogMelExtractor()
         self._samples = 0
         self._frame = 0
         self._track: deque[Floats] = deque()
         self._track_start = -LOOKAHEAD
 
     def accept(self, samples: Samples) -> Features:
-        """Takes the next 16 kHz samples, any number; returns the frames whose lookahead is now complete."""
+        """Takes the next 16 kHz samples, any number. Returns the frames whose lookahead is now complete."""
         self._samples += len(samples)
-        self._hear(samples)
+        self._predict(samples)
         return _stack(self._ready_frames())
 
     def finish(self) -> Features:
-        """The rest, as if silence followed. Call once."""
+        """Returns the remaining frames, computed with silence after the last sample. Call once."""
         frames = self._clock.frames_for(self._samples, SPEECH_RATE_HZ)
         if self._frame >= frames:
             return _stack([])
         last_row = int(self._middle_row(frames - 1)) + 1
         needed = (last_row + LOOKAHEAD) * HOP + WINDOW // 2
-        self._hear(np.zeros(max(0, needed - self._samples), np.float32))
+        self._predict(np.zeros(max(0, needed - self._samples), np.float32))
         missing = frames - self._frame
         return _stack(self._ready_frames()[:missing])
 
-    def _hear(self, samples: Samples) -> None:
-        self._track.extend(self._reader.read(row) for row in self._ear.accept(samples))
+    def _predict(self, samples: Samples) -> None:
+        self._track.extend(self._predictor.push_row(row) for row in self._mel.push_audio(samples))
 
     def _ready_frames(self) -> list[Floats]:
         ready = []
@@ -68,7 +69,7 @@ class MouthStream:
         return sum(edges) / (2 * HOP)
 
     def _shape_at(self, row: float) -> Floats | None:
-        """The track between two rows; None while they are not both there. Forgets what lies before."""
+        """Interpolates the track between two rows and drops earlier rows. Returns None until both rows exist."""
         whole = int(row)
         while self._track and self._track_start < whole:
             self._track.popleft()
@@ -76,7 +77,8 @@ class MouthStream:
         if self._track_start != whole or len(self._track) < 2:
             return None
         share = np.float32(row - whole)
-        return np.clip(self._track[0] * (1 - share) + self._track[1] * share, LEAST, MOST)  # rounding
+        # Rounding may exceed the range by the last bit.
+        return np.clip(self._track[0] * (1 - share) + self._track[1] * share, LEAST, MOST)
 
 
 def _stack(rows: list[Floats]) -> Features:

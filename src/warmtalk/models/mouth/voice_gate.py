@@ -1,4 +1,4 @@
-"""When the mouth may be open at all: around voice, never in silence or noise."""
+"""Gate of the mouth opening: open around voice, closed in silence and noise."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections import deque
 
 from warmtalk.models.mouth.stream import LOOKAHEAD
 
-_HANG = 12
+_HOLD_ROWS = 12
 """Rows after the last voice before the lips start to close: 120 ms."""
 _RISE, _FALL = 1 / 10, 1 / 8
-"""Change per row: lips part in 100 ms, beginning LOOKAHEAD before the voice, and shut in 80 ms."""
-_RECENT, _ENOUGH = 5, 3
-"""Voiced rows out of the last five that make a voice; noise has single ones."""
+"""Change per row: the lips open in 100 ms, starting LOOKAHEAD rows before the voice, and close in 80 ms."""
+_RECENT_ROWS, _MIN_VOICED = 5, 3
+"""Number of recent rows, and voiced rows among those that make a voice. Noise has single voiced rows."""
 
 
 class VoiceGate:
-    """One utterance. It answers for the row LOOKAHEAD before the one it hears."""
+    """State of one utterance. The output belongs to the row LOOKAHEAD rows before the input."""
 
     def __init__(self) -> None:
-        self._recent: deque[bool] = deque(maxlen=_RECENT)
-        self._rows_since_voice = LOOKAHEAD + _HANG
+        self._recent: deque[bool] = deque(maxlen=_RECENT_ROWS)
+        self._rows_since_voice = LOOKAHEAD + _HOLD_ROWS
         self._gate = 0.0
 
-    def hear(self, voiced: bool) -> float:
-        """0 closed to 1 open, exactly 0 once the lips have shut."""
+    def update(self, voiced: bool) -> float:
+        """Returns 0 (closed) to 1 (open); exactly 0 after the lips have closed."""
         self._recent.append(voiced)
-        self._rows_since_voice = 0 if sum(self._recent) >= _ENOUGH else self._rows_since_voice + 1
-        step = _RISE if self._rows_since_voice < LOOKAHEAD + _HANG else -_FALL
+        self._rows_since_voice = 0 if sum(self._recent) >= _MIN_VOICED else self._rows_since_voice + 1
+        step = _RISE if self._rows_since_voice < LOOKAHEAD + _HOLD_ROWS else -_FALL
         self._gate = min(1.0, max(0.0, self._gate + step))
         return self._gate
