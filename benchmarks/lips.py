@@ -45,7 +45,7 @@ from warmtalk.media.audio_decode import AudioReader, Resampler
 from warmtalk.media.clip_writer import ClipWriter
 from warmtalk.media.file_types import find_ffmpeg
 from warmtalk.media.segment_writer import SegmentWriter
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 from warmtalk.models.mesh.landmark_measures import lip_gap
 from warmtalk.renderers import registry
 from warmtalk.store import AvatarStore

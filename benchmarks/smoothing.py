@@ -29,7 +29,7 @@ from warmtalk.core.faces import crop_face
 from warmtalk.core.masks import mesh_mask
 from warmtalk.core.sharpen import Sharpening
 from warmtalk.core.types import FACE_SIZE, Box, FloatBox, Image
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 
 Array = npt.NDArray[np.float64]
 SIZE = (640, 360)

@@ -24,7 +24,7 @@ from warmtalk.cli.enhance import EnhanceRequest, enhance
 from warmtalk.core.errors import BadMedia, InvalidInput
 from warmtalk.core.face_restoration import KEEP, SIDE, TEMPLATE, FaceRestoration, five_points, similarity
 from warmtalk.core.types import SPEECH_RATE_HZ, Image, Points
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 
 
 class Trembling:

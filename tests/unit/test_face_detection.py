@@ -18,7 +18,7 @@ from warmtalk.avatar.track.frame_table import FrameTableParams, build_frame_tabl
 from warmtalk.core.faces import IBUG_68, face_place, ibug68
 from warmtalk.core.ports import DetectedFace
 from warmtalk.core.types import Box, Image, Points
-from warmtalk.models.faces.mesh import FaceFinder, FoundFace
+from warmtalk.models.faces.face_finder import FaceFinder, FoundFace
 
 
 class Scripted:

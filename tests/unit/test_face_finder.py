@@ -11,8 +11,8 @@ import pytest
 from tests import footage
 from warmtalk.core.errors import NotReady
 from warmtalk.core.types import Box, Image
-from warmtalk.models.faces import mesh
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces import network_files
+from warmtalk.models.faces.face_finder import FaceFinder
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,6 @@ def test_same_picture_gives_the_same_points(finder: FaceFinder, portrait: Image)
 
 
 def test_missing_networks_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(mesh, "_NETWORKS", tmp_path)
+    monkeypatch.setattr(network_files, "NETWORKS_DIR", tmp_path)
     with pytest.raises(NotReady, match="pip install --no-deps --force-reinstall warmtalk"):
         FaceFinder()

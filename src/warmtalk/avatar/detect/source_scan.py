@@ -22,9 +22,9 @@ from safetensors.numpy import load_file, save_file
 from warmtalk.avatar.detect.appearance import SAMPLE_POINTS, FaceAppearance, measure_appearance
 from warmtalk.avatar.detect.face_detection import FaceDetectorPair, FaceObservation, bounding_box
 from warmtalk.avatar.detect.head_motion import UNKNOWN_MOTION, Motion, head_motion
-from warmtalk.avatar.detect.person_tracking import FaceObservations
+from warmtalk.avatar.detect.person_tracking import MAX_LOST_FRAMES, FaceObservations
 from warmtalk.core.bundle import SEGMENT_FRAMES
-from warmtalk.core.types import Box, Image
+from warmtalk.core.types import Box, Image, Points
 from warmtalk.media.segment_writer import SegmentWriter
 
 _THUMBNAIL = (64, 36)
@@ -78,7 +78,9 @@ class VideoSource:
     def __init__(self, frames: FrameStream, detectors: FaceDetectorPair) -> None:
         self._frames = frames
         self._detectors = detectors
-        self._previous: Box | None = None
+        self._near: Box | None = None
+        self._meshes: list[Points] = []
+        self._last_seen = 0
 
     @property
     def expected_frames(self) -> int:
@@ -94,10 +96,12 @@ class VideoSource:
         return iter(self._frames)
 
     def detect_faces(self, index: int, image: Image) -> list[FaceObservation]:
-        """Returns the faces of the frame; the largest face becomes the search hint of the next frame."""
-        faces = self._detectors.detect(image, self._previous)
+        """Returns the faces of the frame; earlier faces are the hints of the search, see FaceFinder.find."""
+        previous = self._meshes if index - self._last_seen <= MAX_LOST_FRAMES else ()
+        faces = self._detectors.detect(image, self._near, previous)
         if faces:
-            self._previous = bounding_box(faces[0].landmarks)
+            self._meshes = [face.landmarks for face in faces]
+            self._near, self._last_seen = bounding_box(self._meshes[0]), index
         return faces
 
 

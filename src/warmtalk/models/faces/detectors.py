@@ -6,7 +6,7 @@ from pathlib import Path
 
 from warmtalk.core.ports import FaceDetector
 from warmtalk.models.checkpoints import optional_models
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 
 
 def choose(wanted: str, models_dir: Path) -> str:
