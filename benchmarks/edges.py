@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from benchmarks import card, inputs
 from warmtalk.core.blend import Blending, BlendRegion
-from warmtalk.core.faces import crop_box, crop_face, face_place, ibug68
+from warmtalk.core.faces import crop_box, crop_face, float_face_box, ibug68
 from warmtalk.core.masks import mesh_mask
 from warmtalk.core.types import Box, Image, Mask
 from warmtalk.models.faces.face_finder import FaceFinder
@@ -38,7 +38,7 @@ def measure() -> list[tuple[str, float, str]]:
     with tempfile.TemporaryDirectory() as folder:
         frame = np.asarray(cv2.imread(str(inputs.photo(Path(folder)))), np.uint8)
     mesh = FaceFinder().find(frame)[0].landmarks
-    place = face_place(ibug68(mesh), frame.shape[0])
+    place = float_face_box(ibug68(mesh), frame.shape[0])
     assert place is not None
     crop = crop_box(place.box())
     mask = mesh_mask(mesh, place, crop)

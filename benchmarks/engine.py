@@ -81,7 +81,7 @@ class Bench:
         return {name: self.seconds(one, runs) * 1000 for name, one in work.items()}
 
     def begin(self, count: int) -> Callable[[], object]:
-        return self.renderer.begin_many([FaceJob(self.avatar, 0, self.features)] * count)
+        return self.renderer.submit_batch([FaceJob(self.avatar, 0, self.features)] * count)
 
     def draw(self, count: int) -> None:
         self.begin(count)()
@@ -104,7 +104,7 @@ class Bench:
         """From the first 160 ms of sound to the first face."""
 
         def first() -> None:
-            heard = self.speech.start_stream(FrameClock(FPS)).accept(_SPEECH[: 2 * PIECE_SAMPLES])
+            heard = self.speech.start_stream(FrameClock(FPS)).push_audio(_SPEECH[: 2 * PIECE_SAMPLES])
             self.renderer.render(self.avatar, [0], heard[:1])
 
         return self.seconds(first, runs) * 1000
@@ -122,9 +122,9 @@ class Bench:
         while (now := time.perf_counter()) < begin + seconds:
             for stream, start in enumerate(starts):
                 due = max(0, int((now - start) * FPS) + 1) if now >= start else 0
-                scheduler.offer(stream, due - offered[stream], now)
+                scheduler.add_frames(stream, due - offered[stream], now)
                 offered[stream] = due
-            if shares := scheduler.take():
+            if shares := scheduler.next_batch():
                 under_way.append((shares, self.begin(sum(share.count for share in shares))))
             elif not under_way:
                 time.sleep(0.001)

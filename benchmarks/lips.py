@@ -147,7 +147,7 @@ def still_of(source: Bundle, path: Path) -> Bundle:
     shutil.copy(source.path / "masks" / f"{row:08d}.png", path / "masks" / "00000000.png")
     faces = read_faces(source.path)
     one = slice(row, row + 1)
-    places = None if faces.places is None else faces.places[one]
+    places = None if faces.float_boxes is None else faces.float_boxes[one]
     write_faces(
         path, FaceTable(faces.boxes[one], faces.crop_boxes[one], faces.landmarks[one], faces.usable[one], places)
     )

@@ -55,7 +55,7 @@ def _mouth_ms() -> float:
 
     def hear() -> None:
         stream = encoder.start_stream(FrameClock())
-        stream.accept(sound)
+        stream.push_audio(sound)
         stream.finish()
 
     return card.median_ms(hear, inner=1) / FrameClock().frames_for(len(sound), SPEECH_RATE_HZ)

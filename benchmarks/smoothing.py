@@ -164,9 +164,9 @@ def drawn_anew(film: SyntheticVideo, found: SourceScan, how: SmoothingParams, sh
 
 
 def place(faces: FaceTable, row: int) -> Box | FloatBox:
-    if faces.places is None:
+    if faces.float_boxes is None:
         return Box(*faces.boxes[row].tolist())
-    return FloatBox(*faces.places[row].tolist())
+    return FloatBox(*faces.float_boxes[row].tolist())
 
 
 def paste(frame: Image, faces: FaceTable, row: int, face: Image) -> Image:

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from warmtalk.config import Config
 from warmtalk.core.errors import Unauthenticated, WarmtalkError
-from warmtalk.rpc.auth import is_key, shown
+from warmtalk.rpc.auth import keys_match, presented_keys
 from warmtalk.services.gateway import problems
 from warmtalk.services.gateway.body_limit import limit_body
 from warmtalk.services.gateway.problems import Forbidden
@@ -94,8 +94,8 @@ class AccessMiddleware:
         """
         if not self._key or policy.access is Access.OPEN or scope.get("method") == "OPTIONS":
             return Caller()
-        credentials = shown(headers.items())
-        if any(is_key(text, self._key) for text in credentials):
+        credentials = presented_keys(headers.items())
+        if any(keys_match(text, self._key) for text in credentials):
             return Caller()
         # <video> elements and WebSockets cannot send headers
         credentials += parse_qs(scope["query_string"].decode("latin-1")).get("token", [])

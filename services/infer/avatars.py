@@ -53,7 +53,7 @@ class AvatarCache:
             log.info("loading avatar %s for %s", avatar_id, name)
             warm = WarmAvatar(self._store.open(avatar_id, cache_bytes=_FRAME_BYTES), model.renderer, model.blending)
             self._warm[key] = warm
-            self._cold = warm.warm()
+            self._cold = warm.prepare_rows()
         self._warm.move_to_end(key)
         while self.nbytes > self._limit and len(self._warm) > 1:
             (old, _), _ = self._warm.popitem(last=False)

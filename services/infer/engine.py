@@ -113,7 +113,7 @@ class Engine:
     def grant(self, stream: RenderStream, frames: int) -> None:
         with self._lock:
             stream.utterance.credit += frames
-            self._schedulers[stream.renderer].grant(stream, frames, time.monotonic())
+            self._schedulers[stream.renderer].add_credit(stream, frames, time.monotonic())
             self._lock.notify()
 
     def abort(self, stream: RenderStream) -> None:
@@ -217,7 +217,7 @@ class Engine:
 
     def _hearable(self) -> list[RenderStream]:
         """The next few that have something to hear or to finish; they go to the back of the line."""
-        found = [stream for stream in self._streams if stream.utterance.hearable][:_HEARD_A_ROUND]
+        found = [stream for stream in self._streams if stream.utterance.needs_encoding][:_HEARD_A_ROUND]
         for stream in found:
             self._streams.remove(stream)
             self._streams.append(stream)
@@ -226,18 +226,18 @@ class Engine:
     def _hear(self, stream: RenderStream) -> None:
         utterance = stream.utterance
         with self._lock:
-            pieces, last = utterance.take_sound()
+            pieces, last = utterance.take_audio()
         if pieces:
             stream.wake()
         try:
-            heard = [] if utterance.aborted else utterance.hear(pieces, last)
+            heard = [] if utterance.aborted else utterance.encode(pieces, last)
         except Exception as error:  # noqa: BLE001 - belongs to this utterance alone; the engine goes on
             self._fail(stream, error)
             return
         with self._lock:
-            utterance.put(heard, last)
+            utterance.add_features(heard, last)
             frames = sum(len(features) for features in heard)
-            self._schedulers[stream.renderer].offer(stream, frames, time.monotonic())
+            self._schedulers[stream.renderer].add_frames(stream, frames, time.monotonic())
         self._finish(stream)
 
     def _due(self) -> str | None:
@@ -253,7 +253,7 @@ class Engine:
         self._places.acquire()
         with self._lock:  # what is urgent may be another by now, or none
             name = self._due()
-            shares = self._schedulers[name].take() if name else []
+            shares = self._schedulers[name].next_batch() if name else []
             streams = [cast(RenderStream, share.key) for share in shares]
             taken = [one.utterance.take_frames(share.count) for one, share in zip(streams, shares, strict=True)]
         if name is None:
@@ -270,7 +270,7 @@ class Engine:
         """Starts to draw (first frame, features) of each stream."""
         begin = time.perf_counter()
         plans = [
-            stream.avatar.plan(first, stream.utterance.start_index, features)
+            stream.avatar.plan_batch(first, stream.utterance.start_index, features)
             for stream, (first, features) in zip(streams, taken, strict=True)
         ]
         waiting = submit_faces(self.models[name].renderer, plans)
@@ -301,7 +301,7 @@ class Engine:
 
     def _paste(self, stream: RenderStream, plan: BatchPlan, faces: RenderedFaces) -> None:
         try:
-            stream.deliver(stream.avatar.paste(plan, faces, stream.sharpening))
+            stream.deliver(stream.avatar.paste_faces(plan, faces, stream.sharpening))
         except Exception as error:  # noqa: BLE001 - belongs to this utterance alone; the engine goes on
             self._fail(stream, error)
 

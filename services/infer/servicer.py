@@ -13,7 +13,7 @@ import grpc
 from warmtalk.core.errors import InvalidInput
 from warmtalk.core.types import FrameClock
 from warmtalk.rpc import convert
-from warmtalk.rpc.disconnect import close_when_gone
+from warmtalk.rpc.disconnect import close_on_disconnect
 from warmtalk.services.infer.engine import Engine
 from warmtalk.services.infer.stream import RenderStream, StreamConfig
 from warmtalk.v1 import infer_pb2, infer_pb2_grpc
@@ -38,13 +38,13 @@ class InferServicer(infer_pb2_grpc.InferServiceServicer):
         if first.WhichOneof("message") != "config":
             raise InvalidInput("the first message of Render is not a config", "Send RenderConfig first", field="config")
         stream = await self._engine.open(self._stream_config(first.config))
-        close_when_gone(context, stream)
+        close_on_disconnect(context, stream)
         reader = asyncio.create_task(_read(requests, stream))
         try:
             yield infer_pb2.RenderResponse(started=_started(stream))
             async for patches in stream.batches():
                 yield infer_pb2.RenderResponse(batch=convert.frame_batch(patches, first.config.pixel_format))
-            finished = infer_pb2.RenderFinished(frames=stream.utterance.drawn, aborted=stream.utterance.aborted)
+            finished = infer_pb2.RenderFinished(frames=stream.utterance.frames_taken, aborted=stream.utterance.aborted)
             yield infer_pb2.RenderResponse(finished=finished)
             await asyncio.wait({reader}, timeout=_LINGER_S)
         finally:

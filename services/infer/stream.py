@@ -52,7 +52,7 @@ class RenderStream:
         while self.utterance.pending_samples > _WAITING_SAMPLES and not self.utterance.aborted:
             self._changed.clear()
             await self._changed.wait()
-        self._engine.update(lambda: self.utterance.push(samples))
+        self._engine.update(lambda: self.utterance.push_audio(samples))
 
     def end(self) -> None:
         self._engine.update(lambda: setattr(self.utterance, "ended", True))

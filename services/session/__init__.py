@@ -1,1 +1,1 @@
-"""Voices, clips and conversations. Holds no models: faces come from the infer service."""
+"""Session service: voices, clips, conversations and live streams. Holds no models; infer renders the faces."""

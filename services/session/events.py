@@ -1,4 +1,4 @@
-"""What a Speak or a Converse tells its caller. `frames` of a clip and times in seconds; no messages of the wire."""
+"""Events of a Speak or a Converse call, before the conversion to messages. Times are in seconds."""
 
 from __future__ import annotations
 
@@ -12,50 +12,66 @@ from warmtalk.services.session.session_record import ClipRecord, ConversationRec
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
+    """The utterance has a place in the queue of the session."""
+
     queued_before: int
+    """Number of utterances in front."""
     sentences: int
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
+    """The first frame of the utterance is ready."""
+
     delay_s: float
+    """Time since the request."""
     stream_start_s: float | None = None
-    """Where it starts within a live stream."""
+    """Position of the first frame in a live stream; None outside live streams."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpeakProgress:
+    """Frames of the clip that are done, and frames whose audio is known."""
+
     frames_done: int
     frames_known: int
 
 
 @dataclass(frozen=True, slots=True)
 class ClipReady:
+    """The clip is on disk and part of the conversation."""
+
     conversation: ConversationRecord
     clip: ClipRecord
 
 
 @dataclass(frozen=True, slots=True)
 class ConversationUpdated:
+    """The conversation video has become longer."""
+
     conversation: ConversationRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
+    """The last event of an utterance."""
+
     frames: int
+    """Frames of the clip; 0 when nothing was kept."""
     elapsed_s: float
+    """Time since the request."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """It was interrupted."""
+class SpeechInterrupted:
+    """The utterance was interrupted; the first `played_s` seconds of speech are kept."""
 
     played_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a live stream is."""
+    """Format of a live stream; the first event of the stream."""
 
     mime_type: str
     width: int
@@ -65,22 +81,38 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Media:
+    """One fragment of a live stream."""
+
     fragment: Fragment
     speech: bool
+    """True when a frame of the fragment belongs to an utterance."""
 
 
 @dataclass(frozen=True, slots=True)
 class RateChanged:
+    """The frame rate of a live stream from the next frame on."""
+
     fps: Fraction
 
 
 Body: TypeAlias = (
-    Accepted | Started | SpeakProgress | ClipReady | ConversationUpdated | Finished | Cut | Opened | Media | RateChanged
+    Accepted
+    | Started
+    | SpeakProgress
+    | ClipReady
+    | ConversationUpdated
+    | Finished
+    | SpeechInterrupted
+    | Opened
+    | Media
+    | RateChanged
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
+    """An event with the length of the conversation at that moment."""
+
     conversation_s: float
-    """Length of the conversation at this moment, the clip under way included."""
+    """Includes the frames of the clip in progress."""
     body: Body

@@ -1,13 +1,13 @@
-"""A session on disk: its record, its clips, its conversation video. Everything here blocks.
+"""The files of one session: record, clips and conversation video. Every function here blocks.
 
     sessions/<session_id>/
       session.json                the record of truth, replaced atomically
       0001/conversation.mp4       the clips of the first conversation, joined
-      0001/clip-0001.mp4 ...      each clip by itself
+      0001/clip-0001.mp4 ...      each clip as a file
       0002/ ...                   the conversation after a Reset
 
-A step first makes its files, then replaces the record: whatever a crash leaves is either recorded, or not there for
-anybody and swept away at the next start. A file that a record names can be made again from the clips.
+Each step first writes files, then replaces the record. A file left by a crash is therefore either named by the record
+or unknown, and unknown files are removed at the next start. A video named by the record can be rebuilt from the clips.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,58 +40,65 @@ log = logging.getLogger(__name__)
 
 RECORD = "session.json"
 VIDEO = "conversation.mp4"
-CRASHED = "the session service ended while it was being said"
+CRASHED = "the session service ended before the clip was complete"
+"""Reason recorded for an utterance lost in a crash."""
 
 
-def now() -> str:
+def utc_now() -> str:
+    """Returns the current time as RFC 3339, UTC, with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class SessionFiles:
-    """One session's files. One thread at a time changes it; `record` may be read from any thread."""
+    """The files of one session. Changes come from one thread at a time; `record` may be read from any thread.
+
+    A clip is made by `ClipTransaction`, which calls `begin_clip`, `commit_clip` and `discard_clip`.
+    """
 
     def __init__(self, path: Path, record: SessionRecord) -> None:
         self.path = path
         self.record = record
 
     @classmethod
-    def create(
-        cls, path: Path, avatar_id: str, fps: str, x264: X264Settings, *, clock: Callable[[], str] = now
-    ) -> SessionFiles:
-        """Makes the folder and its record. Raises StorageFull."""
+    def create(cls, path: Path, avatar_id: str, fps: str, x264: X264Settings) -> SessionFiles:
+        """Creates the folder and the record. Raises StorageFull."""
         conversation = ConversationRecord(1, x264.preset, x264.crf)
-        folder = cls(path, SessionRecord(path.name, avatar_id, fps, clock(), conversation))
+        files = cls(path, SessionRecord(path.name, avatar_id, fps, utc_now(), conversation))
         with storage_errors("making a session"):
             path.mkdir(parents=True, exist_ok=True)
-            folder._save(folder.record)
-        return folder
+            files._save(files.record)
+        return files
 
     @classmethod
     def open(cls, path: Path) -> SessionFiles:
-        """Reads the record and mends what a crash has left. Raises Damaged when the record cannot be read."""
-        folder = cls(path, _read(path))
-        folder._recover()
-        return folder
+        """Reads the record and repairs the traces of a crash. Raises Damaged when the record cannot be read."""
+        files = cls(path, _read(path))
+        files._recover()
+        return files
 
     @property
     def clock(self) -> FrameClock:
+        """Frame clock of the session."""
         return self.record.clock
 
     @property
-    def speaking(self) -> bool:
-        return self.record.saying is not None
+    def clip_in_progress(self) -> bool:
+        """True between `begin_clip` and `commit_clip` or `discard_clip`."""
+        return self.record.in_progress is not None
 
-    def video(self, conversation: ConversationRecord) -> Path:
+    def video_path(self, conversation: ConversationRecord) -> Path:
+        """Returns the path of the video of `conversation`."""
         return self.path / conversation.folder / VIDEO
 
     def clip_path(self, conversation: ConversationRecord, clip: ClipRecord) -> Path:
+        """Returns the path of one clip of `conversation`."""
         return self.path / conversation.folder / clip.file
 
-    def begin(self, text: str, width: int, height: int, x264: X264Settings, *, live: bool = False) -> ClipWriter:
-        """Marks an utterance as under way and opens its clip (`live` as in ClipWriter). Ends with `commit` or
-        `give_up`. `x264` counts for a conversation's first clip; the others are coded as that one.
+    def begin_clip(self, text: str, width: int, height: int, x264: X264Settings, *, live: bool = False) -> ClipWriter:
+        """Records an utterance in progress and opens the clip (`live` as in ClipWriter).
 
-        Raises NotReady when the avatar has another size than in the clips before, StorageFull.
+        `x264` applies to the first clip of a conversation; later clips use the settings of the first.
+        Raises NotReady when the frame size differs from the earlier clips; StorageFull.
         """
         conversation = self.record.conversation
         if not conversation.clips:
@@ -103,75 +109,86 @@ class SessionFiles:
                 f"{conversation.width} x {conversation.height}",
                 f"Start the next conversation: warmtalk reset --session {self.record.session_id}",
             )
-        self._sweep(conversation)
+        self._remove_unknown_files(conversation)
         with storage_errors("starting a clip"):
-            self._save(replace(self.record, conversation=conversation, saying=InProgress(text, now())))
+            in_progress = InProgress(text, utc_now())
+            self._save(replace(self.record, conversation=conversation, in_progress=in_progress))
             (self.path / conversation.folder).mkdir(exist_ok=True)
         target = self.path / conversation.folder / f"clip-{len(conversation.clips) + 1:04d}.mp4"
         encoder = X264Settings(conversation.preset, conversation.crf)
         return ClipWriter(target, width, height, self.clock, conversation.frames, encoder, live=live)
 
-    def commit(self, clip: ClipFile, text: str | None = None, *, following: int | None = None) -> ClipRecord:
-        """Joins a finished clip to the conversation and records it; `text` replaces that of `begin`. `following` is the
-        source index after its last picture, when it has not simply gone on from the clip before.
+    def commit_clip(self, clip: ClipFile, text: str | None = None, *, following: int | None = None) -> ClipRecord:
+        """Appends a finished clip to the conversation and records the clip.
 
-        Raises StorageFull, Damaged, NotReady; the conversation is then as before.
+        `text` replaces the text given to `begin_clip`. `following` is the source index after the last frame of the
+        clip; default: the clip continued without a gap from the clip before.
+        Raises StorageFull, Damaged, NotReady; the conversation is then unchanged.
         """
-        conversation, saying = self.record.conversation, self.record.saying
-        assert saying is not None, "commit without begin"
-        after = self._append(conversation, clip)
-        made = ClipRecord(
+        conversation, in_progress = self.record.conversation, self.record.in_progress
+        assert in_progress is not None, "commit_clip without begin_clip"
+        state = self._append(conversation, clip)
+        committed = ClipRecord(
             number=len(conversation.clips) + 1,
             file=clip.path.name,
-            text=saying.text if text is None else text,
+            text=in_progress.text if text is None else text,
             first_frame=conversation.frames,
             frames=clip.frames,
             samples=clip.samples,
-            created=now(),
+            created=utc_now(),
         )
         if following is None:
             following = conversation.next_index + clip.frames
-        longer = _with_state(replace(conversation, clips=(*conversation.clips, made), following=following), after)
+        clips = (*conversation.clips, committed)
+        extended = _with_state(replace(conversation, clips=clips, following=following), state)
         with storage_errors("recording a clip"):
-            self._save(replace(self.record, conversation=longer, saying=None))
-        self._sweep(longer)  # an encoder that outlived a killed service may have left its file since `begin`
-        return made
+            self._save(replace(self.record, conversation=extended, in_progress=None))
+        # An encoder that outlived a killed service may have written a file after `begin_clip`.
+        self._remove_unknown_files(extended)
+        return committed
 
-    def give_up(self, lost: str = "") -> None:
-        """Ends an utterance without a clip; `lost` is the reason to be remembered, if it is. Idempotent."""
-        if self.record.saying is None:
+    def discard_clip(self, lost: str = "") -> None:
+        """Ends the utterance in progress without a clip. Idempotent.
+
+        `lost` is the reason recorded with a lost utterance; an empty reason records nothing.
+        """
+        in_progress = self.record.in_progress
+        if in_progress is None:
             return
         conversation = self.record.conversation
         if lost:
-            conversation = conversation.with_lost(LostRecord(self.record.saying.text, lost, self.record.saying.started))
-        self._sweep(conversation)
-        ended = replace(self.record, conversation=conversation, saying=None)
+            conversation = conversation.with_lost(LostRecord(in_progress.text, lost, in_progress.started))
+        self._remove_unknown_files(conversation)
+        ended = replace(self.record, conversation=conversation, in_progress=None)
         try:
             self._save(ended)
-        except OSError as error:  # the volume is full: the mark stays on disk, the next start reports the loss
+        except OSError as error:  # the volume is full: the entry stays on disk and the next start records the loss
             log.warning("session %s: %s", self.record.session_id, error)
             self.record = ended
 
     def reset(self, x264: X264Settings, *, delete: bool) -> ConversationRecord | None:
-        """Closes the conversation; the one that is kept, or None. An empty conversation stays as it is."""
+        """Closes the conversation and starts the next one. An empty conversation stays open.
+
+        Returns the closed conversation, or None when the conversation was empty or deleted. Raises StorageFull.
+        """
         closed = self.record.conversation
         if not closed.clips:
             return None
         fresh = ConversationRecord(closed.number + 1, x264.preset, x264.crf)
         archived = self.record.archived if delete else (*self.record.archived, closed)
         with storage_errors("closing a conversation"):
-            self._save(replace(self.record, conversation=fresh, archived=archived, saying=None))
+            self._save(replace(self.record, conversation=fresh, archived=archived, in_progress=None))
         if delete:
             shutil.rmtree(self.path / closed.folder, ignore_errors=True)
         return None if delete else closed
 
     def delete(self) -> None:
-        """The record goes first: without it there is no session."""
+        """Removes the session. The record is removed first: without a record the session no longer exists."""
         (self.path / RECORD).unlink(missing_ok=True)
         shutil.rmtree(self.path)
 
     def _append(self, conversation: ConversationRecord, clip: ClipFile) -> ConversationFileState:
-        video = self.video(conversation)
+        video = self.video_path(conversation)
         try:
             return concat.append_clip(video, _state(conversation), clip, self.clock)
         except Damaged:
@@ -181,20 +198,21 @@ class SessionFiles:
             return concat.append_clip(video, _state(self.record.conversation), clip, self.clock)
 
     def _recover(self) -> None:
-        conversation, saying = self.record.conversation, self.record.saying
-        if saying is not None:
-            log.warning("session %s lost an utterance: %r", self.record.session_id, saying.text[:80])
-            conversation = conversation.with_lost(LostRecord(saying.text, CRASHED, saying.started))
-            self._save(replace(self.record, conversation=conversation, saying=None))
-        self._sweep(conversation)
-        self._sweep_folders()
+        conversation, in_progress = self.record.conversation, self.record.in_progress
+        if in_progress is not None:
+            log.warning("session %s lost an utterance: %r", self.record.session_id, in_progress.text[:80])
+            conversation = conversation.with_lost(LostRecord(in_progress.text, CRASHED, in_progress.started))
+            self._save(replace(self.record, conversation=conversation, in_progress=None))
+        self._remove_unknown_files(conversation)
+        self._remove_unknown_folders()
         for one in (conversation, *self.record.archived):
-            self._check_video(one)
+            self._repair_video(one)
 
-    def _check_video(self, conversation: ConversationRecord) -> None:
+    def _repair_video(self, conversation: ConversationRecord) -> None:
+        """Cuts off a torn append, or rebuilds the video."""
         try:
-            if concat.truncate_torn_append(self.video(conversation), _state(conversation), self.clock):
-                log.warning("session %s: a torn join was cut off", self.record.session_id)
+            if concat.truncate_torn_append(self.video_path(conversation), _state(conversation), self.clock):
+                log.warning("session %s: a torn append was cut off", self.record.session_id)
         except Damaged as error:
             log.warning("session %s: %s", self.record.session_id, error)
             try:
@@ -203,7 +221,7 @@ class SessionFiles:
                 log.error("session %s cannot be rebuilt: %s", self.record.session_id, cause)
 
     def _rebuild(self, conversation: ConversationRecord) -> None:
-        """Makes the conversation's video again from its clips and records its new state."""
+        """Rebuilds the video from the clips and records the new state. Raises Damaged when a clip is missing."""
         clips = [ClipFile(self.clip_path(conversation, one), one.frames, one.samples) for one in conversation.clips]
         missing = [clip.path.name for clip in clips if not clip.path.is_file()]
         if missing:
@@ -211,16 +229,16 @@ class SessionFiles:
                 f"the conversation of session {self.record.session_id!r} is damaged and {missing[0]} is missing",
                 f"Start the next one: warmtalk reset --session {self.record.session_id}",
             )
-        state = concat.rebuild_conversation(self.video(conversation), clips, self.clock)
-        whole = _with_state(conversation, state)
+        state = concat.rebuild_conversation(self.video_path(conversation), clips, self.clock)
+        rebuilt = _with_state(conversation, state)
         if conversation.number == self.record.conversation.number:
-            self._save(replace(self.record, conversation=whole))
+            self._save(replace(self.record, conversation=rebuilt))
         else:
-            archived = tuple(whole if one.number == whole.number else one for one in self.record.archived)
+            archived = tuple(rebuilt if one.number == rebuilt.number else one for one in self.record.archived)
             self._save(replace(self.record, archived=archived))
 
-    def _sweep(self, conversation: ConversationRecord) -> None:
-        """Removes what no record names from the running conversation's folder."""
+    def _remove_unknown_files(self, conversation: ConversationRecord) -> None:
+        """Removes the files in the folder of `conversation` that no record names."""
         folder = self.path / conversation.folder
         known = {VIDEO, *(clip.file for clip in conversation.clips)} if conversation.clips else set()
         for path in folder.iterdir() if folder.is_dir() else ():
@@ -228,7 +246,7 @@ class SessionFiles:
                 log.info("session %s: removing %s", self.record.session_id, path.name)
                 path.unlink()
 
-    def _sweep_folders(self) -> None:
+    def _remove_unknown_folders(self) -> None:
         known = {one.folder for one in (self.record.conversation, *self.record.archived)}
         for path in self.path.iterdir():
             if path.is_dir() and path.name not in known:

@@ -1,4 +1,4 @@
-"""Builds the service out of its parts."""
+"""Builds the session service from the configuration."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from warmtalk.media.h264 import X264Settings
 from warmtalk.media.live_encoder import LiveSettings
 from warmtalk.rpc.client import channel
 from warmtalk.rpc.server import Server, serve
-from warmtalk.services.session.clip_pipeline import LiveOptions, PipelineDeps
+from warmtalk.services.session.infer_client import InferClient
+from warmtalk.services.session.pipeline_deps import LiveOptions, PipelineDeps
 from warmtalk.services.session.servicer import SessionServicer
 from warmtalk.services.session.sessions import Sessions
+from warmtalk.services.session.speech_control import SpeechControl
 from warmtalk.store import AvatarStore, SessionStore
 from warmtalk.v1 import session_pb2_grpc
 from warmtalk.voices.openai import OpenAiSettings, OpenAiVoice
@@ -30,17 +32,18 @@ from warmtalk.voices.piper import PiperVoice
 log = logging.getLogger(__name__)
 
 SERVICE = "warmtalk.v1.SessionService"
-_SWITCH_S = 0.0005
-"""How long a thread may keep the event loop from running; the default of 5 ms shows as jitter of live streams."""
+_SWITCH_INTERVAL_S = 0.0005
+"""Time for which a thread may block the event loop; the default of 5 ms is visible as jitter of live streams."""
 _M_ARENA_MAX = -8
-"""mallopt's, in glibc."""
+"""Parameter number of mallopt in glibc."""
+_ARENAS = 2
 MESSAGE_BYTES = 32 << 20
-"""A whole sound file comes in one message."""
+"""Maximum size of a message: an audio file is sent as one message."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionService:
-    """What was built and has to be started and closed."""
+    """The service and the parts that have to be started and closed."""
 
     server: Server
     sessions: Sessions
@@ -48,27 +51,28 @@ class SessionService:
     infer: grpc.aio.Channel
 
     async def start(self) -> None:
-        """Answers when it returns. Mends every session first."""
+        """Starts the server; the service answers after the return. Repairs every session first."""
         await self.server.start()
         await self.warm_up()
         await self.server.ready()
 
     async def warm_up(self) -> None:
+        """Opens the sessions and starts the voice. A voice that is not ready is logged; texts then fail."""
         await self.sessions.start()
         try:
             await self.voice.warm_up()
         except (NotReady, Unreachable) as error:
-            log.warning("texts cannot be said: %s", error)
+            log.warning("texts cannot be spoken: %s", error)
 
     async def close(self) -> None:
-        """After the server has stopped."""
+        """Closes all parts, after the server has stopped."""
         await self.sessions.close()
         await self.voice.close()
         await self.infer.close()
 
 
 def voice_of(config: SessionConfig) -> Voice:
-    """Raises InvalidInput for a voice that there is not."""
+    """Returns the configured voice. Raises InvalidInput for an unknown name."""
     if config.voice == "piper":
         return PiperVoice()
     if config.voice == "openai":
@@ -79,13 +83,16 @@ def voice_of(config: SessionConfig) -> Voice:
 
 
 def build(config: Config, voice: Voice | None = None) -> SessionService:
-    """Nothing is started yet; within a running event loop. `voice` is for tests; default the configured one."""
+    """Builds the service without starting anything. Call within a running event loop.
+
+    `voice` replaces the configured voice, for tests.
+    """
     settings = config.session
     voice = voice or voice_of(settings)
     infer = channel(settings.infer, config.api_key)
-    studio = PipelineDeps(
+    deps = PipelineDeps(
         avatars=SourceFrameCache(AvatarStore(config.avatars_dir), settings.cache_mb << 20),
-        infer=infer,
+        infer=InferClient(infer),
         x264=X264Settings(settings.x264_preset, settings.x264_crf),
         batch_frames=config.batch_size,
         max_clip_s=settings.max_clip_s,
@@ -93,22 +100,24 @@ def build(config: Config, voice: Voice | None = None) -> SessionService:
             LiveSettings(X264Settings(settings.live_preset, settings.live_crf)), settings.live_ahead_s, settings.pause_s
         ),
     )
-    sessions = Sessions(SessionStore(config.sessions_dir), studio, voice, settings, config.avatar_id)
+    sessions = Sessions(SessionStore(config.sessions_dir), deps, config.avatar_id)
+    speech = SpeechControl(sessions, deps, voice, settings)
     server = Server(settings.listen, SERVICE, api_key=config.api_key, max_message_bytes=MESSAGE_BYTES)
-    session_pb2_grpc.add_SessionServiceServicer_to_server(SessionServicer(sessions), server.grpc)
+    session_pb2_grpc.add_SessionServiceServicer_to_server(SessionServicer(sessions, speech), server.grpc)
     return SessionService(server, sessions, voice, infer)
 
 
-def _few_arenas() -> None:
-    """Streams have threads of their own; with an arena of memory for each, what they used is kept many times over."""
+def _limit_malloc_arenas() -> None:
+    """Limits glibc to two arenas. Each stream has threads; one arena per thread would keep freed memory many times."""
     if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # a C library without it
-            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+        with contextlib.suppress(OSError, AttributeError):  # a C library without mallopt
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 async def run(config: Config) -> None:
-    _few_arenas()
-    sys.setswitchinterval(_SWITCH_S)
-    cv2.setNumThreads(1)  # a face is small: handing parts of it to other threads only waits for them
+    """Serves until the process is asked to stop."""
+    _limit_malloc_arenas()
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    cv2.setNumThreads(1)  # a face is small: distributing the work to threads costs more than the work
     parts = build(config)
     await serve(parts.server, warm_up=parts.warm_up, close=[parts.close])

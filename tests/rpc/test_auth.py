@@ -141,7 +141,7 @@ async def test_with_the_key_they_reach_the_service(place: Place, metadata: Any) 
 
 
 async def test_a_client_that_writes_on_and_on_is_refused_too(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("warmtalk.rpc.auth._HEAR_OUT_S", 0.3)
+    monkeypatch.setattr("warmtalk.rpc.auth._DRAIN_S", 0.3)
     async with channel(place.session) as link:
         stub: Any = session_pb2_grpc.SessionServiceStub(link)
         call = stub.Converse()

@@ -32,9 +32,9 @@ class Watched(MuseTalkRenderer):
         super().__init__(real._networks)
         self.sizes: list[int] = []
 
-    def begin_many(self, jobs: Sequence[FaceJob[MuseTalkAvatar]]) -> Callable[[], list[Image | WarmtalkError]]:
+    def submit_batch(self, jobs: Sequence[FaceJob[MuseTalkAvatar]]) -> Callable[[], list[Image | WarmtalkError]]:
         self.sizes.append(len(jobs))
-        return super().begin_many(jobs)
+        return super().submit_batch(jobs)
 
 
 @pytest.fixture

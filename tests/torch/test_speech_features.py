@@ -26,7 +26,7 @@ def streamed(
 ) -> list[Features]:
     stream = features.start_stream(FrameClock(fps))
     ends = np.cumsum(pieces).tolist()
-    parts = [stream.accept(part) for part in np.split(sound, [end for end in ends if end < len(sound)])]
+    parts = [stream.push_audio(part) for part in np.split(sound, [end for end in ends if end < len(sound)])]
     return [*parts, stream.finish()]
 
 
@@ -41,7 +41,7 @@ def shown(features: SpeechEncoder, sound: Samples, ahead: int = 1 << 30, slice_s
     rows = []
     for begin in range(0, len(sound), slice_samples):
         stream.look_ahead(sound[begin : begin + ahead], last=begin + ahead >= len(sound))
-        rows.append(stream.accept(sound[begin : begin + slice_samples]))
+        rows.append(stream.push_audio(sound[begin : begin + slice_samples]))
     return np.concatenate([*rows, stream.finish()])
 
 
@@ -96,9 +96,9 @@ def test_the_row_of_silence_is_that_of_silence(encoder: WhisperEncoder) -> None:
     stream = features.start_stream(FrameClock())
     assert isinstance(stream, LookaheadStream)
     for frame in (0, 1, 6, 12):  # the last two see zeros behind the end
-        assert np.abs(stream.rest(frame) - quiet[frame]).max() < 1e-5
-    after = stream.rest(int(30.5 * 25))  # in the second segment, which begins at 20 s
-    assert np.array_equal(after, stream.rest(int(10.5 * 25)))
+        assert np.abs(stream.silence_features(frame) - quiet[frame]).max() < 1e-5
+    after = stream.silence_features(int(30.5 * 25))  # in the second segment, which begins at 20 s
+    assert np.array_equal(after, stream.silence_features(int(10.5 * 25)))
 
 
 def test_lips_rest_in_silence_and_nowhere_else(encoder: WhisperEncoder, speech: Samples) -> None:
@@ -110,11 +110,13 @@ def test_lips_rest_in_silence_and_nowhere_else(encoder: WhisperEncoder, speech: 
     assert isinstance(stream, LookaheadStream)
     frames = range(FrameClock().frames_for(len(sound), 16_000))
     assert len(plain) == len(gated) == len(frames)
-    resting = [frame for frame in frames if np.array_equal(gated[frame], stream.rest(frame))]
+    resting = [frame for frame in frames if np.array_equal(gated[frame], stream.silence_features(frame))]
     assert set(frames[:8]) | set(frames[-8:]) <= set(resting)
     unchanged = [frame for frame in frames if np.array_equal(gated[frame], plain[frame])]
     assert len(unchanged) > 15
-    assert not any(np.array_equal(plain[frame], stream.rest(frame)) for frame in frames), "noise is not silence"
+    assert not any(np.array_equal(plain[frame], stream.silence_features(frame)) for frame in frames), (
+        "noise is not silence"
+    )
 
 
 @pytest.mark.parametrize("lookahead", [2, 3, 4])

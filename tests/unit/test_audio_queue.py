@@ -23,7 +23,7 @@ class CountingStream:
         self._given = total
         return rows
 
-    def accept(self, samples: Samples) -> Features:
+    def push_audio(self, samples: Samples) -> Features:
         self._samples += len(samples)
         return self._rows(self._samples // 640)
 
@@ -42,9 +42,9 @@ events = st.lists(
 
 
 def turn(utterance: UtteranceBuffer, batch: int, out: list[float]) -> None:
-    pieces, last = utterance.take_sound()
-    utterance.put(utterance.hear(pieces, last), last)
-    most = min(batch, utterance.credit, utterance.ready)
+    pieces, last = utterance.take_audio()
+    utterance.add_features(utterance.encode(pieces, last), last)
+    most = min(batch, utterance.credit, utterance.ready_frames)
     if most and not utterance.aborted:
         first, features = utterance.take_frames(most)
         assert first == len(out)
@@ -59,7 +59,7 @@ def test_every_frame_comes_once_and_in_order(steps: list[tuple[str, int]], batch
     samples = 0
     for kind, amount in steps:
         if kind == "sound":
-            utterance.push(np.zeros(amount, np.float32))
+            utterance.push_audio(np.zeros(amount, np.float32))
             samples += amount
         elif kind == "credit":
             utterance.credit += amount
@@ -68,16 +68,16 @@ def test_every_frame_comes_once_and_in_order(steps: list[tuple[str, int]], batch
     utterance.ended = True
     utterance.credit += 10_000
     while not utterance.done:
-        assert utterance.hearable or utterance.ready
+        assert utterance.needs_encoding or utterance.ready_frames
         turn(utterance, batch, out)
     assert out == list(range(-(-samples // 640)))
 
 
 def test_more_than_credit_or_sound_allows_cannot_be_taken() -> None:
     utterance = UtteranceBuffer(CountingStream(), 0, 3)
-    utterance.push(np.zeros(6400, np.float32))
-    utterance.put(utterance.hear(*utterance.take_sound()), False)
-    assert utterance.ready == 10
+    utterance.push_audio(np.zeros(6400, np.float32))
+    utterance.add_features(utterance.encode(*utterance.take_audio()), False)
+    assert utterance.ready_frames == 10
     with pytest.raises(AssertionError):
         utterance.take_frames(4)
     utterance.take_frames(3)
@@ -87,23 +87,23 @@ def test_more_than_credit_or_sound_allows_cannot_be_taken() -> None:
 
 def test_much_sound_is_heard_in_slices_and_only_so_far_ahead() -> None:
     utterance = UtteranceBuffer(CountingStream(), 0, 0)
-    utterance.push(np.zeros(100, np.float32))
-    utterance.push(np.zeros(160_000, np.float32))
+    utterance.push_audio(np.zeros(100, np.float32))
+    utterance.push_audio(np.zeros(160_000, np.float32))
     utterance.ended = True
     slices = []
-    while utterance.hearable:
-        pieces, last = utterance.take_sound()
+    while utterance.needs_encoding:
+        pieces, last = utterance.take_audio()
         slices.append(sum(len(piece) for piece in pieces))
         assert not last
-        utterance.put(utterance.hear(pieces, last), last)
+        utterance.add_features(utterance.encode(pieces, last), last)
     assert set(slices) == {8000}
-    assert 64 <= utterance.ready < 64 + 13
+    assert 64 <= utterance.ready_frames < 64 + 13
     assert utterance.pending_samples == 160_100 - sum(slices)
 
 
 def test_an_aborted_utterance_is_done() -> None:
     utterance = UtteranceBuffer(CountingStream(), 0, 100)
-    utterance.push(np.zeros(6400, np.float32))
+    utterance.push_audio(np.zeros(6400, np.float32))
     utterance.aborted = True
     assert utterance.done
-    assert utterance.hearable
+    assert utterance.needs_encoding

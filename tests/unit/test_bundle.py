@@ -18,17 +18,17 @@ def test_places_are_optional(tmp_path: Path) -> None:
     boxes, landmarks = np.array([[10, 20, 30, 50]], np.int32), np.zeros((1, 468, 2), np.float32)
     exact = FaceTable(boxes, boxes, landmarks, np.ones(1, np.uint8))
     write_faces(tmp_path, exact)
-    assert read_faces(tmp_path).places is None
-    write_faces(tmp_path, replace(exact, places=np.array([[10.25, 20, 30.25, 50]], np.float32)))
-    found = read_faces(tmp_path).places
+    assert read_faces(tmp_path).float_boxes is None
+    write_faces(tmp_path, replace(exact, float_boxes=np.array([[10.25, 20, 30.25, 50]], np.float32)))
+    found = read_faces(tmp_path).float_boxes
     assert found is not None and found[0, 0] == 10.25
     with pytest.raises(ValueError, match="fit together"):
-        replace(exact, places=np.zeros((2, 4), np.float32))
+        replace(exact, float_boxes=np.zeros((2, 4), np.float32))
 
 
 def test_a_new_avatar_lies_to_parts_of_a_pixel(avatars: Path) -> None:
     bundle = AvatarStore(avatars).open("eileen")
-    places = [bundle.place(row) for row in range(len(bundle))]
+    places = [bundle.paste_box(row) for row in range(len(bundle))]
     assert all(isinstance(place, FloatBox) and place.box() == bundle.box(i) for i, place in enumerate(places))
     assert any(place.x1 != round(place.x1) for place in places)
 

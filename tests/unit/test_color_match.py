@@ -13,8 +13,8 @@ from tests.footage import portrait
 from warmtalk.core.blend import PLAIN, Blending, BlendRegion
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.color_match import ColorMatcher
-from warmtalk.core.faces import crop_box, crop_face, face_place, ibug68
-from warmtalk.core.masks import mesh_mask, softened
+from warmtalk.core.faces import crop_box, crop_face, float_face_box, ibug68
+from warmtalk.core.masks import mesh_mask, soften_edges
 from warmtalk.core.pipeline import WarmAvatar
 from warmtalk.core.types import FACE_SIZE, Box, FloatBox, Image, Mask
 from warmtalk.models.faces.face_finder import FaceFinder
@@ -27,7 +27,7 @@ MATCH, POISSON = Blending(colour_match=True), Blending("poisson")
 def scene() -> tuple[Image, Mask, FloatBox, Box]:
     frame = portrait()
     mesh = FaceFinder().find(frame)[0].landmarks
-    place = face_place(ibug68(mesh), 512)
+    place = float_face_box(ibug68(mesh), 512)
     assert place is not None
     crop = crop_box(place.box())
     return frame, mesh_mask(mesh, place, crop), place, crop
@@ -78,23 +78,23 @@ def test_a_mask_without_an_edge_changes_nothing() -> None:
 
 def test_avatars_of_the_reference_are_blended_as_there(avatars: Path) -> None:
     bundle = Bundle(avatars / "eileen")
-    bundle.faces = replace(bundle.faces, places=None)
+    bundle.faces = replace(bundle.faces, float_boxes=None)
     everything = WarmAvatar(bundle, MeshRenderer(), Blending("poisson", colour_match=True, sharpen=True))
     features = np.tile(np.array([0.1, 0, 0, 0], np.float32), (3, 1))
     exact = WarmAvatar(bundle, MeshRenderer())
-    for one, other in zip(everything.draw(0, 0, features), exact.draw(0, 0, features), strict=True):
+    for one, other in zip(everything.render(0, 0, features), exact.render(0, 0, features), strict=True):
         assert np.array_equal(one.pixels, other.pixels)
 
 
 def test_feather_is_wider_where_the_edge_is_rough(scene: tuple[Image, Mask, FloatBox, Box]) -> None:
     frame, mask, _, crop = scene
     smooth = np.full_like(frame, 120)
-    assert np.array_equal(softened(mask, smooth, crop), mask)
+    assert np.array_equal(soften_edges(mask, smooth, crop), mask)
     striped = smooth.copy()
     striped[:, ::8] = 20
     striped[:, 1::8] = 20
     striped[:, 2::8] = 20
-    soft = softened(mask, striped, crop)
+    soft = soften_edges(mask, striped, crop)
     assert (soft <= mask).all() and (soft < mask).mean() > 0.02
     lips = FaceFinder().find(frame)[0].landmarks[[13, 14, 17]] - (crop.x1, crop.y1)
     assert all(soft[int(y), int(x)] > 235 for x, y in lips)

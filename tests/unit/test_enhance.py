@@ -101,7 +101,7 @@ def test_only_the_face_changes(mesh: Points) -> None:
 def test_strength_and_frames_without_a_face(mesh: Points) -> None:
     restoration = FaceRestoration(Trembling(), strength=0.0)
     assert np.array_equal(restoration.frame(portrait(), mesh), portrait())
-    assert restoration.frame(portrait(), None) is not None and restoration.memory is None
+    assert restoration.frame(portrait(), None) is not None and restoration.previous is None
 
 
 def test_alignment_brings_the_points_to_the_template(mesh: Points) -> None:

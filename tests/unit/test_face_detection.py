@@ -15,7 +15,7 @@ from warmtalk.avatar.detect.face_detection import FaceDetectorPair, box_points
 from warmtalk.avatar.detect.person_tracking import FaceChoice, FaceObservations
 from warmtalk.avatar.detect.source_scan import SourceScan
 from warmtalk.avatar.track.frame_table import FrameTableParams, build_frame_table
-from warmtalk.core.faces import IBUG_68, face_place, ibug68
+from warmtalk.core.faces import IBUG_68, float_face_box, ibug68
 from warmtalk.core.ports import DetectedFace
 from warmtalk.core.types import Box, Image, Points
 from warmtalk.models.faces.face_finder import FaceFinder, FoundFace
@@ -150,9 +150,10 @@ def test_the_face_box_is_the_detectors(finder: FaceFinder) -> None:
     )
     found = SourceScan(3, width, height, sightings, np.zeros(3, np.float32))
     faces = build_frame_table(found, FrameTableParams(Fraction(25), 0, 10, FaceChoice()), "a.mp4", None).faces
-    expected = face_place(detected, height)
-    assert expected is not None and faces.places is not None
+    expected = float_face_box(detected, height)
+    assert expected is not None and faces.float_boxes is not None
     assert (
-        np.allclose(faces.places, expected.as_tuple(), atol=1e-3) and (faces.boxes == expected.box().as_tuple()).all()
+        np.allclose(faces.float_boxes, expected.as_tuple(), atol=1e-3)
+        and (faces.boxes == expected.box().as_tuple()).all()
     )
     assert np.array_equal(faces.landmarks[0], truth)  # the embedded renderer still draws with the mesh

@@ -20,7 +20,7 @@ def test_a_clip_is_drawn_from_its_most_closed_frame(tmp_path: Path) -> None:
     still = lips.still_of(source, tmp_path / "still")
     row = int(np.argmin(lip_gap(source.faces.landmarks)))
     assert len(still) == 1 and np.abs(still.frame(0).astype(int) - source.frame(row)).mean() < 3
-    assert np.array_equal(still.landmarks(0), source.landmarks(row)) and still.place(0) == source.place(row)
+    assert np.array_equal(still.landmarks(0), source.landmarks(row)) and still.paste_box(0) == source.paste_box(row)
     assert still.usable(0)
     drawn = list(lips.drawn(Bundle(still.path), registry.model("mesh", Config()), SPEECH[:8000]))
     assert len(drawn) == 13 and not np.array_equal(drawn[0], drawn[8])

@@ -13,7 +13,7 @@ import pytest
 from tests import footage
 from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, Bundle, FaceTable, write_faces, write_info
 from warmtalk.core.errors import NotReady
-from warmtalk.core.mouth import LEAST, MOST, WIDTH, MouthShape, to_features
+from warmtalk.core.mouth import MAX_SHAPE, MIN_SHAPE, WIDTH, MouthShape, to_features
 from warmtalk.core.types import Box, Features, Image
 from warmtalk.models.faces.face_finder import FaceFinder
 from warmtalk.models.mesh import renderer
@@ -127,7 +127,7 @@ def test_the_face_mesh_sees_the_asked_width(avatar: MeshAvatar, finder: FaceFind
     assert 1.05 * seen[0] < seen[1] < seen[2]
 
 
-@pytest.mark.parametrize("extreme", [LEAST, MOST, MOST * 9, LEAST - 9])
+@pytest.mark.parametrize("extreme", [MIN_SHAPE, MAX_SHAPE, MAX_SHAPE * 9, MIN_SHAPE - 9])
 def test_only_the_lower_face_inside_the_box_changes(avatar: MeshAvatar, extreme: Features) -> None:
     (face,) = RENDERER.render(avatar, [0], extreme[None])
     tip = int(face_pixels(avatar.bundle.landmarks(0), avatar.bundle.box(0))[4, 1])
@@ -140,7 +140,7 @@ def test_only_the_lower_face_inside_the_box_changes(avatar: MeshAvatar, extreme:
 
 
 def test_batches_and_repeats_give_the_same_pixels(video: MeshAvatar) -> None:
-    features = np.random.default_rng(1).uniform(LEAST, MOST, (14, 4)).astype(np.float32)
+    features = np.random.default_rng(1).uniform(MIN_SHAPE, MAX_SHAPE, (14, 4)).astype(np.float32)
     batch = RENDERER.render(video, range(14), features)
     video.rows.clear()
     singles = [RENDERER.render(video, [row], features[row : row + 1])[0] for row in reversed(range(14))][::-1]
@@ -224,7 +224,7 @@ def test_no_pose_is_too_odd(portrait: Image, avatar: MeshAvatar, turn: float, ro
     low, high = odd.min(0).astype(int), odd.max(0).astype(int)
     box = Box(int(low[0]), int(low[1]), int(high[0]) + 1, int(high[1]) + 11)
     shape = measure_shape(extract_face(portrait, box), odd, box, rest_width=0.8)
-    for want in (LEAST, MOST):
+    for want in (MIN_SHAPE, MAX_SHAPE):
         moved = warp(shape, want)
         assert np.isfinite(moved.map_x).all() and np.isfinite(moved.map_y).all()
 
@@ -309,9 +309,9 @@ def test_a_smile_is_let_go_while_it_speaks(avatar: MeshAvatar) -> None:
 
 
 def test_a_smile_is_let_go_all_the_more_by_a_rounded_mouth(avatar: MeshAvatar) -> None:
-    wide, rounded, limit = MouthShape(0.2), MouthShape(0.2, 0, 1), MouthShape(0.2, LEAST[WIDTH], 1)
+    wide, rounded, limit = MouthShape(0.2), MouthShape(0.2, 0, 1), MouthShape(0.2, MIN_SHAPE[WIDTH], 1)
     shapes = renderer.apply_profile(to_features(wide, rounded, limit), avatar.profile, 1.0)
     assert shapes[1, WIDTH] == pytest.approx(shapes[0, WIDTH] - avatar.profile.speech_narrowing)
     assert shapes[2, WIDTH] == renderer.MIN_WIDTH
     relaxed = replace(avatar.profile, speech_narrowing=0.0)
-    assert renderer.apply_profile(to_features(limit), relaxed, 1.0)[0, WIDTH] == LEAST[WIDTH]
+    assert renderer.apply_profile(to_features(limit), relaxed, 1.0)[0, WIDTH] == MIN_SHAPE[WIDTH]

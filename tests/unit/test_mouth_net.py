@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from warmtalk.core.errors import Damaged
-from warmtalk.core.mouth import LEAST, MOST, OPENING
+from warmtalk.core.mouth import MAX_SHAPE, MIN_SHAPE, OPENING
 from warmtalk.core.types import SPEECH_RATE_HZ, FrameClock
 from warmtalk.models.mouth.audio_features import FEATURES, NormalizedFeatures
 from warmtalk.models.mouth.net import DILATIONS, TAPS, Network, NetworkStream, TrainedMouth, shape_of
@@ -41,7 +41,7 @@ MOUTH = TrainedMouth()
 
 def mouth(samples: Floats, fps: Fraction = Fraction(25), cuts: tuple[int, ...] = ()) -> Floats:
     stream = MOUTH.start_stream(FrameClock(fps))
-    rows = [stream.accept(piece) for piece in np.split(samples, sorted(cuts))]
+    rows = [stream.push_audio(piece) for piece in np.split(samples, sorted(cuts))]
     return np.concatenate([*rows, stream.finish()])
 
 
@@ -89,7 +89,7 @@ def test_the_cuts_do_not_matter(cuts: list[int], fps: Fraction) -> None:
 def test_one_row_per_frame_in_range(fps: Fraction, samples: int) -> None:
     rows = mouth(SENTENCE[6000 : 6000 + samples], fps)
     assert rows.shape == (FrameClock(fps).frames_for(samples, SPEECH_RATE_HZ), 4)
-    assert (rows >= LEAST).all() and (rows <= MOST).all()
+    assert (rows >= MIN_SHAPE).all() and (rows <= MAX_SHAPE).all()
 
 
 def test_silence_is_closed_and_vowels_open() -> None:

@@ -14,7 +14,7 @@ FPS = Fraction(25)
 
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("offer"), st.integers(0, 5), st.integers(1, 12)),
+        st.tuples(st.just("frames"), st.integers(0, 5), st.integers(1, 12)),
         st.tuples(st.just("grant"), st.integers(0, 5), st.integers(1, 12)),
         st.tuples(st.just("close"), st.integers(0, 5), st.just(0)),
         st.tuples(st.just("take"), st.just(0), st.just(0)),
@@ -34,7 +34,7 @@ def test_every_frame_is_taken_once_in_order_within_credit(
         scheduler.open(key, FPS, 4, max_share)
 
     def take() -> int:
-        shares = scheduler.take()
+        shares = scheduler.next_batch()
         assert len({share.key for share in shares}) == len(shares)
         for share in shares:
             key = share.key
@@ -55,8 +55,8 @@ def test_every_frame_is_taken_once_in_order_within_credit(
             scheduler.close(key)
             closed.add(key)
         elif key not in closed:
-            (scheduler.offer if kind == "offer" else scheduler.grant)(key, amount, float(now))
-            (offered if kind == "offer" else credit)[key] += amount
+            (scheduler.add_frames if kind == "frames" else scheduler.add_credit)(key, amount, float(now))
+            (offered if kind == "frames" else credit)[key] += amount
     while take():
         pass
     for key in set(range(6)) - closed:
@@ -69,12 +69,12 @@ def test_nobody_starves(streams: int, max_batch: int, greed: int) -> None:
     scheduler = Scheduler(max_batch=max_batch)
     for key in range(streams):
         scheduler.open(key, FPS, 10_000)
-        scheduler.offer(key, greed * 10, 0.0)
+        scheduler.add_frames(key, greed * 10, 0.0)
     served: dict[object, int] = {}
     batches = 0
     while len(served) < streams:
         batches += 1
-        for share in scheduler.take():
+        for share in scheduler.next_batch():
             served[share.key] = served.get(share.key, 0) + share.count
     assert batches <= -(-streams // max_batch)
 
@@ -85,10 +85,10 @@ def test_over_time_all_get_the_same(weights: list[int]) -> None:
     scheduler = Scheduler(max_batch=4)
     for key, weight in enumerate(weights):
         scheduler.open(key, FPS, 100_000, 4)
-        scheduler.offer(key, weight * 100, 0.0)
+        scheduler.add_frames(key, weight * 100, 0.0)
     served = [0] * len(weights)
     for _ in range(15 * len(weights)):
-        for share in scheduler.take():
+        for share in scheduler.next_batch():
             assert isinstance(share.key, int)
             served[share.key] += share.count
     assert max(served) - min(served) <= 4
@@ -98,56 +98,56 @@ def test_every_stream_has_its_most_urgent_window_in_the_batch() -> None:
     scheduler = Scheduler(max_batch=4)
     for key in "abcd":
         scheduler.open(key, FPS, 32)
-        scheduler.offer(key, 10, 0.0)
-    assert scheduler.take() == [Share(key, 0, 1) for key in "abcd"]
-    assert scheduler.take() == [Share(key, 1, 1) for key in "abcd"]
+        scheduler.add_frames(key, 10, 0.0)
+    assert scheduler.next_batch() == [Share(key, 0, 1) for key in "abcd"]
+    assert scheduler.next_batch() == [Share(key, 1, 1) for key in "abcd"]
 
 
 def test_one_that_comes_late_is_served_at_once() -> None:
     scheduler = Scheduler(max_batch=2)
     scheduler.open("old", FPS, 1000)
-    scheduler.offer("old", 500, 0.0)
+    scheduler.add_frames("old", 500, 0.0)
     for _ in range(50):
-        scheduler.take()  # it is drawn far ahead of its time
+        scheduler.next_batch()  # it is drawn far ahead of its time
     scheduler.open("new", FPS, 32)
-    scheduler.offer("new", 2, 0.5)
-    assert scheduler.take()[0] == Share("new", 0, 1)
+    scheduler.add_frames("new", 2, 0.5)
+    assert scheduler.next_batch()[0] == Share("new", 0, 1)
 
 
 def test_a_pause_gives_no_claim_on_the_time_of_the_others() -> None:
     scheduler = Scheduler(max_batch=1)
     for key in ("a", "b"):
         scheduler.open(key, FPS, 1000)
-    scheduler.offer("a", 1000, 60.0)
-    scheduler.offer("b", 1, 0.0)
-    scheduler.take()
-    scheduler.offer("b", 1000, 60.0)  # silent for a minute
-    order = [scheduler.take()[0].key for _ in range(20)]
+    scheduler.add_frames("a", 1000, 60.0)
+    scheduler.add_frames("b", 1, 0.0)
+    scheduler.next_batch()
+    scheduler.add_frames("b", 1000, 60.0)  # silent for a minute
+    order = [scheduler.next_batch()[0].key for _ in range(20)]
     assert order.count("a") == 10
 
 
 def test_without_credit_a_stream_is_passed_over() -> None:
     scheduler = Scheduler(max_batch=8)
     scheduler.open("a", FPS, 0)
-    scheduler.offer("a", 5, 0.0)
-    assert scheduler.take() == []
+    scheduler.add_frames("a", 5, 0.0)
+    assert scheduler.next_batch() == []
     assert scheduler.next_due_s() is None
-    scheduler.grant("a", 3, 7.0)
+    scheduler.add_credit("a", 3, 7.0)
     assert scheduler.next_due_s() == 7.0
-    assert scheduler.take() == [Share("a", 0, 1)]  # the first comes alone, to be early
-    assert scheduler.take() == [Share("a", 1, 2)]
-    assert scheduler.take() == []
+    assert scheduler.next_batch() == [Share("a", 0, 1)]  # the first comes alone, to be early
+    assert scheduler.next_batch() == [Share("a", 1, 2)]
+    assert scheduler.next_batch() == []
 
 
 def test_after_the_abort_nothing_of_it_is_drawn() -> None:
     scheduler = Scheduler(max_batch=8)
     scheduler.open("a", FPS, 32)
-    scheduler.offer("a", 20, 0.0)
-    scheduler.take()
+    scheduler.add_frames("a", 20, 0.0)
+    scheduler.next_batch()
     scheduler.close("a")
     scheduler.close("a")
-    scheduler.offer("a", 3, 1.0)
-    assert scheduler.take() == []
+    scheduler.add_frames("a", 3, 1.0)
+    assert scheduler.next_batch() == []
     assert "a" not in scheduler
     assert len(scheduler) == 0
 

@@ -26,7 +26,7 @@ def create(path: Path) -> SessionFiles:
 
 
 def film(folder: SessionFiles, text: str, frames: int) -> ClipWriter:
-    writer = folder.begin(text, 64, 48, ENCODER)
+    writer = folder.begin_clip(text, 64, 48, ENCODER)
     for number in range(frames):
         writer.write_bgr(picture(number))
     writer.write_audio(tone(1920 * frames))
@@ -34,11 +34,11 @@ def film(folder: SessionFiles, text: str, frames: int) -> ClipWriter:
 
 
 def say(folder: SessionFiles, text: str, frames: int = 5) -> None:
-    folder.commit(film(folder, text, frames).finish())
+    folder.commit_clip(film(folder, text, frames).finish())
 
 
 def video(folder: SessionFiles) -> Path:
-    return folder.video(folder.record.conversation)
+    return folder.video_path(folder.record.conversation)
 
 
 def files(folder: SessionFiles) -> set[str]:
@@ -80,7 +80,7 @@ def test_crash_while_filming(tmp_path: Path) -> None:
     writer = film(folder, "lost words", 3)
     after = SessionFiles.open(folder.path)  # as a new process finds it
     writer.abort()
-    assert after.record.saying is None
+    assert after.record.in_progress is None
     assert [(one.text, one.reason) for one in after.record.conversation.lost] == [("lost words", CRASHED)]
     assert after.record.conversation.lost[0].started.endswith("Z")
     assert video(after).read_bytes() == whole
@@ -99,7 +99,7 @@ def test_crash_between_join_and_record(tmp_path: Path, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr(SessionFiles, "_save", _power_cut)
         with pytest.raises(KeyboardInterrupt):
-            folder.commit(clip)
+            folder.commit_clip(clip)
     assert len(video(folder).read_bytes()) > len(whole)
     after = SessionFiles.open(folder.path)
     assert video(after).read_bytes() == whole
@@ -132,8 +132,8 @@ def test_video_and_clip_are_gone(tmp_path: Path) -> None:
     after = SessionFiles.open(folder.path)
     writer = film(after, "two", 2)
     with pytest.raises(Damaged, match=r"clip-0001.mp4 is missing\. Start the next one: warmtalk reset --session s1"):
-        after.commit(writer.finish())
-    after.give_up()
+        after.commit_clip(writer.finish())
+    after.discard_clip()
     assert after.reset(ENCODER, delete=False) is not None
     say(after, "three")
 
@@ -152,8 +152,8 @@ def test_give_up_leaves_nothing(tmp_path: Path) -> None:
     before = folder.record
     writer = film(folder, "given up", 3)
     writer.abort()
-    folder.give_up()
-    folder.give_up()
+    folder.discard_clip()
+    folder.discard_clip()
     assert folder.record == before
     assert files(folder) == {"session.json", "0001/conversation.mp4", "0001/clip-0001.mp4"}
 
@@ -169,9 +169,9 @@ def test_full_disk_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with monkeypatch.context() as patch:
         patch.setattr("warmtalk.services.session.session_files.write_json", full)
         with pytest.raises(StorageFull, match=r"the volume is full \(while recording a clip\)"):
-            folder.commit(clip)
-        folder.give_up("the volume is full")
-    assert folder.record.saying is None
+            folder.commit_clip(clip)
+        folder.discard_clip("the volume is full")
+    assert folder.record.in_progress is None
     assert folder.record.conversation.lost[0].reason == "the volume is full"
     assert SessionFiles.open(folder.path).record.conversation.lost[0].reason == CRASHED, "what the disk knows"
 
@@ -183,7 +183,7 @@ def test_reset_keeps_or_deletes(tmp_path: Path) -> None:
     say(folder, "one")
     closed = folder.reset(ENCODER, delete=False)
     assert closed is not None
-    assert folder.video(closed).is_file()
+    assert folder.video_path(closed).is_file()
     say(folder, "two")
     assert folder.record.conversation.number == 2
     assert folder.record.conversation.clips[0].first_frame == 0
@@ -202,9 +202,9 @@ def test_folder_that_no_record_names_is_swept_away(tmp_path: Path) -> None:
 def test_encoder_is_fixed_for_a_conversation(tmp_path: Path) -> None:
     folder = create(tmp_path)
     say(folder, "one")
-    folder.begin("two", 64, 48, X264Settings("medium", 40)).abort()
+    folder.begin_clip("two", 64, 48, X264Settings("medium", 40)).abort()
     assert (folder.record.conversation.preset, folder.record.conversation.crf) == ("ultrafast", 23)
-    folder.give_up()
+    folder.discard_clip()
     folder.reset(X264Settings("medium", 40), delete=False)
     assert folder.record.conversation.preset == "medium"
 
@@ -213,8 +213,8 @@ def test_avatar_of_another_size(tmp_path: Path) -> None:
     folder = create(tmp_path)
     say(folder, "one")
     with pytest.raises(NotReady, match=r"avatar 'ann' is now 128 x 96, the conversation is 64 x 48\. .*warmtalk reset"):
-        folder.begin("two", 128, 96, ENCODER)
-    assert folder.record.saying is None
+        folder.begin_clip("two", 128, 96, ENCODER)
+    assert folder.record.in_progress is None
 
 
 def test_lost_are_bounded(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ import pytest
 from tests.footage import portrait
 from warmtalk.core.blend import Blending
 from warmtalk.core.bundle import Bundle
-from warmtalk.core.faces import crop_face, face_place, ibug68
+from warmtalk.core.faces import crop_face, float_face_box, ibug68
 from warmtalk.core.mouth import MouthShape, to_features
 from warmtalk.core.pipeline import WarmAvatar
-from warmtalk.core.sharpen import Sharpening, amount
+from warmtalk.core.sharpen import Sharpening, sharpening_amount
 from warmtalk.core.types import FACE_SIZE, Image
 from warmtalk.models.faces.face_finder import FaceFinder
 from warmtalk.models.mesh.renderer import MeshRenderer
@@ -27,7 +27,7 @@ LOWER = np.s_[FACE_SIZE // 2 :]
 @pytest.fixture(scope="module")
 def face() -> Image:
     frame = portrait()
-    place = face_place(ibug68(FaceFinder().find(frame)[0].landmarks), frame.shape[0])
+    place = float_face_box(ibug68(FaceFinder().find(frame)[0].landmarks), frame.shape[0])
     assert place is not None
     return np.asarray(cv2.resize(crop_face(frame, place), (FACE_SIZE, FACE_SIZE)), np.uint8)
 
@@ -55,7 +55,7 @@ def test_a_face_at_rest_gets_sharper_and_trembles_less(face: Image, enlarged: fl
     sharp = [sharpening(one, enlarged) for one in faces]
     assert flicker(sharp[5:]) < flicker(faces[5:])
     mean, before = (np.mean(some[5:], axis=0).astype(np.uint8) for some in (sharp, faces))
-    assert detail(mean) > (1 + 0.2 * amount(enlarged)) * detail(before)
+    assert detail(mean) > (1 + 0.2 * sharpening_amount(enlarged)) * detail(before)
 
 
 def test_a_mouth_that_opens_is_its_own(face: Image) -> None:
@@ -73,25 +73,25 @@ def test_a_face_that_was_away_is_fresh(face: Image) -> None:
     sharpening = Sharpening()
     first = sharpening(face, LARGE)
     sharpening(trembling(face, 1, 6.0)[0], LARGE)
-    sharpening.forget()
+    sharpening.reset()
     assert np.array_equal(sharpening(face, LARGE), first)
 
 
 def test_faces_that_are_not_enlarged_are_left_alone(face: Image) -> None:
     assert Sharpening()(face, 1.0) is face
-    assert amount(1.0) == 0 < amount(1.1) < amount(2.0) == amount(4.0)
+    assert sharpening_amount(1.0) == 0 < sharpening_amount(1.1) < sharpening_amount(2.0) == sharpening_amount(4.0)
 
 
 def test_pieces_of_an_utterance_give_the_frames_of_the_whole(avatars: Path) -> None:
     avatar = WarmAvatar(Bundle(avatars / "eileen"), MeshRenderer(), Blending(sharpen=True))
-    places = avatar.bundle.faces.places
+    places = avatar.bundle.faces.float_boxes
     assert places is not None
     places += (-100, -100, 100, 100)  # larger than 256 pixels
     features = to_features(*(MouthShape(opening=0.05 * (i % 5)) for i in range(12)))
-    whole = avatar.draw(0, 0, features)
+    whole = avatar.render(0, 0, features)
     sharpening, pieces = Sharpening(), []
     for start, stop in ((0, 1), (1, 5), (5, 12)):
-        pieces += avatar.draw(start, 0, features[start:stop], sharpening)
+        pieces += avatar.render(start, 0, features[start:stop], sharpening)
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(whole, pieces, strict=True))
-    anew = avatar.draw(5, 0, features[5:6])
+    anew = avatar.render(5, 0, features[5:6])
     assert not np.array_equal(anew[0].pixels, whole[5].pixels)

@@ -24,7 +24,7 @@ class Babbler:
         stream.done = 0  # type: ignore[attr-defined]
         return stream
 
-    def accept(self, samples: Samples) -> Features:
+    def push_audio(self, samples: Samples) -> Features:
         self.sound = np.concatenate([self.sound, samples])
         return self._rows(int(len(self.sound) * self.clock.fps // RATE))  # type: ignore[attr-defined]
 
@@ -55,7 +55,7 @@ def talk(noise: float) -> tuple[Samples, list[tuple[float, float]]]:
 
 def heard(sound: Samples, piece: int, clock: FrameClock) -> Features:
     stream = SilenceGatedEncoder(Babbler()).start_stream(clock)
-    rows = [stream.accept(sound[k : k + piece]) for k in range(0, len(sound), piece)]
+    rows = [stream.push_audio(sound[k : k + piece]) for k in range(0, len(sound), piece)]
     return np.concatenate([*rows, stream.finish()])
 
 

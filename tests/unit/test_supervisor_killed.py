@@ -35,11 +35,11 @@ def test_killed_two_hundred_times(tmp_path: Path) -> None:
         after = SessionFiles.open(path).record
         clips = after.conversation.clips
         assert len(clips) in (made, made + 1)
-        assert after.saying is None
+        assert after.in_progress is None
         assert [one.frames for one in clips] == [_FRAMES] * len(clips)
         kept += len(clips) - made
         if clips:
-            video = folder.video(after.conversation)
+            video = folder.video_path(after.conversation)
             assert video.stat().st_size == after.conversation.size
             if number % 20 == 19:
                 assert len(read(video).pictures) == len(clips) * _FRAMES
@@ -48,7 +48,7 @@ def test_killed_two_hundred_times(tmp_path: Path) -> None:
 
 def _append_and_kill(folder: SessionFiles, clip: ClipFile, after_s: float | None) -> None:
     """None lets it finish."""
-    writer = folder.begin("words", 64, 48, X264Settings())
+    writer = folder.begin_clip("words", 64, 48, X264Settings())
     writer.abort()
     number = len(folder.record.conversation.clips) + 1
     target = folder.path / folder.record.conversation.folder / f"clip-{number:04d}.mp4"
@@ -56,7 +56,7 @@ def _append_and_kill(folder: SessionFiles, clip: ClipFile, after_s: float | None
     child = os.fork()
     if not child:
         try:
-            folder.commit(ClipFile(target, clip.frames, clip.samples))
+            folder.commit_clip(ClipFile(target, clip.frames, clip.samples))
         finally:
             os._exit(0)
     if after_s is not None:

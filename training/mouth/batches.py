@@ -1,4 +1,4 @@
-"""Clips to batches: the sound as the run time hears it, made different every time, and the mouth to learn."""
+"""Convert clips to training batches: run-time audio features with augmentation, and mouth targets."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ HOPS_PER_FRAME = 100 // FPS
 
 @dataclass(slots=True)
 class Example:
-    """A clip as the network sees it."""
+    """Features and targets of one clip."""
 
     clip: Clip
-    heard: Floats
-    """[hops, FEATURES] at 100 Hz, going on into the silence after the clip."""
+    features: Floats
+    """[hops, FEATURES] at 100 Hz; the silence after the clip is included."""
     targets: Floats
     """[T, 4] opening, width and protrusion over SCALE, press as 0 to 1."""
     speaks: Floats
-    """[T] the voice gate: 0 in silence."""
+    """[T] voice gate; 0 in silence."""
 
 
 def example(clip: Clip) -> Example:
@@ -49,7 +49,8 @@ def example(clip: Clip) -> Example:
 
 
 def _targets(clip: Clip, speaks: Floats) -> Floats:
-    """Silence is closed and at rest, whatever this speaker did there: breath and waiting cannot be heard."""
+    """Returns [T, 4] targets. In silence the mouth is closed and at rest, whatever the speaker did: breath and waiting
+    are inaudible."""
     shut, still = pressed(clip) * speaks, clip.opening * speaks
     rounded = np.clip(clip.width / ROUND_WIDTH, 0.0, 1.0)
     return np.stack([still / SCALE[0], clip.width * speaks / SCALE[1], rounded * speaks / SCALE[2], shut], axis=1)
@@ -57,22 +58,22 @@ def _targets(clip: Clip, speaks: Floats) -> Floats:
 
 @dataclass(slots=True)
 class Batch:
-    heard: Tensor
+    features: Tensor
     """[batch, FEATURES, steps] at 50 Hz."""
     steps: Tensor
-    """[batch, T] the step, whole or halfway between two, that answers for a frame."""
+    """[batch, T] output step of each frame; whole, or halfway between two steps."""
     targets: Tensor
     """[batch, T, 4]"""
     weight: Tensor
-    """[batch, T] 0 where there is no frame, or no face was found."""
+    """[batch, T] loss weight; 0 for padding and for frames without a face."""
     speaks: Tensor
     """[batch, T]"""
     loose: Tensor
-    """[batch] True where sound and picture may be a frame apart."""
+    """[batch] True where audio and video may be a frame apart."""
 
 
 def batches(examples: list[Example], size: int, seed: int) -> Iterator[Batch]:
-    """All examples once, shuffled and varied."""
+    """Yields every example once, shuffled and augmented."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(examples))
     for start in range(0, len(order), size):
@@ -80,19 +81,19 @@ def batches(examples: list[Example], size: int, seed: int) -> Iterator[Batch]:
 
 
 def batch(examples: list[Example], rng: np.random.Generator | None = None) -> Batch:
-    """Pads to the longest; varied when a generator is given."""
+    """Pads the examples to the longest; augments them when `rng` is given."""
     phase = int(rng.integers(2)) if rng is not None else 1
-    heard = [halved(varied(e.heard, rng) if rng is not None else e.heard, phase) for e in examples]
-    steps, frames = max(map(len, heard)), max(len(e.targets) for e in examples)
-    sound = np.tile(NormalizedFeatures.SILENCE, (len(heard), steps, 1))
-    targets, weight, speaks = (np.zeros((len(heard), frames, *rest), np.float32) for rest in ((4,), (), ()))
-    for k, (rows, e) in enumerate(zip(heard, examples, strict=True)):
+    features = [halved(augmented(e.features, rng) if rng is not None else e.features, phase) for e in examples]
+    steps, frames = max(map(len, features)), max(len(e.targets) for e in examples)
+    sound = np.tile(NormalizedFeatures.SILENCE, (len(features), steps, 1))
+    targets, weight, speaks = (np.zeros((len(features), frames, *rest), np.float32) for rest in ((4,), (), ()))
+    for k, (rows, e) in enumerate(zip(features, examples, strict=True)):
         sound[k, : len(rows)] = rows
         targets[k, : len(e.targets)] = e.targets
         weight[k, : len(e.targets)] = e.clip.ok
         speaks[k, : len(e.targets)] = e.speaks
     hops = np.arange(frames) * HOPS_PER_FRAME + HOPS_PER_FRAME // 2 + AHEAD_HOPS
-    at = np.tile((hops - 1 + phase) / 2, (len(heard), 1))
+    at = np.tile((hops - 1 + phase) / 2, (len(features), 1))
     loose = np.array([e.clip.corpus == "lrwar_arabic" for e in examples])
     return Batch(
         torch.from_numpy(np.ascontiguousarray(sound.transpose(0, 2, 1))),
@@ -101,18 +102,20 @@ def batch(examples: list[Example], rng: np.random.Generator | None = None) -> Ba
 
 
 def halved(rows: Floats, phase: int) -> Floats:
-    """[hops, n] at 100 Hz to 50 Hz: step s is the mean of the rows 2 s - phase and the next; first comes silence."""
+    """Halves the rate, [hops, n] at 100 Hz to 50 Hz. Step s is the mean of the rows 2 s - phase and 2 s - phase + 1,
+    after one row of silence for phase 1."""
     led = np.concatenate([NormalizedFeatures.SILENCE[None], rows]) if phase else rows
     steps = len(led) // 2
     pairs: Floats = led[: 2 * steps].reshape(steps, 2, -1).mean(axis=1)
     return pairs
 
 
-def varied(heard: Floats, rng: np.random.Generator) -> Floats:
-    """Another voice tract, microphone, level and room noise, in the log-mel domain, all of them mild: what
-    tells the shape of the mouth is a few decibels in a few bands."""
-    voicing = heard[:, BANDS:]
-    bands: npt.NDArray[np.floating[Any]] = _warped(heard[:, :BANDS], BAND_SHIFT * float(rng.standard_normal()))
+def augmented(features: Floats, rng: np.random.Generator) -> Floats:
+    """Augments features in the log-mel domain: vocal tract length, microphone colour, level and room noise.
+
+    All changes are mild, because mouth shapes differ by a few decibels in a few bands."""
+    voicing = features[:, BANDS:]
+    bands: npt.NDArray[np.floating[Any]] = _warped(features[:, :BANDS], BAND_SHIFT * float(rng.standard_normal()))
     bands = bands + _coloured(rng) + np.float32(LEVEL * rng.standard_normal())
     if rng.random() < NOISY:
         noise = rng.uniform(*NOISE) + _coloured(rng)
@@ -122,27 +125,27 @@ def varied(heard: Floats, rng: np.random.Generator) -> Floats:
 
 
 BAND_SHIFT = 0.35
-"""Standard deviation, in bands."""
+"""Standard deviation of the vocal tract warp. Bands."""
 LEVEL = 0.05
 COLOUR = 0.04
-"""Standard deviations of the level and of each of four cosines over the bands; in units of 20 dB."""
+"""Standard deviations of the level and of each of four cosines over the bands. Units of 20 dB."""
 NOISY = 0.25
 NOISE = (-2.5, -1.3)
-"""Share of noisy clips, and the noise's level in a band against the voice, in units of 20 dB."""
+"""Share of noisy clips, and range of the noise level of a band relative to the voice. Units of 20 dB."""
 _NEPERS = NormalizedFeatures.UNIT_DB * np.log(10.0) / 10.0
 _CURVES = np.array([[np.cos(np.pi * k * (b + 0.5) / BANDS) for b in range(BANDS)] for k in range(1, 5)])
 
 
 def _coloured(rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """[BANDS] a smooth frequency response, of chance."""
+    """Returns a random smooth frequency response, [BANDS]."""
     curve: npt.NDArray[np.float64] = COLOUR * rng.standard_normal(4) @ _CURVES
     return curve
 
 
 def _warped(bands: Floats, shift: float) -> Floats:
-    """All formants moved by a share of a band."""
-    places = np.clip(np.arange(BANDS) + shift, 0, BANDS - 1)
-    low = np.minimum(places.astype(int), BANDS - 2)
-    share = (places - low).astype(np.float32)
+    """Shifts all formants by `shift` bands."""
+    positions = np.clip(np.arange(BANDS) + shift, 0, BANDS - 1)
+    low = np.minimum(positions.astype(int), BANDS - 2)
+    share = (positions - low).astype(np.float32)
     warped: Floats = bands[:, low] * (1 - share) + bands[:, low + 1] * share
     return warped

@@ -1,11 +1,10 @@
-"""Videos of real mouths beside ours: for speakers that no network met, what a face does with their sound.
+"""Render videos of tracked mouths beside rendered faces, for speakers outside the network's training set.
 
 python -m training.mouth.compare CORPUS_FOLDER FOLDS_FOLDER VIDEOS    # after train --folds FOLDS_FOLDER
 
-Left the tracked lips of the speaker, in the axes of his eyes; right a portrait that the network of his fold drives;
-below the opening of both over time. Corpora have no pictures, so a contour is all there is of the real mouth. Clips
-that were cut loosely are shown at their best place, and say so. Beside each video lies a sheet of its frames.
-Needs no torch, but the face finder (make setup) and soundfile.
+Left: the speaker's tracked lips in eye coordinates. Right: a portrait driven by the network of the speaker's fold.
+Below: the opening of both over time. The corpora hold no images, so the real mouth is a contour. Loosely cut clips are
+shown at their best offset, with a note. A sheet of frames lies beside each video. Needs soundfile, not torch.
 """
 
 from __future__ import annotations
@@ -42,26 +41,26 @@ from warmtalk.store import AvatarStore
 
 CLOCK = FrameClock()
 SIDE, PLOT = 384, 120
-"""Pixels of a panel's side, and height of the plot below both."""
+"""Side of a panel, and height of the plot below. Pixels."""
 EYES_PX = 300.0
-"""Both mouths are shown this large: pixels of the distance of the eyes."""
+"""Distance of the eyes in both panels. Pixels."""
 REAL, OURS, LIPS = (60, 60, 60), (40, 40, 210), (150, 150, 225)
 SHEET = 20
-"""Frames of a sheet, evenly from the whole clip."""
-LEAST_SEEN, LEAST_S, MOST_S = 0.95, 0.9, 6.0
+"""Frames of a sheet, evenly spaced over the clip."""
+MIN_SEEN, MIN_S, MAX_S = 0.95, 0.9, 6.0
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """One clip, ready to be drawn."""
+class PreparedClip:
+    """One clip with its prediction, ready to be drawn."""
 
     clip: Clip
     points: npt.NDArray[np.float64]
-    """[T, points, 2] tracked mouth, in eye distances around the closed lips' place below the eyes."""
+    """[T, points, 2] tracked mouth in eye distances, relative to the mean position of the lips."""
     ours: Floats
-    """[T] opening that the network says."""
+    """[T] predicted opening."""
     move: int
-    """Frames by which the clip was placed; 0 for clips that are not loose."""
+    """Offset applied to the clip. Frames; 0 for clips that are not loose."""
 
 
 def main() -> None:
@@ -78,16 +77,16 @@ def main() -> None:
     folds = fold_of([clip.speaker for clip in clips])
     with tempfile.TemporaryDirectory() as work:
         avatar = WarmAvatar(Bundle(options.avatar or portrait(Path(work))), MeshRenderer())
-        for clip in chosen(clips, options.speakers):
+        for clip in select_clips(clips, options.speakers):
             network = TrainedMouth(options.folds / f"fold_{folds[clip.speaker]}.safetensors")
-            one = shown(options.corpus, ids, clip, network)
+            one = prepare_clip(options.corpus, ids, clip, network)
             write(one, ids, list(frames(one, avatar, network)), options.out / clip.speaker)
             sys.stdout.write(f"{caption(one)}\n")
             sys.stdout.flush()
 
 
 def portrait(folder: Path) -> Path:
-    """Builds the avatar of the demo: Eileen Collins (NASA, public domain)."""
+    """Builds the avatar of the demo: Eileen Collins (NASA, public domain). Returns its folder."""
     photo = folder / "portrait.png"
     whole = read_sample_photo()
     cv2.imwrite(str(photo), cv2.resize(whole[0:320, 64:384], (720, 720), interpolation=cv2.INTER_CUBIC))
@@ -97,9 +96,9 @@ def portrait(folder: Path) -> Path:
     return store.path("portrait")
 
 
-def chosen(clips: list[Clip], speakers: int) -> list[Clip]:
-    """One clip each of as many speakers, from all corpora in turn."""
-    fit = [c for c in clips if c.ok.mean() > LEAST_SEEN and LEAST_S < len(c.samples) / SPEECH_RATE_HZ < MOST_S]
+def select_clips(clips: list[Clip], speakers: int) -> list[Clip]:
+    """Returns one clip for each of `speakers` speakers, from all corpora in turn."""
+    fit = [c for c in clips if c.ok.mean() > MIN_SEEN and MIN_S < len(c.samples) / SPEECH_RATE_HZ < MAX_S]
     queues: dict[str, list[Clip]] = {}
     for of_speaker in by_speaker(fit).values():
         queues.setdefault(of_speaker[0].corpus, []).append(of_speaker[len(of_speaker) // 2])
@@ -108,20 +107,20 @@ def chosen(clips: list[Clip], speakers: int) -> list[Clip]:
     return in_turn[:speakers]
 
 
-def shown(corpus: Path, ids: dict[int, int], clip: Clip, network: TrainedMouth) -> Shown:
+def prepare_clip(corpus: Path, ids: dict[int, int], clip: Clip, network: TrainedMouth) -> PreparedClip:
     stream = network.start_stream(CLOCK)
-    said = np.concatenate([stream.accept(clip.samples), stream.finish()])[:, OPENING]
-    move = best_move(said, clip.opening)[0] if clip.corpus in LOOSE else 0
+    predicted = np.concatenate([stream.push_audio(clip.samples), stream.finish()])[:, OPENING]
+    move = best_move(predicted, clip.opening)[0] if clip.corpus in LOOSE else 0
     clip = moved(clip, move)
     with np.load(corpus / f"{clip.name}.npz") as data:
         points = in_eye_axes(data["lm"].astype(np.float64)[..., :2], ids)
-    count = min(len(said), len(clip.opening), len(points))
+    count = min(len(predicted), len(clip.opening), len(points))
     at = np.clip(np.arange(count) + clip.late, 0, len(points) - 1)
-    return Shown(clip, points[at], said[:count], move)
+    return PreparedClip(clip, points[at], predicted[:count], move)
 
 
 def in_eye_axes(points: npt.NDArray[np.float64], ids: dict[int, int]) -> npt.NDArray[np.float64]:
-    """[T, points, 2] upright and in eye distances, the origin where the middle of the mouth is on average."""
+    """Returns [T, points, 2] points, upright, in eye distances, relative to the mean middle of the mouth."""
     left, right = (points[:, [ids[a], ids[b]]].mean(1) for a, b in ((33, 133), (362, 263)))
     across = (right - left) / np.linalg.norm(right - left, axis=1, keepdims=True)
     scale = np.linalg.norm(right - left, axis=1)[:, None, None]
@@ -130,33 +129,33 @@ def in_eye_axes(points: npt.NDArray[np.float64], ids: dict[int, int]) -> npt.NDA
     return np.asarray(upright - upright[:, [ids[13], ids[14]]].mean((0, 1)), np.float64)
 
 
-def frames(one: Shown, avatar: WarmAvatar, network: TrainedMouth) -> Iterator[Image]:
-    """The portrait, cut around its mouth, driven by the clip's sound."""
+def frames(one: PreparedClip, avatar: WarmAvatar, network: TrainedMouth) -> Iterator[Image]:
+    """Yields the portrait's frames, cropped around the mouth, driven by the clip's audio."""
     bundle = avatar.bundle
     points = bundle.landmarks(0)
     middle, scale = points[[13, 14]].mean(0), EYES_PX / float(eye_distance(points))
     view = np.array([[scale, 0, SIDE / 2 - scale * middle[0]], [0, scale, SIDE / 2 - scale * middle[1]]])
     for patch in render(avatar, network, [one.clip.samples], CLOCK):
-        picture = bundle.frame(patch.row).copy()
-        picture[patch.box.y1 : patch.box.y2, patch.box.x1 : patch.box.x2] = patch.pixels
-        yield np.asarray(cv2.warpAffine(picture, view, (SIDE, SIDE), flags=cv2.INTER_CUBIC), np.uint8)
+        image = bundle.frame(patch.row).copy()
+        image[patch.box.y1 : patch.box.y2, patch.box.x1 : patch.box.x2] = patch.pixels
+        yield np.asarray(cv2.warpAffine(image, view, (SIDE, SIDE), flags=cv2.INTER_CUBIC), np.uint8)
 
 
 def contour(points: npt.NDArray[np.float64], ids: dict[int, int]) -> Image:
-    """The tracked lips of one frame, as the portrait's panel is cut."""
+    """Draws the tracked lips of one frame in the same crop as the portrait."""
     panel = np.full((SIDE, SIDE, 3), 245, np.uint8)
-    places = points * EYES_PX + (SIDE / 2, SIDE / 2)
+    positions = points * EYES_PX + (SIDE / 2, SIDE / 2)
 
     def ring(upper: tuple[int, ...], lower: tuple[int, ...]) -> npt.NDArray[np.int32]:
-        return np.round(places[[ids[i] for i in (*upper, *lower[::-1])]] * 8).astype(np.int32)
+        return np.round(positions[[ids[i] for i in (*upper, *lower[::-1])]] * 8).astype(np.int32)
 
     cv2.fillPoly(panel, [ring(OUTER_UPPER, OUTER_LOWER)], LIPS, cv2.LINE_AA, 3)
     cv2.fillPoly(panel, [ring(INNER_UPPER, INNER_LOWER)], REAL, cv2.LINE_AA, 3)
     return panel
 
 
-def plot(one: Shown, now: int) -> Image:
-    """Opening over time, real and ours, with the place of frame `now`."""
+def plot(one: PreparedClip, now: int) -> Image:
+    """Plots the tracked and the predicted opening over time, with a mark at frame `now`."""
     count = len(one.ours)
     panel = np.full((PLOT, 2 * SIDE, 3), 255, np.uint8)
     across = np.linspace(4, 2 * SIDE - 4, count)
@@ -168,28 +167,28 @@ def plot(one: Shown, now: int) -> Image:
     return panel
 
 
-def caption(one: Shown) -> str:
+def caption(one: PreparedClip) -> str:
     count = len(one.ours)
     r = float(np.corrcoef(one.ours, one.clip.opening[:count])[0, 1])
     placed = f", placed by {one.move} frames" if one.clip.corpus in LOOSE else ""
     return f"{one.clip.speaker}: opening real (grey), ours (red), r {r:.2f}{placed}"
 
 
-def write(one: Shown, ids: dict[int, int], faces: list[Image], path: Path) -> None:
-    """PATH.mp4 and PATH.jpg."""
+def write(one: PreparedClip, ids: dict[int, int], faces: list[Image], path: Path) -> None:
+    """Writes PATH.mp4 and PATH.jpg."""
     count = min(len(faces), len(one.ours))
-    pictures = [
+    images = [
         np.vstack([np.hstack([contour(one.points[k], ids), faces[k]]), plot(one, k)]).astype(np.uint8)
         for k in range(count)
     ]
     writer = ClipWriter(path.with_suffix(".mp4"), 2 * SIDE, SIDE + PLOT, CLOCK)
-    for picture in pictures:
-        writer.write_bgr(picture)
+    for image in images:
+        writer.write_bgr(image)
     resampler = Resampler(SPEECH_RATE_HZ, CLIP_RATE_HZ)
     writer.write_audio(np.concatenate([resampler.resample(one.clip.samples), resampler.flush()]))
     writer.finish()
-    picked = [pictures[int(k)] for k in np.linspace(0, count - 1, min(SHEET, count))]
-    small = [cv2.resize(picture, None, fx=0.45, fy=0.45, interpolation=cv2.INTER_AREA) for picture in picked]
+    picked = [images[int(k)] for k in np.linspace(0, count - 1, min(SHEET, count))]
+    small = [cv2.resize(image, None, fx=0.45, fy=0.45, interpolation=cv2.INTER_AREA) for image in picked]
     lines = [np.hstack(small[k : k + 5]) for k in range(0, len(small) - len(small) % 5, 5)]
     cv2.imwrite(str(path.with_suffix(".jpg")), np.vstack(lines))
 

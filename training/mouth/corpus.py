@@ -1,7 +1,7 @@
-"""Clips of real speech with tracked mouths, as sound and mouth targets.
+"""Load clips of real speech with tracked mouths as audio and mouth targets.
 
-A corpus folder holds `clips.tsv` (clip, corpus, speaker, lag_25fps, ...), `landmark_ids.json` (which
-MediaPipe face-mesh points were kept) and per clip `<clip>.flac` (16 kHz mono) and `<clip>.npz`
+A corpus folder holds `clips.tsv` (clip, corpus, speaker, lag_25fps, ...), `landmark_ids.json` (the
+MediaPipe face-mesh points that were kept) and per clip `<clip>.flac` (16 kHz mono) and `<clip>.npz`
 (`lm` [T, points, 3] pixels at 25 fps, `ok` [T]), optionally `<clip>.align` (word times).
 """
 
@@ -27,24 +27,24 @@ FPS = 25
 FOLDS = 4
 ALIGN_UNITS_PER_S = 25_000.0
 TYPICAL_OPENING = 0.085
-"""Root mean square of the opening that every speaker is scaled to: what a sound says about the mouth is
-how far this speaker opens it against his habit, the habit itself cannot be heard."""
+"""Root mean square of the opening to which every speaker is scaled. Audio determines the opening relative to the
+speaker's habit; the habit itself is inaudible."""
 TYPICAL_WIDTH = 0.06
-"""Standard deviation of the width that every speaker is scaled to. Twice what the tracker reports, which
+"""Standard deviation of the width to which every speaker is scaled. Twice the tracked value, because the tracker
 shrinks rounded lips towards the mean face."""
 
 _LIP_PAIRS = ((13, 14), (82, 87), (312, 317))
 _EYES = ((33, 133), (263, 362))
 _CORNERS = (61, 291)
 _REST_QUANTILE = 0.2
-"""Of the gaps while the sound is loud: about what the tracker reports for lips that shut for m, b and p."""
+"""Quantile of the lip gaps in loud frames; about the gap that the tracker reports for the closed lips of m, b and p."""
 _EARLY = {"lrwar_arabic": -1}
-"""Frames on top of the table's lag: a network that learned from the other corpora alone finds the mouths of
-this one 20 to 80 ms before their sound, by speaker, and differently in every clip (align.py)."""
+"""Offset in frames, added to the lag of clips.tsv. A network trained on the other corpora alone finds the mouths of
+this corpus 20 to 80 ms before their audio, differently for each speaker and clip (align.py)."""
 _LOUD_DB = -30.0
-"""Against the loudest frame of the clip."""
+"""Threshold relative to the loudest frame of the clip. dB."""
 _CLOSED = 0.15
-"""Share of the typical opening under which lips that speak count as pressed."""
+"""Share of the typical opening; speaking lips below count as pressed."""
 
 
 @dataclass(slots=True)
@@ -57,17 +57,17 @@ class Clip:
     samples: Floats
     ok: npt.NDArray[np.bool_]
     opening: Floats
-    """[T] inner-lip gap over the eye distance, above the speaker's rest, scaled to TYPICAL_OPENING."""
+    """[T] inner-lip gap over eye distance, minus the speaker's rest gap, scaled to TYPICAL_OPENING."""
     width: Floats
-    """[T] relative change of the distance of the mouth corners, scaled to TYPICAL_WIDTH."""
+    """[T] relative change of the mouth-corner distance, scaled to TYPICAL_WIDTH."""
     words: list[tuple[float, float, str]]
-    """Start and end in seconds and the word; empty where the corpus has no word times."""
+    """(start, end, word), in seconds; empty for corpora without word times."""
     late: int = 0
-    """Row i of the targets was row i + late of the tracked points."""
+    """Row i of the targets is row i + late of the tracked points."""
 
 
 def load_corpus(folder: Path) -> list[Clip]:
-    """All clips, in the order of clips.tsv."""
+    """Returns all clips in the order of clips.tsv."""
     ids = {mesh: row for row, mesh in enumerate(json.loads((folder / "landmark_ids.json").read_text()))}
     with (folder / "clips.tsv").open(newline="") as table:
         clips = [_load(folder, line, ids) for line in csv.DictReader(table, delimiter="\t")]
@@ -84,7 +84,7 @@ def by_speaker(clips: Iterable[Clip]) -> dict[str, list[Clip]]:
 
 
 def fold_of(speakers: list[str]) -> dict[str, int]:
-    """Speakers dealt to folds, the same every time."""
+    """Returns the fold of each speaker, the same in every run."""
     dealt = sorted(set(speakers))
     random.Random(1).shuffle(dealt)
     return {speaker: k % FOLDS for k, speaker in enumerate(dealt)}
@@ -101,9 +101,9 @@ def _load(folder: Path, line: dict[str, str], ids: dict[int, int]) -> Clip:
 
 
 def measure(points: npt.NDArray[np.float64], ids: dict[int, int]) -> tuple[Floats, Floats]:
-    """[T] gap of the inner lips and [T] distance of the mouth corners, both over the distance of the eyes.
+    """Returns ([T] gap of the inner lips, [T] distance of the mouth corners), both over the distance of the eyes.
 
-    The eyes and corners are measured in space, so that a turned head does not narrow the mouth.
+    Eyes and corners are measured in three dimensions, so that a turned head does not narrow the mouth.
     """
 
     def between(a: int, b: int, axes: int = 3) -> npt.NDArray[np.float64]:
@@ -124,7 +124,7 @@ def _words(path: Path) -> list[tuple[float, float, str]]:
 
 
 def moved(clip: Clip, move: int) -> Clip:
-    """The clip with its mouth `move` frames earlier; frames without a mouth are marked not ok."""
+    """Returns the clip with its mouth `move` frames earlier; frames without a mouth are marked not ok."""
     inside = np.arange(len(clip.opening)) + move
     known = (inside >= 0) & (inside < len(clip.opening))
     at = inside.clip(0, len(clip.opening) - 1)
@@ -133,7 +133,7 @@ def moved(clip: Clip, move: int) -> Clip:
 
 
 def _scale(clips: list[Clip]) -> None:
-    """Takes the speaker's rest away and scales to the typical speaker."""
+    """Subtracts the speaker's rest and scales to the typical speaker. `clips` are of one speaker and are changed."""
     ok = np.concatenate([clip.ok for clip in clips])
     loud = np.concatenate([_loud(clip) for clip in clips])[ok]
     gaps = np.concatenate([clip.opening for clip in clips])[ok]
@@ -148,7 +148,7 @@ def _scale(clips: list[Clip]) -> None:
 
 
 def _loud(clip: Clip) -> npt.NDArray[np.bool_]:
-    """[T] frames with a voice in them."""
+    """Returns [T] True for frames that contain voice."""
     size = SPEECH_RATE_HZ // FPS
     padded = np.zeros(len(clip.opening) * size, np.float32)
     padded[: len(clip.samples)] = clip.samples[: len(padded)]
@@ -158,6 +158,6 @@ def _loud(clip: Clip) -> npt.NDArray[np.bool_]:
 
 
 def pressed(clip: Clip) -> Floats:
-    """[T] 1 where the lips are shut, falling to 0 at twice the threshold."""
+    """Returns [T] press: 1 where the lips are shut, falling to 0 at twice the threshold."""
     shut: Floats = np.clip(2.0 - clip.opening / (_CLOSED * TYPICAL_OPENING), 0.0, 1.0).astype(np.float32)
     return shut

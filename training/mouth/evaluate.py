@@ -1,4 +1,4 @@
-"""Figures that compare a predicted mouth with the tracked one. All openings are in the corpus' scaled unit."""
+"""Compare predicted mouths with tracked ones. All openings are in the corpus' scaled unit."""
 
 from __future__ import annotations
 
@@ -7,60 +7,60 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.mouth.align import MOST, PER_FRAME, best_move
+from training.mouth.align import MAX_OFFSET, PER_FRAME, best_move
 from training.mouth.corpus import FPS, Clip, Floats, by_speaker
 from warmtalk.core.mouth import OPENING, WIDTH
 
 SHUT = 0.02
-"""Opening that looks closed: 1.3 mm on an adult."""
+"""Opening that looks closed; 1.3 mm on an adult."""
 OPEN = 0.06
 NEAR = 2
-"""Video frames by which a closure may be early or late: 80 ms."""
+"""Tolerance of a closure in time. Video frames (80 ms)."""
 PART, APART = 5, 3
-"""Frames of a stretch that is placed by the rest of its clip, and frames beside it that are no part of that rest."""
+"""Frames of a stretch that is aligned by the rest of its clip, and frames beside the stretch excluded from the rest."""
 BILABIAL = frozenset({"bin", "blue", "by", "place", "please", "b", "p"})
-"""Words that begin with shut lips."""
+"""Words and phones that begin with closed lips."""
 
 Track = Callable[[Clip], Floats]
-"""A clip to its mouth rows at 100 per second."""
+"""Function from a clip to mouth rows at 100 Hz, [rows, 4]."""
 STEP = 100 // FPS
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """How well a mouth was predicted on some clips."""
+    """Quality of the predictions on a set of clips."""
 
     opening_r: float
     """Correlation over all frames."""
     opening_r_placed: float
-    """The same when every clip may be moved to its best place: for corpora whose sound and picture were cut
-    apart, at different places in every clip."""
+    """Correlation with every clip moved to its best offset, for corpora whose audio and video are offset
+    differently in every clip."""
     placed_by_chance: float
-    """What that freedom alone gives: each clip's prediction placed against the next clip's mouth."""
+    """Chance level of `opening_r_placed`: each clip's prediction, aligned with the next clip's mouth."""
     placed_by_width: float
-    """Correlation of the openings when each clip is placed where the widths agree best: no such freedom."""
+    """Correlation of the openings with each clip at the offset of best agreement of the widths; no chance gain."""
     placed_by_rest: float
-    """Correlation of the openings when every fifth of a second is placed where the rest of its clip, openings and
-    widths, agrees best: what a place that is the clip's own is worth, without the gain of choosing it to please."""
+    """Correlation of the openings with each fifth of a second at the offset where the rest of its clip (openings and
+    widths) agrees best: the worth of a per-clip offset without the gain of selection."""
     opening_r_speech: float
-    """Correlation from the first to the last opening of each clip: the silence around it, easy to get, left out."""
+    """Correlation from the first to the last opening of each clip, without the easy silence around speech."""
     opening_r_speakers: float
     """Mean over speakers of the correlation within the speaker."""
     width_r: float
     lag_ms: float
-    """Positive: the predicted mouth is late."""
+    """Lag of the predicted mouth; positive is late. Milliseconds."""
     speed: float
-    """Mean absolute change per frame, against the real mouth's."""
+    """Mean absolute change per frame, relative to the tracked mouth."""
     jitter: float
-    """Mean absolute change of the change, against the real mouth's."""
+    """Mean absolute second difference, relative to the tracked mouth."""
     closures: float
-    """Share of tracked closures between two openings that the prediction closes too."""
+    """Share of tracked closures between two openings that the prediction closes."""
     chance: float
-    """The same at random frames of speech."""
+    """Share of random speech frames that the prediction closes: the chance level of `closures`."""
     bilabials: float
-    """Share of word onsets with m, b, p that close; nan without word times."""
+    """Share of word onsets with m, b, p that close; NaN without word times."""
     silence: float
-    """Mean opening in silence over mean opening in words; nan without word times."""
+    """Mean opening in silence over mean opening in words; NaN without word times."""
 
 
 def figures(clips: list[Clip], track: Track) -> Figures:
@@ -75,7 +75,7 @@ def figures(clips: list[Clip], track: Track) -> Figures:
         opening_r=_r(opening),
         opening_r_placed=_r([_placed(*pair) for pair in opening]),
         placed_by_chance=_r(
-            [_placed(said, real) for (said, _), (_, real) in zip(opening, _next(opening), strict=True)]
+            [_placed(predicted, real) for (predicted, _), (_, real) in zip(opening, _next(opening), strict=True)]
         ),
         placed_by_width=_r(
             [_moved_by(*pair, best_move(*other)[0]) for pair, other in zip(opening, width, strict=True)]
@@ -95,10 +95,10 @@ def figures(clips: list[Clip], track: Track) -> Figures:
 
 
 def at_frames(rows: Floats, clip: Clip) -> Floats:
-    """The 100 Hz track at the middles of the video frames; its row h is the mouth at 10 h + 5 ms."""
+    """Interpolates the 100 Hz rows at the middles of the video frames. Row h is the mouth at 10 h + 5 ms."""
     middles = (np.arange(len(clip.opening)) + 0.5) * STEP - 0.5
-    hours = np.arange(len(rows))
-    return np.stack([np.interp(middles, hours, column) for column in rows.T], axis=1).astype(np.float32)
+    row_indices = np.arange(len(rows))
+    return np.stack([np.interp(middles, row_indices, column) for column in rows.T], axis=1).astype(np.float32)
 
 
 def _r(pairs: list[tuple[Floats, Floats]]) -> float:
@@ -107,39 +107,39 @@ def _r(pairs: list[tuple[Floats, Floats]]) -> float:
         return float(np.corrcoef(a, b)[0, 1])
 
 
-def _placed(said: Floats, real: Floats) -> tuple[Floats, Floats]:
-    return _moved_by(said, real, best_move(said, real)[0])
+def _placed(predicted: Floats, real: Floats) -> tuple[Floats, Floats]:
+    return _moved_by(predicted, real, best_move(predicted, real)[0])
 
 
-def _moved_by(said: Floats, real: Floats, move: int) -> tuple[Floats, Floats]:
+def _moved_by(predicted: Floats, real: Floats, move: int) -> tuple[Floats, Floats]:
     late, early = max(move, 0), max(-move, 0)
-    count = min(len(said) - early, len(real) - late)
-    return said[early : early + count], real[late : late + count]
+    count = min(len(predicted) - early, len(real) - late)
+    return predicted[early : early + count], real[late : late + count]
 
 
 def _placed_by_rest(opening: tuple[Floats, Floats], width: tuple[Floats, Floats]) -> list[tuple[Floats, Floats]]:
-    """Stretches of the clip, each at the place that the frames beyond PART + APART say."""
+    """Returns stretches of the clip, each at the offset given by the frames beyond PART + APART."""
     frames = len(opening[1])
-    inside = np.clip(np.arange(frames) - np.arange(-MOST, MOST + 1)[:, None], 0, len(opening[0]) - 1)
-    said = np.stack([opening[0][inside], width[0][inside]])
+    inside = np.clip(np.arange(frames) - np.arange(-MAX_OFFSET, MAX_OFFSET + 1)[:, None], 0, len(opening[0]) - 1)
+    predicted = np.stack([opening[0][inside], width[0][inside]])
     real = np.stack([opening[1], width[1]])
     stretches = []
     for start in range(0, frames, PART):
         rest = np.ones(frames, bool)
         rest[max(0, start - APART) : start + PART + APART] = False
         if rest.any():
-            best = int(np.argmax(_agreement(said[..., rest], real[:, rest])))
+            best = int(np.argmax(_agreement(predicted[..., rest], real[:, rest])))
             part = slice(start, start + PART)
-            stretches.append((said[0, best, part], real[0, part]))
+            stretches.append((predicted[0, best, part], real[0, part]))
     return stretches
 
 
-def _agreement(said: Floats, real: Floats) -> Floats:
-    """[places] correlation, opening and width together; nearer places win a tie."""
-    said, real = said - said.mean(-1, keepdims=True), real - real.mean(-1, keepdims=True)
-    size = np.linalg.norm(said, axis=-1) * np.linalg.norm(real, axis=-1)[:, None]
-    r = (said * real[:, None]).sum(-1) / np.maximum(size, 1e-9)
-    agreement: Floats = r.sum(0) - 2 * PER_FRAME * np.abs(np.arange(-MOST, MOST + 1))
+def _agreement(predicted: Floats, real: Floats) -> Floats:
+    """Returns [offsets] the summed correlation of opening and width; smaller offsets win a tie."""
+    predicted, real = predicted - predicted.mean(-1, keepdims=True), real - real.mean(-1, keepdims=True)
+    size = np.linalg.norm(predicted, axis=-1) * np.linalg.norm(real, axis=-1)[:, None]
+    r = (predicted * real[:, None]).sum(-1) / np.maximum(size, 1e-9)
+    agreement: Floats = r.sum(0) - 2 * PER_FRAME * np.abs(np.arange(-MAX_OFFSET, MAX_OFFSET + 1))
     return agreement
 
 
@@ -147,11 +147,11 @@ def _next(pairs: list[tuple[Floats, Floats]]) -> list[tuple[Floats, Floats]]:
     return pairs[1:] + pairs[:1]
 
 
-def _speaking(said: Floats, real: Floats) -> tuple[Floats, Floats]:
-    """Frames between the first and the last at which the prediction opens."""
-    open_at = np.flatnonzero(said > SHUT)
+def _speaking(predicted: Floats, real: Floats) -> tuple[Floats, Floats]:
+    """Returns the frames from the first to the last predicted opening."""
+    open_at = np.flatnonzero(predicted > SHUT)
     inside = slice(open_at[0], open_at[-1] + 1) if len(open_at) else slice(0, 0)
-    return said[inside], real[inside]
+    return predicted[inside], real[inside]
 
 
 def _lag_ms(tracks: list[Floats], clips: list[Clip]) -> float:
@@ -163,21 +163,21 @@ def _lag_ms(tracks: list[Floats], clips: list[Clip]) -> float:
 
 
 def _moved(rows: Floats, clip: Clip, shift: int) -> tuple[Floats, Floats]:
-    """What the track says `shift` rows later than it should, and what the real mouth did."""
+    """Returns (prediction `shift` rows late, tracked opening)."""
     middles = (np.arange(len(clip.opening)) + 0.5) * STEP - 0.5 + shift
     inside = (middles >= 0) & (middles <= len(rows) - 1)
     return np.interp(middles[inside], np.arange(len(rows)), rows[:, OPENING]), clip.opening[inside]
 
 
 def _motion(pairs: list[tuple[Floats, Floats]], order: int) -> float:
-    said, real = (np.concatenate([np.abs(np.diff(x, order)) for x in side]) for side in zip(*pairs, strict=True))
-    return float(said.mean() / real.mean())
+    predicted, real = (np.concatenate([np.abs(np.diff(x, order)) for x in side]) for side in zip(*pairs, strict=True))
+    return float(predicted.mean() / real.mean())
 
 
 def _closures(pairs: list[tuple[Floats, Floats]]) -> tuple[float, float]:
     hits, chances = [], []
-    for said, real in pairs:
-        lowest = _lowest(said)
+    for predicted, real in pairs:
+        lowest = _lowest(predicted)
         for k in range(5, len(real) - 5):
             if max(real[k - 5 : k]) > OPEN and max(real[k + 1 : k + 6]) > OPEN:
                 chances.append(lowest[k] <= SHUT)
@@ -186,8 +186,8 @@ def _closures(pairs: list[tuple[Floats, Floats]]) -> tuple[float, float]:
     return float(np.mean(hits)), float(np.mean(chances))
 
 
-def _lowest(said: Floats) -> Floats:
-    padded = np.pad(said, NEAR, mode="edge")
+def _lowest(predicted: Floats) -> Floats:
+    padded = np.pad(predicted, NEAR, mode="edge")
     lowest: Floats = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEAR + 1).min(axis=1)
     return lowest
 
@@ -212,7 +212,7 @@ def _silence(shown: list[Floats], clips: list[Clip]) -> float:
 
 
 def table(rows: dict[str, Figures]) -> str:
-    """A markdown table, one line per figure and one column per name."""
+    """Returns a Markdown table with a line for each figure and a column for each name."""
     lines = ["| | " + " | ".join(rows) + " |", "|---" * (len(rows) + 1) + "|"]
     for key in Figures.__dataclass_fields__:
         figures_of_key = (f"{getattr(row, key):.2f}" for row in rows.values())

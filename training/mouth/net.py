@@ -1,4 +1,5 @@
-"""The network: residual causal convolutions over loudness-free sound. Runs in numpy in models/mouth/net.py."""
+"""Mouth network: residual causal convolutions over loudness-normalised features. models/mouth/net.py runs the same in
+numpy."""
 
 from __future__ import annotations
 
@@ -10,20 +11,20 @@ from torch import Tensor, nn
 from warmtalk.models.mouth.audio_features import FEATURES, NormalizedFeatures
 
 DILATIONS = (1, 1, 2, 4, 4)
-"""In steps of 20 ms."""
+"""Dilations of the blocks. Steps of 20 ms."""
 KERNEL = 3
 SPAN = (KERNEL - 1) * sum(DILATIONS)
-"""Steps of past that an output hears; before a clip there is silence."""
+"""Receptive field into the past. Steps; silence precedes a clip."""
 CHANNELS = 96
 OUTPUTS = 4
-"""opening, width and protrusion in the units of `SCALE`, and the logit of press."""
+"""Opening, width and protrusion in the units of `SCALE`, and the logit of press."""
 SCALE = (0.085, 0.06, 0.3)
 AHEAD_HOPS = 10
-"""Future that an output hears, in rows of 10 ms; with the settling of the loudness LOOKAHEAD in all."""
+"""Receptive field into the future, in rows of 10 ms. Together with the settling of the loudness: LOOKAHEAD."""
 
 
 class MouthNet(nn.Module):  # type: ignore[misc]  # torch is not in every environment
-    """[batch, FEATURES, steps] at 50 Hz to [batch, OUTPUTS, steps]. Step s answers for AHEAD_HOPS before it."""
+    """Maps [batch, FEATURES, steps] at 50 Hz to [batch, OUTPUTS, steps]. Step s gives the mouth AHEAD_HOPS earlier."""
 
     def __init__(self, channels: int = CHANNELS, dropout: float = 0.1) -> None:
         super().__init__()
@@ -37,14 +38,14 @@ class MouthNet(nn.Module):  # type: ignore[misc]  # torch is not in every enviro
     centre: Tensor
     spread: Tensor
 
-    def fit_range(self, heard: Tensor) -> None:
-        """Learns centre and spread of every feature from [rows, FEATURES]."""
-        self.centre.copy_(heard.mean(0))
-        self.spread.copy_(heard.std(0))
+    def fit_range(self, features: Tensor) -> None:
+        """Sets centre and spread of every feature from [rows, FEATURES]."""
+        self.centre.copy_(features.mean(0))
+        self.spread.copy_(features.std(0))
 
-    def forward(self, heard: Tensor) -> Tensor:
-        quiet = torch.from_numpy(NormalizedFeatures.SILENCE)[None, :, None].expand(len(heard), -1, SPAN)
-        rows = torch.cat([quiet, heard], dim=2)
+    def forward(self, features: Tensor) -> Tensor:
+        quiet = torch.from_numpy(NormalizedFeatures.SILENCE)[None, :, None].expand(len(features), -1, SPAN)
+        rows = torch.cat([quiet, features], dim=2)
         x = torch.relu(self.first((rows - self.centre[:, None]) / self.spread[:, None]))
         for block, dilation in zip(self.blocks, DILATIONS, strict=True):
             x = x[..., (KERNEL - 1) * dilation :] + torch.relu(block(self.drop(x)))

@@ -1,4 +1,4 @@
-"""The table of the model card: every speaker heard by maps and networks that never met him.
+"""Print the table of the model card: every speaker predicted by maps and networks trained without this speaker.
 
 python -m training.mouth.report CORPUS_FOLDER FOLDS_FOLDER    # after train --folds FOLDS_FOLDER
 """
@@ -20,16 +20,16 @@ from warmtalk.core.types import FrameClock
 from warmtalk.models.mouth.net import TrainedMouth
 
 TRACK_CLOCK = FrameClock(Fraction(100))
-"""Tracks are made by the run-time encoders themselves, at 100 frames a second."""
+"""Clock of the predictions: run-time encoders at 100 frames a second."""
 
 
 def track(encoder: SpeechEncoder, clip: Clip) -> Floats:
     stream = encoder.start_stream(TRACK_CLOCK)
-    return np.concatenate([stream.accept(clip.samples), stream.finish()])
+    return np.concatenate([stream.push_audio(clip.samples), stream.finish()])
 
 
 def unmet_by(clips: list[Clip], encoders: list[SpeechEncoder]) -> dict[str, Figures]:
-    """Figures per corpus; encoder k never met the speakers of fold k."""
+    """Returns the figures of each corpus; encoder k was trained without the speakers of fold k."""
     folds = fold_of([clip.speaker for clip in clips])
     corpora = sorted({clip.corpus for clip in clips})
     return {
@@ -42,7 +42,7 @@ def unmet_by(clips: list[Clip], encoders: list[SpeechEncoder]) -> dict[str, Figu
 
 
 def fit_maps(clips: list[Clip], folder: Path) -> list[Path]:
-    """The signal-processing mouth's linear map, once per fold."""
+    """Fits the linear map of the signal-processing mouth for each fold. Returns the files."""
     folds = fold_of([clip.speaker for clip in clips])
     paths = [folder / f"ridge_{k}.npz" for k in range(FOLDS)]
     for k, path in enumerate(paths):

@@ -1,4 +1,4 @@
-"""Fits the linear map of the signal-processing mouth: log-mel context to opening and width.
+"""Fit the linear map of the signal-processing mouth: log-mel context to opening and width.
 
 python -m training.mouth.ridge CORPUS_FOLDER MAP.npz
 """
@@ -16,13 +16,13 @@ from training.mouth.linear import contexts
 from warmtalk.models.mouth.audio_features import HOP
 
 CLIP_WEIGHT = {"grid_s1": 0.15, "grid_multi": 2.0, "lrwar_arabic": 0.1}
-"""Many clips of one speaker transfer worse than few of many; the broadcast clips pull a linear map away
-from everything it knows about clean speech."""
+"""Weights of the corpora. Many clips of one speaker transfer worse than few clips of many speakers; the broadcast clips
+pull a linear map away from clean speech."""
 PENALTY = 100.0
 
 
 def frame_contexts(clip: Clip) -> Floats:
-    """[T, context] of the rows next to the middle of every video frame."""
+    """Returns [T, context] of the rows next to the middle of every video frame."""
     rows = contexts(clip.samples)
     middles = ((np.arange(len(clip.opening)) + 0.5) * 16_000 / FPS / HOP).astype(int)
     found: Floats = rows[middles[middles < len(rows)]]
@@ -34,14 +34,14 @@ def targets(clip: Clip) -> Floats:
 
 
 def fit(pairs: list[tuple[Floats, Floats, float]]) -> npt.NDArray[np.float64]:
-    """[context + 1, 2] weights, the last row the bias, of weighted (contexts, targets) pairs."""
+    """Fits weighted (contexts, targets, weight) triples. Returns [context + 1, 2] weights; the last row is the bias."""
     size = pairs[0][0].shape[1] + 1
     square, product = PENALTY * np.eye(size), np.zeros((size, 2))
     square[-1, -1] = 0.0
-    for rows, wanted, weight in pairs:
-        heard = np.c_[rows, np.ones(len(rows))].astype(np.float64)
-        square += weight * heard.T @ heard
-        product += weight * heard.T @ wanted[: len(rows)]
+    for rows, target_rows, weight in pairs:
+        design = np.c_[rows, np.ones(len(rows))].astype(np.float64)
+        square += weight * design.T @ design
+        product += weight * design.T @ target_rows[: len(rows)]
     return np.asarray(np.linalg.solve(square, product), np.float64)
 
 

@@ -1,6 +1,6 @@
-"""Trains the mouth network, on one thread, from a fixed seed.
+"""Train the mouth network on one thread, from a fixed seed.
 
-python -m training.mouth.train CORPUS_FOLDER --folds     # every speaker predicted by a network that never met him
+python -m training.mouth.train CORPUS_FOLDER --folds     # a network for each fold, trained without its speakers
 python -m training.mouth.train CORPUS_FOLDER --out src/warmtalk/models/data/mouth_net.safetensors   # on all speakers
 """
 
@@ -28,15 +28,16 @@ BATCH = 32
 RATE = 2e-3
 DECAY = 0.02
 MEMORY = 0.995
-"""Of the running mean of the weights, which is the network that is kept."""
+"""Decay of the running mean of the weights; the mean is the saved network."""
 REPEATS = {"grid_s1": 0.15, "grid_multi": 3.0, "lrwar_arabic": 1.0}
-"""How often an epoch shows a clip of a corpus: many clips of one speaker transfer worse than few of many."""
+"""Repetitions of a clip in an epoch, by corpus. Many clips of one speaker transfer worse than few clips of many
+speakers."""
 SHIFTS = (-1, 0, 1)
-"""Steps of 20 ms by which a loosely cut clip may be moved."""
+"""Offsets tried for a loosely cut clip. Steps of 20 ms."""
 
 
 def at(outputs: Tensor, steps: Tensor) -> Tensor:
-    """[batch, 4, S] at [batch, T] steps, whole or not: [batch, T, 4]."""
+    """Interpolates outputs [batch, 4, S] at fractional steps [batch, T]. Returns [batch, T, 4]."""
     steps = steps.clamp(0, outputs.shape[2] - 1)
     low = steps.floor().long().clamp(max=outputs.shape[2] - 2)
     share = (steps - low).float()[:, None]
@@ -45,21 +46,21 @@ def at(outputs: Tensor, steps: Tensor) -> Tensor:
 
 
 def clip_losses(outputs: Tensor, batch: Batch) -> Tensor:
-    """[batch] the loss of every clip at its place: shape, speed, closures."""
-    said, real, weight = outputs, batch.targets, batch.weight
-    shape = (said - real)[..., :3] ** 2
+    """Returns [batch] the loss of every clip at its offset: shape, speed, closures."""
+    predicted, real, weight = outputs, batch.targets, batch.weight
+    shape = (predicted - real)[..., :3] ** 2
     closing = 1.0 + 1.5 * real[..., 3]
-    speed = ((said.diff(dim=1) - real.diff(dim=1))[..., :2] ** 2) * weight[:, 1:, None]
-    press = nn.functional.binary_cross_entropy_with_logits(said[..., 3], real[..., 3], reduction="none")
-    still = said[..., :3].abs().sum(2) * (batch.speaks == 0)
+    speed = ((predicted.diff(dim=1) - real.diff(dim=1))[..., :2] ** 2) * weight[:, 1:, None]
+    press = nn.functional.binary_cross_entropy_with_logits(predicted[..., 3], real[..., 3], reduction="none")
+    still = predicted[..., :3].abs().sum(2) * (batch.speaks == 0)
     frames = weight.sum(1).clamp(min=1)
     per_frame = shape[..., 0] * closing + 0.3 * shape[..., 1] + 0.1 * shape[..., 2] + 0.3 * press + 0.1 * still
     return ((per_frame * weight).sum(1) + 0.5 * speed[..., 0].sum(1) + 0.15 * speed[..., 1].sum(1)) / frames
 
 
 def loss_of(net: MouthNet, batch: Batch) -> Tensor:
-    """Mean over frames. Clips that were cut loosely are compared where they fit best."""
-    outputs = net(batch.heard)
+    """Returns the mean loss over frames. Loosely cut clips are compared at their best offset."""
+    outputs = net(batch.features)
     shifted = torch.stack([clip_losses(at(outputs, batch.steps + shift), batch) for shift in SHIFTS])
     best = torch.where(batch.loose, shifted.min(dim=0).values, shifted[SHIFTS.index(0)])
     frames = batch.weight.sum(1)
@@ -69,14 +70,14 @@ def loss_of(net: MouthNet, batch: Batch) -> Tensor:
 def train(examples: list[Example], seed: int, epochs: int = EPOCHS) -> MouthNet:
     torch.manual_seed(seed)
     net = MouthNet()
-    net.fit_range(torch.from_numpy(np.concatenate([e.heard for e in examples])))
-    steps = epochs * -(-len(shown(examples, seed)) // BATCH)
+    net.fit_range(torch.from_numpy(np.concatenate([e.features for e in examples])))
+    steps = epochs * -(-len(epoch_examples(examples, seed)) // BATCH)
     optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps + epochs, pct_start=0.1)
     mean = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(MEMORY))
     for epoch in range(epochs):
         losses = []
-        for part in batches(shown(examples, seed + epoch), BATCH, seed + epoch):
+        for part in batches(epoch_examples(examples, seed + epoch), BATCH, seed + epoch):
             optimiser.zero_grad()
             loss = loss_of(net, part)
             loss.backward()
@@ -89,24 +90,24 @@ def train(examples: list[Example], seed: int, epochs: int = EPOCHS) -> MouthNet:
 
 
 def learn(examples: list[Example], seed: int) -> MouthNet:
-    """Two rounds: the first network places the loosely cut clips better than the linear map could."""
+    """Trains in two rounds; the first network aligns the loosely cut clips better than the linear map."""
     net = train(examples, seed, FIRST_EPOCHS)
-    return train([replaced(net, e) for e in examples], seed)
+    return train([realigned(net, e) for e in examples], seed)
 
 
-def replaced(net: MouthNet, known: Example) -> Example:
-    """A loosely cut clip at its best place for this network, any other as it is."""
+def realigned(net: MouthNet, known: Example) -> Example:
+    """Returns a loosely cut clip at its best offset for `net`, and any other clip unchanged."""
     if known.clip.corpus not in LOOSE:
         return known
     one = batch([known])
     with torch.no_grad():
-        said = at(net(one.heard), one.steps)[0, :, 0].numpy()
-    move, _ = best_move(said, known.clip.opening, most=2)
+        predicted = at(net(one.features), one.steps)[0, :, 0].numpy()
+    move, _ = best_move(predicted, known.clip.opening, max_offset=2)
     return example(moved(known.clip, move)) if move else known
 
 
-def shown(examples: list[Example], seed: int) -> list[Example]:
-    """The clips of one epoch: as many as REPEATS says, the fraction by lot."""
+def epoch_examples(examples: list[Example], seed: int) -> list[Example]:
+    """Returns the clips of one epoch, repeated by REPEATS; a random draw decides on the fraction."""
     rng = np.random.default_rng(seed)
     times = [REPEATS.get(e.clip.corpus, 1.0) for e in examples]
     counts = [int(t) + int(draw < t % 1) for t, draw in zip(times, rng.random(len(times)), strict=True)]
@@ -114,7 +115,7 @@ def shown(examples: list[Example], seed: int) -> list[Example]:
 
 
 def save(net: MouthNet, path: Path) -> None:
-    """Convolutions as [taps, in, out], the order in which the run time multiplies."""
+    """Saves the weights; convolutions as [taps, in, out], the order of the run time."""
     arrays = {}
     for name, value in net.state_dict().items():
         array = value.numpy()

@@ -1,1 +1,1 @@
-"""Live conversations: one video without end (see stream.py)."""
+"""Live conversations: one endless video per Converse; see stream.py for the data flow."""

@@ -1,31 +1,23 @@
-"""Recording steps back behind the live pictures: few threads for all streams, which get the processor last.
+"""Low-priority thread pool for clip recording, shared by all live streams.
 
-When many streams end an utterance at once, their clips are finished one after the other instead of all together.
+Recording must never delay live frames. When many streams end an utterance at once, the pool finishes their clips one
+after the other.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
-
-T = TypeVar("T")
 
 _NICE = 5
 _THREADS = max(1, (os.cpu_count() or 1) // 2)
 
 
 def lower_thread_priority() -> None:
-    """The calling thread, and the processes that it starts, come after all others that want the processor."""
-    if sys.platform == "linux":  # where a thread has a priority of its own
+    """Lowers the priority of the calling thread and of the processes started by the thread. Linux only."""
+    if sys.platform == "linux":  # the only system with a priority per thread
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
 
 
-BACKGROUND_POOL = ThreadPoolExecutor(_THREADS, thread_name_prefix="leisure", initializer=lower_thread_priority)
-
-
-async def run_in_background(work: Callable[[], T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(BACKGROUND_POOL, work)
+BACKGROUND_POOL = ThreadPoolExecutor(_THREADS, thread_name_prefix="background", initializer=lower_thread_priority)

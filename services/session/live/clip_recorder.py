@@ -1,12 +1,11 @@
-"""Writes what a live stream shows of an utterance to its clip."""
+"""Writes the frames that a live stream shows during one utterance to the clip of the utterance."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,181 +13,224 @@ import numpy as np
 
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Samples
 from warmtalk.media.clip_writer import ClipWriter
-from warmtalk.media.concat import ClipFile
 from warmtalk.media.h264 import EncodedPicture
 from warmtalk.media.i420 import I420
-from warmtalk.services.session.async_utils import run_to_completion
-from warmtalk.services.session.live.background_pool import BACKGROUND_POOL, lower_thread_priority, run_in_background
-from warmtalk.services.session.live.compositor import EncodedFrame
+from warmtalk.services.session.clip_transaction import ClipTransaction
+from warmtalk.services.session.live.background_pool import BACKGROUND_POOL
+from warmtalk.services.session.live.compositor import EncodedFrame, FrameCompositor
 from warmtalk.services.session.live.crossfade import crossfade_idle
 from warmtalk.services.session.live.frame_sequencer import CUT_FADE, FramePlan
+from warmtalk.services.session.session_record import ConversationRecord
 
-_MOST_PICTURES = 16
-"""Finished pictures that wait for the clip's encoder; those behind them are drawn again when it is their turn."""
-_MOST_WAITING = 256
-"""Pictures that wait in all; then the stream waits too."""
-_MOST_CUT = 32
-"""Last pictures whose mouth is remembered: a player is not further behind than that when it interrupts."""
-_NO_SOUND: Samples = np.zeros(0, np.float32)
+_MAX_WAITING_IMAGES = 16
+"""Composited images that wait for the encoder of the clip; later frames are composited again when their turn comes."""
+_MAX_WAITING_FRAMES = 256
+"""Frames that wait in all; beyond, the stream waits too."""
+_MAX_PLANS = 32
+"""Latest frame plans kept for `open_mouth_plan`: no player is further behind when the client interrupts."""
+_NO_AUDIO: Samples = np.zeros(0, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedFrame:
+    """Position of one frame in the stream and in the clip."""
+
+    position: int
+    """48 kHz samples of the stream before the frame."""
+    clip_frames: int
+    """Frames of the clip before the frame."""
+    source_index: int
 
 
 class ClipRecorder:
-    """One utterance. For one event loop; the encoder is fed by a thread of its own. Ends with `finish` or `abort`."""
+    """Recording of one utterance. For one event loop; writes run in the thread of the clip.
+
+    `begin` first, then `record` for each frame shown; `flush` before the commit, `close` in any case.
+    """
 
     def __init__(
         self,
-        writer: ClipWriter,
-        draw: Callable[[FramePlan], I420],
+        clip: ClipTransaction,
+        compositor: FrameCompositor,
         clock: FrameClock,
-        first_frame: int,
-        most_idle_s: float,
-        *,
-        copies: bool,
+        conversation: ConversationRecord,
+        max_idle_s: float,
     ) -> None:
-        """`draw` makes a shot's picture, in any thread; `clock` and `first_frame` are those of the conversation.
-        `copies`: the clip takes pictures as the stream has coded them.
-        """
-        self._writer = writer
-        self._draw = draw
+        """`clock` has the rate of the conversation; `max_idle_s` is the idle time kept between utterances."""
+        self._clip = clip
+        self._compositor = compositor
         self._clock = clock
-        self._first = first_frame
-        self._copies = copies
-        self._copied_to = -1
-        """Where in the stream the copied pictures end, while the last one of the clip is copied."""
-        self._most_idle = round(most_idle_s * CLIP_RATE_HZ)
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="record", initializer=lower_thread_priority)
-        self._slots = asyncio.Semaphore(_MOST_WAITING)
-        self._works: set[asyncio.Future[Any]] = set()
+        self._conversation = conversation
+        self._max_idle_s = max_idle_s
+        self._writer: ClipWriter | None = None
+        self._copies = False
+        """True when the clip can take frames as the stream has encoded them."""
+        self._copied_until = -1
+        """Position in the stream after the last copied frame; -1 when the last frame of the clip was not copied."""
+        self._free_slots = asyncio.Semaphore(_MAX_WAITING_FRAMES)
+        self._writes: set[asyncio.Future[Any]] = set()
         self._error: BaseException | None = None
         self._samples = 0
         self._frames = 0
-        self._idle = 0
+        self._idle_samples = 0
+        """Idle audio in a row since the last speech."""
         self._closed = False
-        self._shown: list[tuple[int, int, int]] = []
-        """(start within the stream, frames of the clip before it, source index) of each picture."""
-        self._mouths: deque[tuple[int, FramePlan]] = deque(maxlen=_MOST_CUT)
-        """(frames of the clip before it, what it shows) of the last pictures."""
-        self.lead_in = 0
-        """Frames before the speech."""
+        self._recorded: list[RecordedFrame] = []
+        self._plans: deque[tuple[int, FramePlan]] = deque(maxlen=_MAX_PLANS)
+        """(frames of the clip before the frame, plan) of the latest frames."""
+        self.lead_in_frames = 0
+        """Idle frames in front of the speech."""
+
+    @property
+    def started(self) -> bool:
+        """True after `begin`."""
+        return self._writer is not None
 
     @property
     def frames(self) -> int:
         """Frames of the clip so far."""
         return self._frames
 
-    def lead(self, after: int, before: int, frames: int, cut: FramePlan | None = None) -> None:
-        """Idle pictures in front of the speech, as people pause: from source index `after`, where the last clip would
-        go on, to `before`, where the speech begins. `cut` is what that clip ends with: its mouth closes in the first
-        of them. Before the first `add`.
-        """
-        edges = [self._clock.samples_at(self._first + k, CLIP_RATE_HZ) for k in (0, frames)]
-        self._samples = edges[1] - edges[0]
-        self._frames = self.lead_in = frames
-        shut = [] if cut is None else [replace(cut, mix=cut.mix * share, sound=_NO_SOUND) for share in CUT_FADE]
-        closing = {after + k: replace(shot, index=after + k) for k, shot in enumerate(shut)}
-        lead = partial(self._write_lead, after, before, frames, self._samples, closing)
-        self._submit(lambda: BACKGROUND_POOL.submit(lead).result())
+    async def begin(self, source_index: int, idle_frames: int, open_mouth: FramePlan | None) -> None:
+        """Waits until the clip is open, then writes the idle frames in front of the speech, as people pause.
 
-    async def add(self, taken: EncodedFrame) -> None:
-        """A frame as it was shown; idle ones in a row are kept up to the limit. Waits when the encoder is far behind.
-        Raises what it raises.
+        `source_index` is the source frame at which the speech begins, `idle_frames` the idle time before the speech.
+        `open_mouth` is the last frame of the clip before when the mouth is open there: the mouth closes first.
+        Does nothing after `close`. Raises the errors of SessionFiles.begin_clip.
         """
-        shot = taken.shot
-        self._idle = 0 if shot.speech else self._idle + len(shot.sound)
-        if self._idle <= self._most_idle and not self._closed:
-            self._shown.append((taken.start, self._frames, shot.index))
-            self._mouths.append((self._frames, shot))
-            await self._add(taken)
+        writer = await self._clip.writer()
+        if self._closed:
+            return
+        self._writer = writer
+        self._copies = writer.parameter_sets == self._compositor.encoder.parameter_sets
+        if self._conversation.clips:
+            frames = min(idle_frames, round(self._max_idle_s * self._clock.fps))
+            self._submit_lead_in(writer, self._conversation.next_index, source_index, frames, open_mouth)
+
+    async def record(self, frame: EncodedFrame) -> None:
+        """Writes a frame shown by the stream; idle frames in a row are kept up to `max_idle_s`.
+
+        Waits when the encoder of the clip is far behind. Raises the first error of the writes.
+        """
+        if self._closed or self._writer is None:
+            return
+        plan = frame.plan
+        self._idle_samples = 0 if plan.speech else self._idle_samples + len(plan.audio)
+        if self._idle_samples <= round(self._max_idle_s * CLIP_RATE_HZ):
+            self._recorded.append(RecordedFrame(frame.position, self._frames, plan.source_index))
+            self._plans.append((self._frames, plan))
+            await self._write(self._writer, frame)
 
     def frames_before(self, position: int) -> int:
-        """Frames of the clip that are shown before this place of the stream; those in front of the speech count."""
-        later = (frames for start, frames, _ in self._shown if start >= position)
+        """Returns the frames of the clip, lead-in included, that the stream shows before `position`."""
+        later = (one.clip_frames for one in self._recorded if one.position >= position)
         return next(later, self._frames)
 
-    def following(self, frames: int) -> int:
-        """Source index after the last picture of the clip, cut to so many frames, more than those before the speech."""
-        return next(index for _, before, index in reversed(self._shown) if before < frames) + 1
+    def next_source_index(self, frames: int) -> int:
+        """Returns the source index after the last frame of the clip cut to `frames`, more than the lead-in."""
+        return next(one.source_index for one in reversed(self._recorded) if one.clip_frames < frames) + 1
 
-    def last(self, frames: int) -> FramePlan | None:
-        """What the clip shows at its end, cut to so many frames, if it speaks there and that is not long ago."""
-        shot = next((shot for before, shot in reversed(self._mouths) if before < frames), None)
-        return shot if shot is not None and shot.patch is not None else None
+    def open_mouth_plan(self, frames: int) -> FramePlan | None:
+        """Returns the last plan of the clip cut to `frames` when the plan has a patch and is recent; else None."""
+        plan = next((plan for clip_frames, plan in reversed(self._plans) if clip_frames < frames), None)
+        return plan if plan is not None and plan.patch is not None else None
 
-    async def finish(self, most_frames: int) -> ClipFile:
-        """The clip, cut to `most_frames`, at least 1. Raises what ClipWriter.finish raises."""
+    async def flush(self) -> None:
+        """Waits until every frame is written. Raises the first error of the writes."""
         self._closed = True
-        await self._flush()
-        clip = await run_to_completion(run_in_background(partial(self._writer.finish, most_frames)))
-        self._mouths.clear()
-        self._worker.shutdown(wait=False)
-        return clip
-
-    async def abort(self) -> None:
-        """Leaves nothing on disk. Idempotent; does nothing to a finished clip."""
-        self._closed = True
-        await asyncio.to_thread(self._writer.abort)
-        await asyncio.gather(*self._works, return_exceptions=True)
-        self._mouths.clear()
-        await asyncio.to_thread(self._writer.abort)
-        self._worker.shutdown(wait=False)
-
-    async def _add(self, taken: EncodedFrame) -> None:
+        while self._writes:
+            await asyncio.wait(set(self._writes))
         if self._error is not None:
             raise self._error
-        shot = taken.shot
-        self._samples += len(shot.sound)
-        base = self._clock.samples_at(self._first, CLIP_RATE_HZ)
-        whole = round((base + self._samples) * self._clock.fps / CLIP_RATE_HZ) - self._first
-        times, self._frames = whole - self._frames, whole
-        await self._slots.acquire()
-        if self._closed:
-            self._slots.release()
-            return
-        if self._fits(taken) and times == 1:
-            self._copied_to = taken.start + len(shot.sound)
-            work = self._submit(self._copy, taken.coded, shot.sound)
-        else:
-            self._copied_to = -1
-            picture = taken.picture if len(self._works) < _MOST_PICTURES else None
-            work = self._submit(self._write, shot, picture, times)
-        work.add_done_callback(lambda _: self._slots.release())
 
-    def _fits(self, taken: EncodedFrame) -> bool:
-        """Its coded form can follow what the clip has."""
-        return self._copies and (taken.coded.keyframe or taken.start == self._copied_to)
+    def close(self) -> None:
+        """Ignores all further frames and frees the patches. Idempotent."""
+        self._closed = True
+        self._plans.clear()
+
+    def _submit_lead_in(
+        self, writer: ClipWriter, after: int, before: int, frames: int, open_mouth: FramePlan | None
+    ) -> None:
+        """Writes `frames` idle frames from source index `after`, where the last clip would continue, to `before`."""
+        first = self._conversation.frames
+        start, end = (self._clock.samples_at(first + k, CLIP_RATE_HZ) for k in (0, frames))
+        self._samples = end - start
+        self._frames = self.lead_in_frames = frames
+        closing = {} if open_mouth is None else _closing_mouth(open_mouth, after)
+
+        def composite(source_index: int) -> I420:
+            return self._compositor.composite(closing.get(source_index) or FramePlan(source_index, _NO_AUDIO))
+
+        def write(samples: int) -> None:
+            for image in crossfade_idle(composite, after, before, frames):
+                writer.write_i420(image)
+            writer.write_audio(np.zeros(samples, np.float32))
+
+        # in the shared pool, because every image is encoded here and many streams may begin to speak at once
+        lead_in = partial(write, self._samples)
+        self._submit(lambda: BACKGROUND_POOL.submit(lead_in).result())
+
+    async def _write(self, writer: ClipWriter, frame: EncodedFrame) -> None:
+        if self._error is not None:
+            raise self._error
+        audio = frame.plan.audio
+        repeats = self._count(len(audio))
+        await self._free_slots.acquire()
+        if self._closed:
+            self._free_slots.release()
+            return
+        if repeats == 1 and self._can_copy(frame):
+            self._copied_until = frame.position + len(audio)
+            write = self._submit(_copy, writer, frame.encoded, audio)
+        else:
+            self._copied_until = -1
+            image = frame.image if len(self._writes) < _MAX_WAITING_IMAGES else None
+            write = self._submit(self._encode, writer, frame.plan, image, repeats)
+        write.add_done_callback(lambda _: self._free_slots.release())
+
+    def _count(self, samples: int) -> int:
+        """Adds the samples to the clip and returns how often the frame is repeated.
+
+        The clip keeps the rate of the conversation, so the frames of a slower stream are repeated.
+        """
+        first = self._conversation.frames
+        self._samples += samples
+        end = self._clock.samples_at(first, CLIP_RATE_HZ) + self._samples
+        frames = round(end * self._clock.fps / CLIP_RATE_HZ) - first
+        repeats, self._frames = frames - self._frames, frames
+        return repeats
+
+    def _can_copy(self, frame: EncodedFrame) -> bool:
+        """Returns True when the encoded frame can follow the last frame of the clip."""
+        return self._copies and (frame.encoded.keyframe or frame.position == self._copied_until)
+
+    def _encode(self, writer: ClipWriter, plan: FramePlan, image: I420 | None, repeats: int) -> None:
+        composited = self._compositor.composite(plan) if image is None else image
+        for _ in range(repeats):
+            writer.write_i420(composited)
+        writer.write_audio(plan.audio)
 
     def _submit(self, work: Callable[..., None], *args: Any) -> asyncio.Future[None]:
-        future = asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
-        self._works.add(future)
-        future.add_done_callback(self._written)
+        future = self._clip.submit(work, *args)
+        self._writes.add(future)
+        future.add_done_callback(self._write_done)
         return future
 
-    def _write_lead(self, after: int, before: int, frames: int, samples: int, closing: dict[int, FramePlan]) -> None:
-        def draw(index: int) -> I420:
-            return self._draw(closing.get(index) or FramePlan(index, _NO_SOUND))
+    def _write_done(self, write: asyncio.Future[Any]) -> None:
+        self._writes.discard(write)
+        if not write.cancelled():
+            self._error = self._error or write.exception()
 
-        for picture in crossfade_idle(draw, after, before, frames):
-            self._writer.write_i420(picture)
-        self._writer.write_audio(np.zeros(samples, np.float32))
 
-    def _copy(self, picture: EncodedPicture, sound: Samples) -> None:
-        self._writer.write_encoded(picture)
-        self._writer.write_audio(sound)
+def _copy(writer: ClipWriter, picture: EncodedPicture, audio: Samples) -> None:
+    writer.write_encoded(picture)
+    writer.write_audio(audio)
 
-    def _write(self, shot: FramePlan, picture: I420 | None, times: int) -> None:
-        """A slower stream's pictures are repeated: the clip has its conversation's rate."""
-        drawn = self._draw(shot) if picture is None else picture
-        for _ in range(times):
-            self._writer.write_i420(drawn)
-        self._writer.write_audio(shot.sound)
 
-    def _written(self, work: asyncio.Future[Any]) -> None:
-        self._works.discard(work)
-        if not work.cancelled():
-            self._error = self._error or work.exception()
-
-    async def _flush(self) -> None:
-        while self._works:
-            await asyncio.wait(set(self._works))
-        if self._error is not None:
-            raise self._error
+def _closing_mouth(open_mouth: FramePlan, after: int) -> dict[int, FramePlan]:
+    """Returns the plans, by source index from `after`, in which the mouth of `open_mouth` closes."""
+    weights = [open_mouth.patch_weight * weight for weight in CUT_FADE]
+    return {
+        after + k: replace(open_mouth, source_index=after + k, patch_weight=weight, audio=_NO_AUDIO)
+        for k, weight in enumerate(weights)
+    }

@@ -1,7 +1,7 @@
-"""Decides what each next frame of a live stream shows: idle, entering, speaking, holding, leaving. Pure.
+"""Plans each frame of a live stream: idle, fading in, speaking, holding, fading out. Pure.
 
-Idle and speech share one count of source frames. A take is drawn from a frame that lies a little ahead; idle frames
-lead up to it, and wait there when the first picture is late, so that nothing jumps.
+Idle and speech share one count of source frames. A speech segment starts at a source frame a little ahead; idle frames
+lead up to that frame and wait there when the first patch is late, so that the head never jumps.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import numpy as np
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Patch, Samples
 
 FADE_IN = (1 / 5, 2 / 5, 3 / 5, 4 / 5)
-"""Share of the drawn mouth in the first pictures of a take; its lips are closed there."""
+"""Weights of the rendered mouth in the first frames of a segment, whose lips are closed."""
 FADE_OUT = (4 / 5, 3 / 5, 2 / 5, 1 / 5)
-"""Share of the last drawn mouth in the pictures after a take; its lips are closed."""
+"""Weights of the last rendered mouth in the frames after a segment, whose lips are closed."""
 CUT_FADE = (2 / 3, 1 / 3)
-"""The same after a take that was cut."""
+"""Weights of the last rendered mouth after a segment that was cut."""
 _AUDIO_FADE_SAMPLES = 144
-"""Samples, 3 ms: sound that stops or starts anywhere does not click."""
+"""48 kHz samples, 3 ms, over which audio fades where speech stops or starts, so that no cut clicks."""
 _MAX_HELD_FRAMES = 3
-"""Frames that a take without sound is waited for before it ends."""
+"""Frames for which a segment without audio is held before the segment ends."""
 
 
 class SpeechSource(Protocol):
-    """What the director sees of a take."""
+    """A speech segment as the sequencer uses the segment; see SpeechSegment."""
 
     start_index: int
 
@@ -39,132 +39,138 @@ class SpeechSource(Protocol):
     def done(self) -> bool: ...
     @property
     def starved(self) -> bool: ...
-    def take(self) -> tuple[Patch, Samples]: ...
-    def close(self) -> None: ...
+    def next_frame(self) -> tuple[Patch, Samples]: ...
+    def end_audio(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class FramePlan:
-    """One frame to be made."""
+    """Content of one frame that is to be composited and encoded."""
 
-    index: int
+    source_index: int
     """Source frame, counted along the forth-and-back cycle."""
-    sound: Samples
-    """48 kHz; the frame is shown as long as it lasts."""
+    audio: Samples
+    """48 kHz; the frame is shown for the length of the audio."""
     patch: Patch | None = None
-    mix: float = 1.0
-    """Share of the patch, 0 to 1."""
+    patch_weight: float = 1.0
+    """Share of the patch in the image, 0 to 1."""
     speech: bool = False
-    """Part of an utterance, entering and leaving included."""
-    first: bool = False
-    """First picture of a take."""
+    """True for every frame of an utterance, fades included."""
+    starts_segment: bool = False
+    """True for the first frame of a speech segment."""
 
 
 class FrameSequencer:
-    """One stream. Not thread-safe."""
+    """Frame plans of one stream. Not thread-safe."""
 
-    def __init__(self, clock: FrameClock, index: int) -> None:
+    def __init__(self, clock: FrameClock, source_index: int) -> None:
         self.clock = clock
-        self.index = index
-        """Source frame of the next picture."""
-        self._count = 0
-        """Idle frames by the present clock."""
-        self._take: SpeechSource | None = None
-        self._entered = 0
+        """Present frame clock of the stream; follows the clock of the segment."""
+        self.source_index = source_index
+        """Source frame of the next plan."""
+        self._silent_frames = 0
+        """Silent frames by the present clock."""
+        self._segment: SpeechSource | None = None
+        self._shown = 0
+        """Frames of the segment shown so far."""
         self._held = 0
-        self._last: Patch | None = None
-        self._leaving: deque[float] = deque()
+        """Frames held in a row while the next patch is late."""
+        self._last_patch: Patch | None = None
+        self._fade_out: deque[float] = deque()
         self._level = 0.0
-        """The last sample shown."""
+        """Value of the last audio sample."""
 
     @property
-    def speaking(self) -> bool:
-        """A take has begun to show, or is still leaving."""
-        return self._entered > 0 or bool(self._leaving)
+    def is_idle(self) -> bool:
+        """True when no segment is playing or fading out."""
+        return self._segment is None and not self._fade_out
 
-    @property
-    def free(self) -> bool:
-        return self._take is None and not self._leaving
+    def start_segment(self, segment: SpeechSource) -> None:
+        """Plays `segment` from the frame at which the segment starts. Only one segment at a time."""
+        assert self._segment is None, "the segment before has not ended"
+        self._segment = segment
+        self._shown = self._held = 0
 
-    def begin(self, take: SpeechSource) -> None:
-        assert self._take is None, "one take after another"
-        self._take = take
-        self._entered = self._held = 0
+    def cut_segment(self) -> None:
+        """Drops the segment; the mouth closes from the next frame on."""
+        self._end_segment(CUT_FADE)
 
-    def forget(self) -> None:
-        """Nothing is shown any more: lets go of the pictures."""
-        self._take = self._last = None
-        self._leaving.clear()
+    def release(self) -> None:
+        """Drops all patches, after the last frame of the stream."""
+        self._segment = self._last_patch = None
+        self._fade_out.clear()
 
-    def cut(self) -> None:
-        """The take is not wanted any more: the mouth closes from the next frame on."""
-        self._leave(CUT_FADE)
+    def next_plan(self, *, idle: bool = True) -> FramePlan | None:
+        """Returns the plan of the next frame; None when there is no speech and `idle` frames are not wanted."""
+        segment = self._segment
+        if segment is not None and segment.clock != self.clock:
+            self.clock, self._silent_frames = segment.clock, 0
+        if segment is not None and segment.ready and self._may_show(segment, idle=idle):
+            return self._plan_speech(segment)
+        if segment is not None and segment.done:
+            self._end_segment(FADE_OUT)
+        elif segment is not None and self._shown:
+            return self._plan_hold(segment)
+        if self._fade_out:
+            return self._plan_silent(self._last_patch, self._fade_out.popleft(), speech=True)
+        return self._plan_idle(segment) if idle else None
 
-    def _leave(self, shares: tuple[float, ...]) -> None:
-        if self._entered:
-            self._leaving.extend(shares)
-        self._take = None
-        self._entered = 0
+    def _may_show(self, segment: SpeechSource, *, idle: bool) -> bool:
+        return self._shown > 0 or not idle or self.source_index >= segment.start_index
 
-    def next(self, *, idle: bool = True) -> FramePlan | None:
-        """None when there is nothing to show and `idle` pictures are not wanted."""
-        take = self._take
-        if take is not None and take.clock != self.clock:
-            self.clock, self._count = take.clock, 0
-        if take is not None and take.ready and (self._entered or not idle or self.index >= take.start_index):
-            return self._speak(take)
-        if take is not None and take.done:
-            self._leave(FADE_OUT)
-        elif take is not None and self._entered:
-            return self._hold(take)
-        if self._leaving:
-            return self._quiet(self._last, self._leaving.popleft(), speech=True)
-        return self._idle(take) if idle else None
+    def _end_segment(self, weights: tuple[float, ...]) -> None:
+        if self._shown:
+            self._fade_out.extend(weights)
+        self._segment = None
+        self._shown = 0
 
-    def _speak(self, take: SpeechSource) -> FramePlan:
-        first = not self._entered
-        patch, sound = take.take()
+    def _plan_speech(self, segment: SpeechSource) -> FramePlan:
+        first = not self._shown
+        patch, audio = segment.next_frame()
         if self._held or first:
-            sound = _faded_in(sound)
-        mix = FADE_IN[self._entered] if self._entered < len(FADE_IN) else 1.0
-        self._leaving.clear()
-        self._entered += 1
+            audio = _faded_in(audio)
+        weight = FADE_IN[self._shown] if self._shown < len(FADE_IN) else 1.0
+        self._fade_out.clear()
+        self._shown += 1
         self._held = 0
-        self._last = patch
-        self._level = float(sound[-1])
-        self.index = take.start_index if first else self.index
-        shown, self.index = self.index, self.index + 1
-        return FramePlan(shown, sound, patch, mix, speech=True, first=first)
+        self._last_patch = patch
+        self._level = float(audio[-1])
+        if first:
+            self.source_index = segment.start_index
+        return FramePlan(self._advance(), audio, patch, weight, speech=True, starts_segment=first)
 
-    def _hold(self, take: SpeechSource) -> FramePlan:
-        """The picture stands while its next one is late; without sound for too long the take ends here."""
+    def _plan_hold(self, segment: SpeechSource) -> FramePlan:
+        """Repeats the last frame while the next patch is late; ends the segment when audio is missing for too long."""
         self._held += 1
-        if self._held > _MAX_HELD_FRAMES and take.starved:
-            take.close()
-        return FramePlan(self.index - 1, self._silence(), self._last, speech=True)
+        if self._held > _MAX_HELD_FRAMES and segment.starved:
+            segment.end_audio()
+        return FramePlan(self.source_index - 1, self._silence(), self._last_patch, speech=True)
 
-    def _idle(self, take: SpeechSource | None) -> FramePlan:
-        if take is not None and self.index >= take.start_index:
-            return FramePlan(max(0, self.index - 1), self._silence())
-        return self._quiet(None, 0.0, speech=False)
+    def _plan_idle(self, segment: SpeechSource | None) -> FramePlan:
+        if segment is not None and self.source_index >= segment.start_index:
+            return FramePlan(max(0, self.source_index - 1), self._silence())
+        return self._plan_silent(None, 0.0, speech=False)
 
-    def _quiet(self, patch: Patch | None, mix: float, *, speech: bool) -> FramePlan:
-        shown, self.index = self.index, self.index + 1
-        return FramePlan(shown, self._silence(), patch, mix, speech)
+    def _plan_silent(self, patch: Patch | None, weight: float, *, speech: bool) -> FramePlan:
+        return FramePlan(self._advance(), self._silence(), patch, weight, speech)
+
+    def _advance(self) -> int:
+        self.source_index += 1
+        return self.source_index - 1
 
     def _silence(self) -> Samples:
-        edges = (self.clock.samples_at(self._count + k, CLIP_RATE_HZ) for k in (0, 1))
-        begin, end = edges
-        self._count += 1
-        sound = np.zeros(end - begin, np.float32)
-        sound[:_AUDIO_FADE_SAMPLES] = self._level * np.linspace(
-            1, 0, len(sound[:_AUDIO_FADE_SAMPLES]), dtype=np.float32
-        )
+        """Returns the silence of one frame, which starts with a fade from the last audio sample."""
+        start, end = (self.clock.samples_at(self._silent_frames + k, CLIP_RATE_HZ) for k in (0, 1))
+        self._silent_frames += 1
+        audio = np.zeros(end - start, np.float32)
+        fade = audio[:_AUDIO_FADE_SAMPLES]
+        fade[:] = self._level * np.linspace(1, 0, len(fade), dtype=np.float32)
         self._level = 0.0
-        return sound
+        return audio
 
 
-def _faded_in(sound: Samples) -> Samples:
-    faded = sound.copy()
-    faded[:_AUDIO_FADE_SAMPLES] *= np.linspace(0, 1, len(faded[:_AUDIO_FADE_SAMPLES]), dtype=np.float32)
+def _faded_in(audio: Samples) -> Samples:
+    faded = audio.copy()
+    start = faded[:_AUDIO_FADE_SAMPLES]
+    start *= np.linspace(0, 1, len(start), dtype=np.float32)
     return faded

@@ -1,4 +1,4 @@
-"""One utterance of a live conversation: its turn, its takes, its clip."""
+"""One utterance of a live conversation: turn, speech segments, clip."""
 
 from __future__ import annotations
 
@@ -7,213 +7,218 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
-from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from warmtalk.core.errors import Interrupted, InvalidInput, StorageFull
+from warmtalk.core.errors import Interrupted, InvalidInput
 from warmtalk.services.session.async_utils import run_to_completion
-from warmtalk.services.session.events import Accepted, Body, ClipReady, ConversationUpdated, Cut, Finished, Started
-from warmtalk.services.session.live.background_pool import run_in_background
+from warmtalk.services.session.clip_transaction import ClipTransaction
+from warmtalk.services.session.events import (
+    Accepted,
+    ClipReady,
+    ConversationUpdated,
+    Finished,
+    SpeechInterrupted,
+    Started,
+)
+from warmtalk.services.session.live.background_pool import BACKGROUND_POOL, lower_thread_priority
 from warmtalk.services.session.live.clip_recorder import ClipRecorder
-from warmtalk.services.session.live.frame_sequencer import FramePlan
+from warmtalk.services.session.live.frame_loop import FrameLoop
+from warmtalk.services.session.live.outbox import EventQueue
 from warmtalk.services.session.live.speech_segment import SpeechSegment
+from warmtalk.services.session.live.stream_recorder import StreamRecorder
 from warmtalk.services.session.live.utterance_input import UtteranceInput
 from warmtalk.services.session.session_files import SessionFiles
+from warmtalk.services.session.session_record import ClipRecord
 from warmtalk.services.session.speech_queue import QueueSlot
 
 log = logging.getLogger(__name__)
 
 
-class Screen(Protocol):
-    """What an utterance needs of the stream that shows it."""
-
-    def open_take(self) -> SpeechSegment: ...
-    async def shown(self) -> None:
-        """Returns when nothing of a take is left to show."""
-        ...
-
-    def stop(self) -> None:
-        """Closes the mouth."""
-        ...
-
-    async def open_recorder(self) -> ClipRecorder: ...
-    def lead_in(self, recorder: ClipRecorder, index: int) -> None: ...
-    def ended(self, cut: FramePlan | None) -> None:
-        """What the clip shows at its end, if its mouth may be open there."""
-        ...
-
-    def emit(self, body: Body) -> None: ...
-
-
 class LiveUtterance(QueueSlot):
-    """For one event loop. `say` once; `cut` at any time."""
+    """One utterance of a live stream. For one event loop; `run` once, `interrupt` at any time."""
 
     def __init__(
         self,
-        folder: SessionFiles,
+        files: SessionFiles,
         queue: list[QueueSlot],
         source: UtteranceInput,
-        screen: Screen,
-        fail: Callable[[Exception], None],
+        frame_loop: FrameLoop,
+        stream_recorder: StreamRecorder,
+        events: EventQueue,
+        max_idle_s: float,
+        abort_stream: Callable[[Exception], None],
     ) -> None:
-        """`fail` ends the whole stream."""
+        """`max_idle_s` is the idle time recorded in front of the speech; `abort_stream` ends the whole stream."""
         super().__init__(queue)
-        self.recorder: ClipRecorder | None = None
-        """Takes what is shown; None before its turn and after its end."""
-        self._folder = folder
+        self._files = files
         self._source = source
-        self._screen = screen
-        self._fail = fail
-        self._asked = time.monotonic()
-        self._started = False
-        self._begun = False
-        self._over = False
-        self._opening: asyncio.Task[ClipRecorder] | None = None
-        self._takes: set[asyncio.Task[None]] = set()
-        self._stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._most_frames: int | None = None
-        self.kept: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        """Seconds of speech that were kept; set at the end, cancelled when it fails."""
+        self._frame_loop = frame_loop
+        self._stream_recorder = stream_recorder
+        self._events = events
+        self._max_idle_s = max_idle_s
+        self._abort_stream = abort_stream
+        self._requested_at = time.monotonic()
+        self._start_reported = False
+        self._recorder: ClipRecorder | None = None
+        self._segments: set[asyncio.Task[None]] = set()
+        self._interrupted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Set by `interrupt`; holds the error of a segment that failed."""
+        self._max_frames: int | None = None
+        """Frames to keep of an interrupted clip, lead-in included; None keeps every frame."""
+        self._speech_s = 0.0
+        """Seconds of speech in the clip."""
+        self.kept_s: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        """Seconds of speech that were kept; set at the end, cancelled when `run` fails."""
 
-    def interrupt(self, why: Interrupted) -> None:
-        """The session ends what it does: the whole stream ends."""
-        self._fail(why)
+    def abort(self, reason: Interrupted) -> None:
+        """Aborts the whole stream: the session stops every activity."""
+        self._abort_stream(reason)
 
-    async def say(self) -> None:
-        """Raises what the voice, infer, the avatar and the disk raise; the conversation is then as before."""
-        self._screen.emit(Accepted(self.before, 1))
-        lost = ""
-        try:
-            if await self._unless_stopped(self._begin()):
-                await self._unless_stopped(self._speak())
-            await self._keep()
-        except StorageFull as error:
-            lost = error.message
-            raise
-        finally:
-            try:
-                await run_to_completion(self._clean_up(lost))
-            finally:
-                self.leave()
+    async def run(self) -> None:
+        """Speaks the input and appends the clip to the conversation.
 
-    def cut(self, position: int | None, played_s: float | None) -> None:
-        """Stops here and keeps what was played: up to a place of the stream, or so much of the speech, or all."""
-        if self._stop.done():
-            return
-        if self.recorder is not None:
-            if position is not None:
-                self._most_frames = self.recorder.frames_before(position)
-            elif played_s is not None:
-                self._most_frames = self.recorder.lead_in + round(played_s * self._folder.clock.fps)
-            most = self.recorder.frames if self._most_frames is None else self._most_frames
-            self._most_frames = min(most, self.recorder.frames)
-        self._stop.set_result(None)
-        self._source.drop()
-        self._screen.stop()
-
-    def first_shown(self, stream_s: float) -> None:
-        """The first picture of a take is out."""
-        if not self._started:
-            self._started = True
-            self._screen.emit(Started(time.monotonic() - self._asked, stream_s))
-
-    async def recording(self, index: int) -> ClipRecorder | None:
-        """What takes this picture of the speech; at the first one, of source frame `index`, it is waited for. None
-        when the utterance is over. Raises what SessionFolder.begin raises.
+        Raises the errors of the voice, infer, the avatar and the disk; the conversation is then unchanged.
         """
-        if self.recorder is None and self._opening is not None and not self._over:
-            recorder = await asyncio.shield(self._opening)  # it opens in a thread: a cancel must not lose it
-            if not self._over:
-                self._screen.lead_in(recorder, index)
-                self.recorder = recorder
-        return self.recorder
+        self._events.put(Accepted(self.slots_ahead, 1))
+        try:
+            committed = None
+            if await self._until_interrupted(self._wait_turn()):
+                committed = await self._record_speech()
+            else:
+                self._events.put(SpeechInterrupted(0.0))
+            self._report(committed)
+        finally:
+            self.kept_s.cancel()
+            self._interrupted.cancel()
+            self.leave()
 
-    async def _begin(self) -> None:
+    def interrupt(self, position: int | None, played_s: float | None) -> None:
+        """Stops the speech and keeps the part that was played.
+
+        The part ends at `position`, in 48 kHz samples of the stream, else after `played_s` seconds of speech; without
+        both every frame shown so far is kept.
+        """
+        if self._interrupted.done():
+            return
+        if self._recorder is not None:
+            self._max_frames = self._frames_played(self._recorder, position, played_s)
+        self._interrupted.set_result(None)
+        self._source.discard()
+        self._frame_loop.cut_segment()
+
+    def _frames_played(self, recorder: ClipRecorder, position: int | None, played_s: float | None) -> int:
+        if position is not None:
+            return min(recorder.frames, recorder.frames_before(position))
+        if played_s is not None:
+            return min(recorder.frames, recorder.lead_in_frames + round(played_s * self._files.clock.fps))
+        return recorder.frames
+
+    async def _wait_turn(self) -> None:
         await self.turn.wait()
-        self._begun = True
-        self._opening = asyncio.create_task(self._screen.open_recorder())  # while the first picture is drawn
+
+    async def _record_speech(self) -> ClipRecord | None:
+        """Speaks while the stream is recorded. Returns the committed clip; None when no speech was kept."""
+        compositor = self._frame_loop.compositor
+        async with ClipTransaction(
+            self._files,
+            "",  # the text is complete at the commit
+            compositor.size,
+            compositor.encoder.settings.x264,
+            live=True,
+            commit_pool=BACKGROUND_POOL,
+            thread_initializer=lower_thread_priority,
+        ) as clip:
+            conversation = self._files.record.conversation
+            recorder = ClipRecorder(clip, compositor, self._files.clock, conversation, self._max_idle_s)
+            self._recorder = recorder
+            self._stream_recorder.start(recorder)
+            try:
+                await self._until_interrupted(self._speak())
+                self._stream_recorder.stop()
+                return await self._keep(clip, recorder)
+            finally:
+                self._stream_recorder.stop()
+                recorder.close()
+                await run_to_completion(self._cancel_segments())
 
     async def _speak(self) -> None:
-        take: SpeechSegment | None = None
-        async with aclosing(self._source.pieces()) as pieces:
-            async for piece in pieces:
-                if take is None or take.closed:
-                    take = await self._next_take()
-                take.push(piece)
-                await take.room()
-        if take is None:
-            raise InvalidInput("the voice finds nothing to say in this text", "Send words in a language that it speaks")
-        take.close()
-        await self._screen.shown()
+        """Pushes the input to speech segments. Returns when all speech was shown."""
+        segment: SpeechSegment | None = None
+        async with aclosing(self._source.speech_chunks()) as chunks:
+            async for speech in chunks:
+                if segment is None or segment.audio_ended:
+                    segment = await self._next_segment()
+                segment.push_audio(speech)
+                await segment.wait_for_room()
+        if segment is None:
+            raise InvalidInput("the voice made no audio of this text", "Send words in a language that the voice speaks")
+        segment.end_audio()
+        await self._frame_loop.wait_segment_shown()
 
-    async def _next_take(self) -> SpeechSegment:
-        await self._screen.shown()
-        take = self._screen.open_take()
-        task = asyncio.create_task(take.run())
-        self._takes.add(task)
-        task.add_done_callback(self._take_ended)
-        return take
+    async def _next_segment(self) -> SpeechSegment:
+        await self._frame_loop.wait_segment_shown()
+        segment = self._frame_loop.open_segment(self._report_started)
+        task = asyncio.create_task(segment.run())
+        self._segments.add(task)
+        task.add_done_callback(self._segment_done)
+        return segment
 
-    def _take_ended(self, task: asyncio.Task[None]) -> None:
-        self._takes.discard(task)
+    def _segment_done(self, task: asyncio.Task[None]) -> None:
+        self._segments.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None and not self._stop.done():
-            self._stop.set_exception(error)
+        if error is not None and not self._interrupted.done():
+            self._interrupted.set_exception(error)
 
-    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Whether it came to its end. Raises what the work or a take raises."""
+    async def _until_interrupted(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Returns True when `work` has ended, False after `interrupt`. Raises the errors of `work` and of segments."""
         task = asyncio.create_task(work)
-        waits: set[asyncio.Future[None]] = {task, self._stop}
+        waits: set[asyncio.Future[None]] = {task, self._interrupted}
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             task.cancel()
             await run_to_completion(asyncio.wait([task]))
-        if self._stop.done():
+        if self._interrupted.done():
             if not task.cancelled():
-                task.exception()  # seen; the stop counts
-            self._stop.result()
+                task.exception()  # marks the error as retrieved; the interruption takes precedence
+            self._interrupted.result()
             return False
         task.result()
         return True
 
-    async def _keep(self) -> None:
-        recorder, self.recorder, self._over = self.recorder, None, True
-        frames = 0 if recorder is None else recorder.frames if self._most_frames is None else self._most_frames
-        spoken = 0 if recorder is None else max(0, frames - recorder.lead_in)
-        spoken_s = self._folder.clock.seconds_at(spoken)
-        if self._stop.done():
-            self._screen.emit(Cut(spoken_s))
-        if recorder is not None and spoken:
-            last = recorder.last(frames)
-            clip = await recorder.finish(frames)
-            following = recorder.following(frames)
-            self._screen.ended(last)
-            commit = partial(self._folder.commit, clip, self._source.text, following=following)
-            made = await run_to_completion(run_in_background(commit))
-            self._screen.emit(ClipReady(self._folder.record.conversation, made))
-            self._screen.emit(ConversationUpdated(self._folder.record.conversation))
-        elif self._begun:
-            await run_to_completion(self._forget(""))
-        self.kept.set_result(spoken_s)
-        elapsed = time.monotonic() - self._asked
-        self._screen.emit(Finished(frames if spoken else 0, elapsed))
-        log.info("session %s: live, %d frames in %.2f s", self._folder.record.session_id, frames, elapsed)
+    async def _keep(self, clip: ClipTransaction, recorder: ClipRecorder) -> ClipRecord | None:
+        frames = recorder.frames if self._max_frames is None else self._max_frames
+        speech_frames = max(0, frames - recorder.lead_in_frames)
+        self._speech_s = self._files.clock.seconds_at(speech_frames)
+        if self._interrupted.done():
+            self._events.put(SpeechInterrupted(self._speech_s))
+        if not speech_frames:
+            return None
+        open_mouth = recorder.open_mouth_plan(frames)
+        await recorder.flush()
+        following = recorder.next_source_index(frames)
+        committed = await clip.commit(frames, self._source.text, following=following)
+        self._stream_recorder.open_mouth = open_mouth
+        return committed
 
-    async def _clean_up(self, lost: str) -> None:
-        self.kept.cancel()
-        self._stop.cancel()
-        for task in list(self._takes):
+    async def _cancel_segments(self) -> None:
+        self._frame_loop.forget_segment()
+        for task in self._segments:
             task.cancel()
-        await asyncio.gather(*self._takes, return_exceptions=True)
-        self.recorder, self._over = None, True
-        await self._forget(lost)
+        await asyncio.gather(*self._segments, return_exceptions=True)
 
-    async def _forget(self, lost: str) -> None:
-        """Leaves nothing of a clip that was not committed. Idempotent."""
-        if self._opening is not None:
-            await asyncio.wait([self._opening])
-            if self._opening.exception() is None:
-                await self._opening.result().abort()
-        if self._begun and self._folder.speaking:
-            await asyncio.to_thread(self._folder.give_up, lost)
+    def _report_started(self, stream_s: float) -> None:
+        """Reports the first frame of the utterance; later segments are not reported."""
+        if not self._start_reported:
+            self._start_reported = True
+            self._events.put(Started(time.monotonic() - self._requested_at, stream_s))
+
+    def _report(self, committed: ClipRecord | None) -> None:
+        record, elapsed_s = self._files.record, time.monotonic() - self._requested_at
+        if committed is not None:
+            self._events.put(ClipReady(record.conversation, committed))
+            self._events.put(ConversationUpdated(record.conversation))
+        self.kept_s.set_result(self._speech_s)
+        frames = 0 if committed is None else committed.frames
+        self._events.put(Finished(frames, elapsed_s))
+        log.info("session %s: live, %d frames in %.2f s", record.session_id, frames, elapsed_s)

@@ -1,46 +1,50 @@
-"""When the next frame of a live stream is due, and what its client has still to read."""
+"""Wall-clock pacing of a live stream."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-
 from warmtalk.core.types import CLIP_RATE_HZ
+from warmtalk.services.session.live.time_source import SYSTEM_TIME, TimeSource
 
-_EVEN_S = 0.02
-"""A frame that is made sooner is sent so long after it was due to be made: the busy moments of a machine, as when many
-streams need one at once, do not show in the times between frames.
+_SEND_DELAY_S = 0.02
+"""Delay between the due time and the send time of a frame. A machine that is busy for a moment, as when many streams
+need the processor at once, then does not change the interval between frames.
 """
-_LATE_S = 0.4
-"""A stream that is held up for longer goes on from where it is, else it catches up."""
+_MAX_CATCH_UP_S = 0.4
+"""A stream that is late by more continues from the present position; a smaller delay is caught up."""
 
 
 class FramePacer:
-    """The wall clock of one stream. Event loop only."""
+    """Maps positions of one stream to due times. Event loop only.
 
-    def __init__(self, ahead_s: float) -> None:
-        """`ahead_s`: how far frames are made before a player needs them."""
+    Positions are 48 kHz samples from the start of the stream.
+    """
+
+    def __init__(self, ahead_s: float, time_source: TimeSource = SYSTEM_TIME) -> None:
+        """`ahead_s` is the time by which frames are made before the player needs them."""
         self._ahead_s = ahead_s
-        self._epoch = time.monotonic()
+        self._time = time_source
+        self._epoch = time_source.monotonic()
+        """Time at which the player shows position 0."""
 
-    async def wait(self, samples: int) -> None:
-        """Returns when the frame that starts at this place of the stream is due."""
-        late_s = -self._until_s(samples)
-        if late_s > _LATE_S:
+    async def wait_until_due(self, position: int) -> None:
+        """Returns when the frame that starts at `position` has to be made."""
+        late_s = -self._until_due_s(position)
+        if late_s > _MAX_CATCH_UP_S:
             self._epoch += late_s
-        await asyncio.sleep(self.left_s(samples))
+        await self._time.sleep(self.time_left_s(position))
 
-    async def even(self, samples: int) -> None:
-        """Returns when the frame that starts at this place of the stream is to be sent."""
-        await asyncio.sleep(max(0.0, self._until_s(samples) + min(_EVEN_S, self._ahead_s)))
+    async def wait_until_send(self, position: int) -> None:
+        """Returns when the frame that starts at `position` has to be sent."""
+        delay_s = min(_SEND_DELAY_S, self._ahead_s)
+        await self._time.sleep(max(0.0, self._until_due_s(position) + delay_s))
 
-    def left_s(self, samples: int) -> float:
-        """Seconds until then, at least 0."""
-        return max(0.0, self._until_s(samples))
+    def time_left_s(self, position: int) -> float:
+        """Returns the seconds until the frame at `position` is due, at least 0."""
+        return max(0.0, self._until_due_s(position))
 
-    def _until_s(self, samples: int) -> float:
-        return self._epoch + samples / CLIP_RATE_HZ - self._ahead_s - time.monotonic()
+    def resume_at(self, position: int) -> None:
+        """Continues at `position` now, after a pause in which no frame was shown."""
+        self._epoch = max(self._epoch, self._time.monotonic() - position / CLIP_RATE_HZ)
 
-    def stood_still(self, samples: int) -> None:
-        """Nothing was shown for a while: time goes on from here."""
-        self._epoch = max(self._epoch, time.monotonic() - samples / CLIP_RATE_HZ)
+    def _until_due_s(self, position: int) -> float:
+        return self._epoch + position / CLIP_RATE_HZ - self._ahead_s - self._time.monotonic()

@@ -1,216 +1,219 @@
-"""A stretch of live speech without a gap: sound in as it comes, pairs of a picture's patch and its sound out."""
+"""A gap-free segment of live speech: audio in as it arrives, pairs of patch and playback audio out."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from contextlib import aclosing
 from dataclasses import replace
 
-import grpc
 import numpy as np
 
 from warmtalk.core.ports import SpeechChunk
 from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Patch, Samples
+from warmtalk.services.session.audio_buffer import AudioBuffer
 from warmtalk.services.session.audio_splitter import AudioSplitter
-from warmtalk.services.session.infer_client import RenderCall, RenderSettings
+from warmtalk.services.session.infer_client import InferClient, RenderSettings
+from warmtalk.services.session.live.time_source import SYSTEM_TIME, TimeSource
 
 _TAIL_S = 0.24
-"""Silence after the sound in which the renderer shuts the lips: its gate hangs on for 120 ms, then closes in 80 ms."""
-_AHEAD_S = 10.0
-_MOST_AHEAD = 16
-"""Frames drawn before they are shown, reached by and by: streams that begin at once share infer, and the processor with
-the pictures that are due.
+"""Silence after the audio, in which the renderer closes the lips: the silence gate holds for 120 ms and then closes
+within 80 ms.
+"""
+_MAX_WAITING_S = 10.0
+"""Audio that may wait to be shown before `wait_for_room` waits."""
+_MAX_AHEAD_FRAMES = 16
+"""Frames rendered before they are shown, reached one by one: streams that start at once share infer, and share the
+processor with the frames that are due.
 """
 _RATE_FRAMES = 25
-"""Arrivals over which the rate of infer is measured."""
-_SOUND_ENOUGH_S = 0.6
-"""Sound ahead of the pictures from which on infer alone decides how fast they come."""
-_PIECE_LATE_S = 0.25
-"""Sound that has not come for so long has paused; before, it is only on its way."""
+"""Number of arrivals over which the speed of infer is measured."""
+_ENOUGH_AUDIO_S = 0.6
+"""With more audio ahead of the patches, infer alone limits the speed at which patches arrive."""
+_MIN_READY_FRAMES = 2
+"""With more patches waiting, infer is not too slow."""
+_SLOW_SHARE = 0.97
+"""Infer is too slow below this share of the frame rate."""
+_CHUNK_LATE_S = 0.25
+"""Audio missing for longer has paused; before, the next chunk is only late."""
 
 
 class SpeechSegment:
-    """One event loop; `run` in a task of its own. `push` and `close` never wait."""
+    """One speech segment. For one event loop; `run` has a task. `push_audio` and `end_audio` never wait."""
 
-    def __init__(self, infer: grpc.aio.Channel, settings: RenderSettings) -> None:
-        """`settings.start_index` is the source frame that it enters at."""
+    def __init__(self, infer: InferClient, settings: RenderSettings, time_source: TimeSource = SYSTEM_TIME) -> None:
+        """`settings.start_index` is the source frame at which the segment starts."""
         self.start_index = settings.start_index
         self.clock = settings.clock
-        self.began = time.monotonic()
-        self.came = asyncio.Event()
-        """Patches came, or were taken, or the end."""
+        """Frame clock of the frames that are ready."""
+        self.first_frame_delay_s = 0.0
+        """Time from the start to the first patch; 0 before."""
         self._infer = infer
         self._settings = settings
+        self._time = time_source
+        self._started_at = self._pushed_at = time_source.monotonic()
+        self._changed = asyncio.Event()
+        """Set when patches arrive or are shown, at the end of the audio and at a change of rate."""
         self._splitter = AudioSplitter(settings.clock, 0)
-        self._rendering = RenderCall(infer, settings)
-        self._ahead = settings.ahead_frames
-        """Frames that infer may be ahead of what is shown."""
-        self._patches: deque[Patch] = deque()
-        self._heard = np.zeros(0, np.float32)
-        """16 kHz sound of the pictures that were not taken yet, and of some that were."""
-        self._forgotten = 0
-        """Samples before it, by the present clock."""
-        self._loud = np.zeros(0, np.float32)
-        self._closed = False
-        self._drawn_all = False
-        self._frame = 0
-        """Frames taken by the present clock."""
-        self._base = 0
-        """Frames taken before it."""
-        self.delay_s = 0.0
-        """From the start to the first picture."""
-        self._arrivals: deque[float] = deque(maxlen=_RATE_FRAMES)
-        self._slower: FrameClock | None = None
         self._rate_hz = CLIP_RATE_HZ
-        self._pushed = self.began
+        """Sample rate of the latest audio."""
+        self._audio_ended = False
+        self._playback_audio: Samples = np.zeros(0, np.float32)
+        """48 kHz audio not shown yet."""
+        self._model_audio = AudioBuffer()
+        """16 kHz audio, shared with the render call, which discards audio that is not needed any more."""
+        self._audio_start = 0
+        """Position in `_model_audio` of the first frame by the present clock."""
+        self._render_call = infer.render(settings, self._model_audio)
+        self._ahead_frames = settings.ahead_frames
+        """Frames that infer may be ahead of the frames shown."""
+        self._patches: deque[Patch] = deque()
+        self._arrivals: deque[float] = deque(maxlen=_RATE_FRAMES)
+        """Times of the latest patches."""
+        self._rendered_all = False
+        self._shown = 0
+        """Frames shown by the present clock."""
+        self._shown_before = 0
+        """Frames shown by earlier clocks."""
+        self._next_clock: FrameClock | None = None
+        """Clock of a change of rate that is pending."""
 
     @property
-    def index(self) -> int:
-        """Source frame of the next picture."""
-        return self.start_index + self._base + self._frame
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
+    def audio_ended(self) -> bool:
+        """True after `end_audio`."""
+        return self._audio_ended
 
     @property
     def ready(self) -> bool:
-        """There is a picture and its sound."""
+        """True when `next_frame` has a frame."""
         return bool(self._patches)
 
     @property
     def done(self) -> bool:
-        """All was taken."""
-        return self._drawn_all and not self._patches
+        """True when every frame of the segment has been consumed."""
+        return self._rendered_all and not self._patches
 
     @property
     def starved(self) -> bool:
-        """It waits for more sound, not for infer."""
-        late = time.monotonic() - self._pushed > _PIECE_LATE_S
-        return not self._closed and not self._patches and late and self._sound_ahead_s < _SOUND_ENOUGH_S
+        """True when the segment waits for more audio, and not for infer."""
+        late = self._time.monotonic() - self._pushed_at > _CHUNK_LATE_S
+        return not self._audio_ended and not self._patches and late and self._audio_ahead_s < _ENOUGH_AUDIO_S
 
     @property
-    def too_slow_hz(self) -> float:
-        """Pictures a second that infer draws, when that is less than are shown; else 0."""
-        enough = self._sound_ahead_s > _SOUND_ENOUGH_S and len(self._arrivals) == _RATE_FRAMES
-        if not enough or len(self._patches) > 2 or self._drawn_all:
+    def too_slow_fps(self) -> float:
+        """Frames per second rendered by infer when infer is slower than the stream; else 0."""
+        enough = self._audio_ahead_s > _ENOUGH_AUDIO_S and len(self._arrivals) == _RATE_FRAMES
+        if not enough or len(self._patches) > _MIN_READY_FRAMES or self._rendered_all:
             return 0.0
-        rate = (_RATE_FRAMES - 1) / max(1e-6, self._arrivals[-1] - self._arrivals[0])
-        return rate if rate < 0.97 * self.clock.fps else 0.0
+        fps = (_RATE_FRAMES - 1) / max(1e-6, self._arrivals[-1] - self._arrivals[0])
+        return fps if fps < _SLOW_SHARE * self.clock.fps else 0.0
 
-    def push(self, speech: SpeechChunk) -> None:
+    def push_audio(self, speech: SpeechChunk) -> None:
+        """Appends audio at any rate."""
         self._rate_hz = speech.rate_hz
-        self._pushed = time.monotonic()
-        self._add(*self._splitter.accept(speech))
+        self._pushed_at = self._time.monotonic()
+        self._append(*self._splitter.push_audio(speech))
 
-    def close(self) -> None:
-        """The stretch ends here: lets the lips shut. Idempotent."""
-        if self._closed:
+    def end_audio(self) -> None:
+        """Ends the segment after the audio so far, with a tail of silence in which the lips close. Idempotent."""
+        if self._audio_ended:
             return
-        self._closed = True
-        silence = np.zeros(int(_TAIL_S * self._rate_hz), np.float32)
-        self._add(*self._splitter.accept(SpeechChunk(silence, self._rate_hz)))
-        self._add(*self._splitter.finish())
-        self._rendering.end()
+        self._audio_ended = True
+        tail = np.zeros(int(_TAIL_S * self._rate_hz), np.float32)
+        self._append(*self._splitter.push_audio(SpeechChunk(tail, self._rate_hz)))
+        self._append(*self._splitter.finish())
+        self._render_call.end_audio()
 
-    async def room(self) -> None:
-        """Waits while more than 10 s of sound are not shown yet."""
-        while self._sound_ahead_s > _AHEAD_S:
-            self.came.clear()
-            await self.came.wait()
+    async def wait_for_room(self) -> None:
+        """Waits while more than 10 s of audio have not been shown."""
+        while self._audio_ahead_s > _MAX_WAITING_S:
+            self._changed.clear()
+            await self._changed.wait()
 
-    def take(self) -> tuple[Patch, Samples]:
-        """The next picture and its 48 kHz sound."""
+    def next_frame(self) -> tuple[Patch, Samples]:
+        """Consumes the next frame: the patch and the 48 kHz audio. Only when `ready`."""
         patch = self._patches.popleft()
-        length = self._samples_at(self._frame + 1) - self._samples_at(self._frame)
-        sound, self._loud = self._loud[:length], self._loud[length:]
-        self._frame += 1
-        more = int(self._settings.ahead_frames < self._frame and self._ahead < _MOST_AHEAD)
-        self._ahead += more
-        self._rendering.grant(1 + more)
-        self.came.set()
-        return patch, np.pad(sound, (0, length - len(sound)))
+        length = self._samples_at(self._shown + 1) - self._samples_at(self._shown)
+        audio, self._playback_audio = self._playback_audio[:length], self._playback_audio[length:]
+        self._shown += 1
+        extra = int(self._settings.ahead_frames < self._shown and self._ahead_frames < _MAX_AHEAD_FRAMES)
+        self._ahead_frames += extra
+        self._render_call.grant_credit(1 + extra)
+        self._changed.set()
+        return patch, np.pad(audio, (0, length - len(audio)))
 
-    def slow_down(self, clock: FrameClock) -> None:
-        """Goes on at another rate: pictures that wait are shown at the old one, the rest is drawn anew."""
-        self._slower = clock
-        self.came.set()
+    def change_rate(self, clock: FrameClock) -> None:
+        """Continues at the rate of `clock`: patches that wait are shown at the old rate, the rest is rendered again."""
+        self._next_clock = clock
+        self._changed.set()
 
     async def run(self) -> None:
-        """Draws until all is drawn. Raises what infer raises. What a cancelled one has is not shown any more."""
+        """Renders until the end of the audio. Raises the errors of infer. A cancelled segment drops all its data."""
         try:
-            await self._run()
+            while not await self._render():
+                self._restart()
         except asyncio.CancelledError:
             self._patches.clear()
-            self._heard = self._loud = np.zeros(0, np.float32)
+            self._model_audio.clear()
+            self._playback_audio = np.zeros(0, np.float32)
             raise
 
-    async def _run(self) -> None:
-        while True:
-            draw = asyncio.create_task(self._draw())
-            slower = asyncio.create_task(self._until_slower())
-            try:
-                await asyncio.wait({draw, slower}, return_when=asyncio.FIRST_COMPLETED)
-                if draw.done():
-                    draw.result()
-                    self._drawn_all = True
-                    self.came.set()
-                    return
-            finally:
-                for task in (draw, slower):
-                    task.cancel()
-                await asyncio.gather(draw, slower, return_exceptions=True)
-            self._start_again()
+    async def _render(self) -> bool:
+        """Returns True when all frames were received, False when the rate has to change first."""
+        receive = asyncio.create_task(self._receive())
+        rate_change = asyncio.create_task(self._wait_for_rate_change())
+        try:
+            await asyncio.wait({receive, rate_change}, return_when=asyncio.FIRST_COMPLETED)
+            if not receive.done():
+                return False
+            receive.result()
+            self._rendered_all = True
+            self._changed.set()
+            return True
+        finally:
+            for task in (receive, rate_change):
+                task.cancel()
+            await asyncio.gather(receive, rate_change, return_exceptions=True)
 
-    async def _draw(self) -> None:
-        async with aclosing(self._rendering.patches()) as batches:
+    async def _receive(self) -> None:
+        async with aclosing(self._render_call.patches()) as batches:
             async for patches in batches:
-                now = time.monotonic()
-                self.delay_s = self.delay_s or now - self.began
+                now = self._time.monotonic()
+                self.first_frame_delay_s = self.first_frame_delay_s or now - self._started_at
                 self._arrivals.extend([now] * len(patches))
                 self._patches.extend(patches)
-                self.came.set()
+                self._changed.set()
 
-    async def _until_slower(self) -> None:
-        while self._slower is None or self._patches:
-            self.came.clear()
-            await self.came.wait()
+    async def _wait_for_rate_change(self) -> None:
+        """Returns when a change of rate is pending and every patch at the old rate has been shown."""
+        while self._next_clock is None or self._patches:
+            self._changed.clear()
+            await self._changed.wait()
 
-    def _start_again(self) -> None:
-        """From the next picture on, by the new clock. Sound that was shown is forgotten."""
-        assert self._slower is not None
-        self._heard = self._heard[self._heard_shown() :]
-        self._forgotten = 0
-        self.clock, self._slower = self._slower, None
-        self._base += self._frame
-        self._frame = 0
+    def _restart(self) -> None:
+        """Renders again from the next frame on, by the next clock."""
+        assert self._next_clock is not None
+        self._patches.clear()  # one batch may have arrived since the last one was shown
+        self._audio_start += round(self._shown * SPEECH_RATE_HZ / self.clock.fps)
+        self.clock, self._next_clock = self._next_clock, None
+        self._shown_before += self._shown
+        self._shown = 0
         self._arrivals.clear()
-        self._rendering = RenderCall(
-            self._infer, replace(self._settings, clock=self.clock, start_index=self.start_index + self._base)
-        )
-        self._ahead = self._settings.ahead_frames
-        self._rendering.push(self._heard)
-        if self._closed:
-            self._rendering.end()
+        self._ahead_frames = self._settings.ahead_frames
+        settings = replace(self._settings, clock=self.clock, start_index=self.start_index + self._shown_before)
+        self._render_call = self._infer.render(settings, self._model_audio, self._audio_start)
+        if self._audio_ended:
+            self._render_call.end_audio()
 
-    def _add(self, loud: Samples, heard: Samples) -> None:
-        if (shown := self._heard_shown()) > SPEECH_RATE_HZ:
-            self._heard = self._heard[shown:]
-            self._forgotten += shown
-        self._loud = np.concatenate([self._loud, loud])
-        self._heard = np.concatenate([self._heard, heard])
-        self._rendering.push(heard)
-
-    def _heard_shown(self) -> int:
-        """Samples of `_heard` whose pictures were taken."""
-        return round(self._frame * SPEECH_RATE_HZ / self.clock.fps) - self._forgotten
+    def _append(self, playback_audio: Samples, model_audio: Samples) -> None:
+        self._playback_audio = np.concatenate([self._playback_audio, playback_audio])
+        self._render_call.push_audio(model_audio)
 
     @property
-    def _sound_ahead_s(self) -> float:
-        waiting = len(self._patches) / self.clock.fps
-        return float(len(self._loud) / CLIP_RATE_HZ - waiting)
+    def _audio_ahead_s(self) -> float:
+        """Seconds of audio that have no patch yet."""
+        waiting_s = len(self._patches) / self.clock.fps
+        return float(len(self._playback_audio) / CLIP_RATE_HZ - waiting_s)
 
     def _samples_at(self, frame: int) -> int:
         return self.clock.samples_at(frame, CLIP_RATE_HZ)

@@ -1,4 +1,4 @@
-"""What one utterance of a live conversation is to say: texts or sounds as they come, out as speech."""
+"""Input of one live utterance: text or audio as the client sends either, speech chunks out."""
 
 from __future__ import annotations
 
@@ -15,90 +15,96 @@ from warmtalk.core.ports import SpeechChunk, Voice
 from warmtalk.core.types import Samples
 from warmtalk.voices.sentences import is_speakable, split_complete_sentences, split_sentences
 
-_MOST_WAITING_S = 30.0
-_PIECE_S = 0.5
-"""Speech is handed on in pieces of at most this length, which take well under a millisecond each to resample."""
+_MAX_WAITING_S = 30.0
+_MAX_CHUNK_S = 0.5
+"""Maximum length of a speech chunk; one chunk takes well under a millisecond to resample."""
 
 
 class UtteranceInput:
-    """One utterance, either of texts or of sounds. For one event loop: `add_...`, `end` and `room` from the reader of
-    the client's messages, `pieces` once, in another task.
+    """One utterance, either of text or of audio. For one event loop.
+
+    The reader of the client's messages calls `push_text`, `push_audio`, `end` and `wait_for_room`; another task reads
+    `speech_chunks` once.
     """
 
     def __init__(self, voice: Voice, *, max_chars: int, max_s: float) -> None:
+        """`max_chars` limits the text, `max_s` the audio in seconds."""
         self._voice = voice
         self._max_chars = max_chars
         self._max_s = max_s
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
-        self._new_text = ""
-        self._sounds: deque[SpeechChunk] = deque()
-        self._seconds = 0.0
-        self._waiting_s = 0.0
+        self._unread_text = ""
+        self._unread_audio: deque[SpeechChunk] = deque()
+        self._audio_s = 0.0
+        """Seconds of all audio."""
+        self._unread_audio_s = 0.0
         self._ended = False
         self.text = ""
-        """All texts that came."""
+        """The whole text so far."""
 
     @property
     def ended(self) -> bool:
+        """True after `end`."""
         return self._ended
 
-    def add_text(self, text: str) -> None:
-        """Raises InvalidInput."""
-        if self._seconds:
-            raise _mixed("text")
+    def push_text(self, text: str) -> None:
+        """Appends text. Raises InvalidInput."""
+        if self._audio_s:
+            raise _mixed_input("text")
         self.text += text
-        self._new_text += text
+        self._unread_text += text
         if len(self.text) > self._max_chars:
             raise InvalidInput(f"text has {len(self.text)} characters", f"Send at most {self._max_chars}", field="text")
         self._changed.set()
 
-    def add_sound(self, samples: Samples, rate_hz: int) -> None:
-        """Raises InvalidInput."""
+    def push_audio(self, samples: Samples, rate_hz: int) -> None:
+        """Appends audio. Raises InvalidInput."""
         if self.text:
-            raise _mixed("pcm_s16le")
-        self._seconds += len(samples) / rate_hz
-        self._waiting_s += len(samples) / rate_hz
-        if self._seconds > self._max_s:
+            raise _mixed_input("pcm_s16le")
+        self._audio_s += len(samples) / rate_hz
+        self._unread_audio_s += len(samples) / rate_hz
+        if self._audio_s > self._max_s:
             raise InvalidInput(
                 f"the utterance is longer than {self._max_s:g} s", "End it and begin the next", field="pcm_s16le"
             )
-        self._sounds.append(SpeechChunk(samples, rate_hz))
+        self._unread_audio.append(SpeechChunk(samples, rate_hz))
         self._changed.set()
 
     def end(self) -> None:
-        """Nothing more will come. Idempotent."""
+        """Marks the input as complete. Idempotent."""
         self._ended = True
         self._changed.set()
 
-    async def room(self) -> None:
-        """Waits while more than 30 s of sound wait to be said."""
-        while self._waiting_s > _MOST_WAITING_S and not self._ended:
+    async def wait_for_room(self) -> None:
+        """Waits while more than 30 s of audio wait to be spoken."""
+        while self._unread_audio_s > _MAX_WAITING_S and not self._ended:
             self._room.clear()
             await self._room.wait()
 
-    def drop(self) -> None:
-        """What waits is not wanted any more; lets a reader that waits for room go on."""
-        self._sounds.clear()
-        self._waiting_s = 0.0
+    def discard(self) -> None:
+        """Drops the unread audio, ends the input and releases a reader in `wait_for_room`."""
+        self._unread_audio.clear()
+        self._unread_audio_s = 0.0
         self._room.set()
         self.end()
 
-    async def pieces(self) -> AsyncGenerator[SpeechChunk, None]:
-        """All speech, in order, until the end. Raises InvalidInput for a text that cannot be said, and what the voice
-        raises.
+    async def speech_chunks(self) -> AsyncGenerator[SpeechChunk, None]:
+        """Yields all speech in order, until the end of the input.
+
+        Raises InvalidInput for a text that cannot be spoken, and the errors of the voice.
         """
         while True:
-            for sentence in self._whole():
-                async for piece in self._read_out(sentence):
-                    yield piece
-            while self._sounds:
-                speech = self._sounds.popleft()
-                self._waiting_s -= len(speech.samples) / speech.rate_hz
+            for sentence in self._take_sentences():
+                async for chunk in self._synthesize(sentence):
+                    yield chunk
+            while self._unread_audio:
+                speech = self._unread_audio.popleft()
+                self._unread_audio_s -= len(speech.samples) / speech.rate_hz
                 self._room.set()
-                for piece in _cut(speech):
-                    yield piece
-            if self._ended and not self._sounds and not self._new_text:
+                for chunk in _split(speech):
+                    yield chunk
+            if self._ended and not self._unread_audio and not self._unread_text:
                 break
             self._changed.clear()
             if not self._ended:
@@ -106,22 +112,26 @@ class UtteranceInput:
         if self.text and not is_speakable(self.text):
             raise InvalidInput("text has no letter or digit to say", "Send words", field="text")
 
-    def _whole(self) -> list[str]:
+    def _take_sentences(self) -> list[str]:
+        """Removes the whole sentences from the unread text; at the end of the input also the rest."""
         if self._ended:
-            found, self._new_text = split_sentences(self._new_text), ""
+            taken, self._unread_text = split_sentences(self._unread_text), ""
         else:
-            found, self._new_text = split_complete_sentences(self._new_text)
-        return found
+            taken, self._unread_text = split_complete_sentences(self._unread_text)
+        return taken
 
-    async def _read_out(self, sentence: str) -> AsyncGenerator[SpeechChunk, None]:
+    async def _synthesize(self, sentence: str) -> AsyncGenerator[SpeechChunk, None]:
         async with aclosing(cast(AsyncGenerator[SpeechChunk, None], self._voice.synthesize(sentence))) as spoken:
             async for speech in spoken:
-                for piece in _cut(speech):
-                    yield piece
+                for chunk in _split(speech):
+                    yield chunk
 
 
-def pcm(data: bytes, channels: int) -> Samples:
-    """16-bit little-endian sound of 1 or 2 channels as their mean. Raises InvalidInput for a part of a sample."""
+def decode_pcm(data: bytes, channels: int) -> Samples:
+    """Returns 16-bit little-endian audio of 1 or 2 channels as the mean of the channels.
+
+    Raises InvalidInput when `data` ends within a sample.
+    """
     size = 2 * channels
     if len(data) % size:
         raise InvalidInput(
@@ -133,12 +143,12 @@ def pcm(data: bytes, channels: int) -> Samples:
     return np.asarray(grid.mean(axis=1, dtype=np.float32) / 32768, np.float32)
 
 
-def _cut(speech: SpeechChunk) -> list[SpeechChunk]:
-    step = max(1, int(_PIECE_S * speech.rate_hz))
+def _split(speech: SpeechChunk) -> list[SpeechChunk]:
+    step = max(1, int(_MAX_CHUNK_S * speech.rate_hz))
     return [SpeechChunk(speech.samples[k : k + step], speech.rate_hz) for k in range(0, len(speech.samples), step)]
 
 
-def _mixed(field: str) -> InvalidInput:
+def _mixed_input(field: str) -> InvalidInput:
     return InvalidInput(
-        "the utterance mixes text and sound", "Send one of them until `end`, then the other", field=field
+        "the utterance mixes text and audio", "Send one of them until `end`, then the other", field=field
     )

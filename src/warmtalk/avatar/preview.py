@@ -16,7 +16,7 @@ from warmtalk.avatar.track.bbox_shift import BboxShift, choose_bbox_shift, choos
 from warmtalk.avatar.track.frame_quality import NO_FACE, rejection_reason
 from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, Bundle, FaceTable, write_faces, write_info, write_mask
 from warmtalk.core.errors import BadMedia, InvalidInput
-from warmtalk.core.faces import crop_box, face_box, face_place
+from warmtalk.core.faces import crop_box, face_box, float_face_box
 from warmtalk.core.ports import FaceParser
 from warmtalk.core.types import Image
 from warmtalk.media.segment_writer import SegmentWriter
@@ -66,7 +66,7 @@ def preview_bundle(
     boxes, crops, places = [], [], []
     for shift in shifts:
         sizes = {"bbox_shift": shift, "extra_margin": choose_margin(points, shift, None)}
-        box, place = face_box(points[0], height, **sizes), face_place(points[0], height, **sizes)
+        box, place = face_box(points[0], height, **sizes), float_face_box(points[0], height, **sizes)
         if abs(shift) > MOST_SHIFT or box is None or place is None:
             raise InvalidInput(f"a shift of {shift} leaves no face", "Stay within the adjustable range", field="shifts")
         boxes.append(box.as_tuple())

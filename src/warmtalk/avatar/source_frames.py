@@ -78,7 +78,7 @@ class SourceFrames:
         return found
 
     def _load(self, number: int) -> list[I420]:
-        return [to_i420(image) for image in self._bundle.segment(number)]
+        return [to_i420(image) for image in self._bundle.segment_frames(number)]
 
     def _forget(self) -> None:
         while self.nbytes > self._limit and len(self._segments) > _LEAST_SEGMENTS:

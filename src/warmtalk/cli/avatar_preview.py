@@ -113,7 +113,7 @@ def _row(bundle: Bundle, renderer: str, shifts: Sequence[int], automatic: int, c
     """All shifts with one renderer, mouth open."""
     model = registry.model(renderer, config)
     features = _features(model.encoder, len(bundle)) if renderer != "mesh" else to_features(*[_OPEN] * len(bundle))
-    patches = WarmAvatar(bundle, model.renderer).draw(0, 0, features)
+    patches = WarmAvatar(bundle, model.renderer).render(0, 0, features)
     around = _around(bundle)
     tiles = [
         _tile(_pasted(bundle.frame(row), patch), bundle.box(row), around, _label(renderer, shift, automatic))
@@ -160,7 +160,7 @@ def _around(bundle: Bundle) -> Box:
 def _features(encoder: SpeechEncoder, count: int) -> Features:
     """Of one moment within a long "ah", `count` times."""
     stream = encoder.start_stream(FrameClock())
-    heard = np.concatenate([stream.accept(_ah()), stream.finish()])
+    heard = np.concatenate([stream.push_audio(_ah()), stream.finish()])
     return np.repeat(heard[len(heard) // 2][None], count, axis=0)
 
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from warmtalk.config import Config
 from warmtalk.core.bundle import SEGMENT_FRAMES, write_json
 from warmtalk.core.errors import BadMedia, InvalidInput, NotReady
-from warmtalk.core.face_restoration import AREAS, FilmRestoration, RestoredFace, Restorer
+from warmtalk.core.face_restoration import AREAS, RestoredFace, Restorer, VideoRestoration
 from warmtalk.core.types import Box, Image
 from warmtalk.media import remux
 from warmtalk.media.file_types import sniff_file
@@ -98,7 +98,7 @@ async def enhance(order: EnhanceRequest, restorer: Restorer) -> tuple[int, int]:
     remux.check_audio_copy(order.source, kind, order.out)
     rate = probe_frame_rate(order.source, kind)
     done = _Done(order)
-    restoration = FilmRestoration(restorer, area=order.area, strength=order.strength)
+    restoration = VideoRestoration(restorer, area=order.area, strength=order.strength)
     film = VideoReader(order.source, rate, SourceLimits(max_seconds=_LONGEST_S), align_to_audio=True)
     with closing(film), tqdm(unit="frame", desc="enhancing", leave=False, disable=None) as bar:
         try:
@@ -114,11 +114,11 @@ async def enhance(order: EnhanceRequest, restorer: Restorer) -> tuple[int, int]:
 
 
 async def _fill(
-    film: VideoReader, rate: Fraction, done: _Done, restoration: FilmRestoration, bar: tqdm[NoReturn]
+    film: VideoReader, rate: Fraction, done: _Done, restoration: VideoRestoration, bar: tqdm[NoReturn]
 ) -> int:
     """Frames of all segments."""
     finder = FaceFinder()
-    restoration.memories, near = done.memories, done.near
+    restoration.previous_faces, near = done.memories, done.near
     images, frames, number = iter(film), 0, 0
     while (first := next(images, None)) is not None:
         bar.total = film.expected_frames or None
@@ -137,7 +137,7 @@ async def _fill(
                 frames += 1
                 bar.update()
                 await asyncio.sleep(0)  # where Ctrl-C is heard
-        done.add(faces, near, restoration.memories)
+        done.add(faces, near, restoration.previous_faces)
         number += 1
     return frames
 

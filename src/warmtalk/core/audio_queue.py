@@ -1,4 +1,4 @@
-"""One utterance on its way through the engine: what was heard, what may be drawn, what is next. Pure."""
+"""Buffer of one utterance between the audio that arrives and the frames that are rendered. No threads, no clock."""
 
 from __future__ import annotations
 
@@ -12,110 +12,118 @@ from warmtalk.core.ports import AHEAD_SAMPLES, LookaheadStream, SpeechStream
 from warmtalk.core.types import SPEECH_RATE_HZ, Features, Samples
 
 _SLICE_SAMPLES = SPEECH_RATE_HZ // 2
-"""Heard at once, however much waits: others are served between."""
-_MOST_READY = 64
-"""Frames that wait to be drawn before no more sound is heard: MuseTalk's features are 77 KB a frame."""
+"""Most audio encoded in one turn, so that other utterances are served between the turns."""
+_MAX_READY_FRAMES = 64
+"""Encoding pauses while so many frames wait to be rendered: features of MuseTalk take 77 KB a frame."""
 
 
 @dataclass(slots=True)
 class UtteranceBuffer:
-    """Not thread-safe: the engine guards it with its lock, except `hear`, which only the render thread calls.
+    """Queue of audio and of encoded features. Audio is encoded shortly before its frames are rendered, because waiting
+    audio is small and waiting features are not. Frames are taken only within the credit.
 
-    Sound is heard shortly before it is drawn, and drawn only with credit: what waits is sound, which is small.
+    Not thread-safe: the engine holds its lock for every method but `encode`, which only the render thread calls.
     """
 
-    hearing: SpeechStream
+    encoder_stream: SpeechStream
     start_index: int
+    """Position of frame 0 in the forth-and-back cycle of the avatar."""
     credit: int
-    """Frames that may still be sent."""
-    pending: deque[Samples] = field(default_factory=deque)
-    """Sound not heard yet."""
+    """Frames that may still be sent to the client."""
+    pending_audio: deque[Samples] = field(default_factory=deque)
+    """Audio not encoded yet."""
     pending_samples: int = 0
+    """Number of samples in `pending_audio`."""
     ended: bool = False
-    """No more sound will come."""
+    """Set when no more audio will arrive."""
     aborted: bool = False
-    drawn: int = 0
+    """Set when the remaining frames are not wanted."""
+    frames_taken: int = 0
     """Frames taken so far."""
     _ready: deque[Features] = field(default_factory=deque)
     _ready_frames: int = 0
-    _finished_hearing: bool = False
+    _encoder_finished: bool = False
 
-    def push(self, samples: Samples) -> None:
-        self.pending.append(samples)
+    def push_audio(self, samples: Samples) -> None:
+        """Appends 16 kHz samples."""
+        self.pending_audio.append(samples)
         self.pending_samples += len(samples)
 
     @property
-    def hearable(self) -> bool:
-        """There is something to hear or to finish now."""
+    def needs_encoding(self) -> bool:
+        """True when there is audio to encode or a stream to finish now."""
         if self.aborted or self.done:
             return True
-        waiting = self.pending or (self.ended and not self._finished_hearing)
-        return bool(waiting) and self._ready_frames < _MOST_READY
+        waiting = self.pending_audio or (self.ended and not self._encoder_finished)
+        return bool(waiting) and self._ready_frames < _MAX_READY_FRAMES
 
     @property
-    def ready(self) -> int:
-        """Frames that were heard and not taken."""
+    def ready_frames(self) -> int:
+        """Frames that are encoded and not taken."""
         return self._ready_frames
 
     @property
     def done(self) -> bool:
-        """Every frame was taken, or nobody wants the rest."""
-        return self.aborted or (self._finished_hearing and not self._ready_frames)
+        """True when every frame has been taken, or the utterance is aborted."""
+        return self.aborted or (self._encoder_finished and not self._ready_frames)
 
-    def take_sound(self) -> tuple[list[Samples], bool]:
-        """What was not heard yet, half a second of it at most, and whether it is the last.
+    def take_audio(self) -> tuple[list[Samples], bool]:
+        """Removes up to half a second of pending audio. Returns the chunks, and whether they end the utterance.
 
-        An encoder that looks ahead is shown what waits behind it.
+        An encoder with lookahead is shown all pending audio first.
         """
-        if isinstance(self.hearing, LookaheadStream):
-            ahead = np.concatenate([np.zeros(0, np.float32), *_first(self.pending, AHEAD_SAMPLES)])
-            self.hearing.look_ahead(ahead, last=self.ended and len(ahead) == self.pending_samples)
+        if isinstance(self.encoder_stream, LookaheadStream):
+            ahead = np.concatenate([np.zeros(0, np.float32), *_first_samples(self.pending_audio, AHEAD_SAMPLES)])
+            self.encoder_stream.look_ahead(ahead, last=self.ended and len(ahead) == self.pending_samples)
         taken: list[Samples] = []
-        left = _SLICE_SAMPLES
-        while self.pending and left:
-            piece = self.pending.popleft()
-            taken.append(piece[:left])
-            if len(piece) > left:
-                self.pending.appendleft(piece[left:])
-            left -= len(taken[-1])
+        remaining = _SLICE_SAMPLES
+        while self.pending_audio and remaining:
+            chunk = self.pending_audio.popleft()
+            taken.append(chunk[:remaining])
+            if len(chunk) > remaining:
+                self.pending_audio.appendleft(chunk[remaining:])
+            remaining -= len(taken[-1])
             self.pending_samples -= len(taken[-1])
-        return taken, self.ended and not self.pending
+        return taken, self.ended and not self.pending_audio
 
-    def hear(self, pieces: list[Samples], last: bool) -> list[Features]:
-        """Encodes without touching the rest of the state, so that it needs no lock."""
-        heard = [self.hearing.accept(np.concatenate(pieces))] if pieces else []
-        if last and not self._finished_hearing:
-            heard.append(self.hearing.finish())
-        return heard
+    def encode(self, chunks: list[Samples], last: bool) -> list[Features]:
+        """Encodes the result of `take_audio`. Changes the encoder stream alone, so that no lock is needed."""
+        encoded = [self.encoder_stream.push_audio(np.concatenate(chunks))] if chunks else []
+        if last and not self._encoder_finished:
+            encoded.append(self.encoder_stream.finish())
+        return encoded
 
-    def put(self, heard: list[Features], last: bool) -> None:
-        """What `hear` returned, in the same order."""
-        self._ready.extend(features for features in heard if len(features))
-        self._ready_frames += sum(len(features) for features in heard)
-        self._finished_hearing = self._finished_hearing or last
+    def add_features(self, encoded: list[Features], last: bool) -> None:
+        """Appends the result of `encode`. Calls come in the order of the audio."""
+        self._ready.extend(features for features in encoded if len(features))
+        self._ready_frames += sum(len(features) for features in encoded)
+        self._encoder_finished = self._encoder_finished or last
 
-    def take_frames(self, most: int) -> tuple[int, Features]:
-        """(first frame, features) of the next `most` frames, which are ready and within the credit."""
-        assert 0 < most <= min(self.credit, self._ready_frames)
+    def take_frames(self, count: int) -> tuple[int, Features]:
+        """Removes the next `count` frames, which must be ready and within the credit.
+
+        Returns the number of the first frame and the [count, ...] features.
+        """
+        assert 0 < count <= min(self.credit, self._ready_frames)
         parts: list[Features] = []
-        left = most
-        while left:
+        remaining = count
+        while remaining:
             features = self._ready.popleft()
-            parts.append(features[:left])
-            if len(features) > left:
-                self._ready.appendleft(features[left:])
-            left -= len(parts[-1])
-        first = self.drawn
-        self.drawn += most
-        self.credit -= most
-        self._ready_frames -= most
+            parts.append(features[:remaining])
+            if len(features) > remaining:
+                self._ready.appendleft(features[remaining:])
+            remaining -= len(parts[-1])
+        first = self.frames_taken
+        self.frames_taken += count
+        self.credit -= count
+        self._ready_frames -= count
         return first, np.concatenate(parts)
 
 
-def _first(pieces: Iterable[Samples], most: int) -> Iterator[Samples]:
-    """The first `most` samples."""
-    for piece in pieces:
-        yield piece[:most]
-        most -= len(piece)
-        if most <= 0:
+def _first_samples(chunks: Iterable[Samples], count: int) -> Iterator[Samples]:
+    """Yields the first `count` samples of the chunks."""
+    for chunk in chunks:
+        yield chunk[:count]
+        count -= len(chunk)
+        if count <= 0:
             return

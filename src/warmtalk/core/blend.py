@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from warmtalk.core.color_match import ColorMatcher
-from warmtalk.core.masks import softened
+from warmtalk.core.masks import soften_edges
 from warmtalk.core.types import FACE_SIZE, Box, FloatBox, Image, Mask
 
 METHODS = ("feather", "poisson")
@@ -23,7 +23,7 @@ class Blending:
     colour_match: bool = False
     """Part of poisson."""
     soft_edges: bool = False
-    """A wider feather where the edge of the mask runs through a beard or along a shadow, see masks.softened."""
+    """A wider feather where the edge of the mask runs through a beard or along a shadow, see masks.soften_edges."""
     sharpen: bool = False
     """Faces that are enlarged, by what that takes from them: before they come here, see sharpen.py."""
 
@@ -49,7 +49,7 @@ class BlendRegion:
         if mask.shape != (crop.height, crop.width):
             raise ValueError(f"a mask of {mask.shape} does not cover {crop}")
         if blending.soft_edges:
-            mask = softened(mask, frame, crop)
+            mask = soften_edges(mask, frame, crop)
         self.box = _changed(frame, mask, face if isinstance(face, Box) else face.box(), crop)
         box = self.box
         self._stretch = _Scale(face, box) if isinstance(face, Box) else _Placed(face, box)

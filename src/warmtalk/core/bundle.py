@@ -35,6 +35,9 @@ from warmtalk.core.types import Box, FloatBox, Image, Mask, Points
 
 SCHEMA = 1
 SEGMENT_FRAMES = 50
+_STORED_NAMES = {"float_boxes": "places"}
+"""Field of FaceTable -> tensor of faces.safetensors, where the names differ."""
+_FIELDS = {stored: name for name, stored in _STORED_NAMES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +89,16 @@ class FaceTable:
     """[n, 468, 2] face mesh in frame pixels."""
     usable: npt.NDArray[np.uint8]
     """[n] 1 where the row has a face to draw on."""
-    places: npt.NDArray[np.float32] | None = None
-    """[n, 4] the face box to parts of a pixel, steadied; boxes are the nearest whole pixels. None: the boxes are meant
-    exactly, as in avatars of the reference and of older versions."""
+    float_boxes: npt.NDArray[np.float32] | None = None
+    """[n, 4] smoothed face boxes with sub-pixel precision; `boxes` are the nearest whole pixels. None where `boxes` are
+    exact, as in avatars of the reference and of older versions. Stored as "places"."""
 
     def __post_init__(self) -> None:
         n = len(self.usable)
         shapes = (self.boxes.shape, self.crop_boxes.shape, self.landmarks.shape)
-        if shapes != ((n, 4), (n, 4), (n, 468, 2)) or (self.places is not None and self.places.shape != (n, 4)):
+        if shapes != ((n, 4), (n, 4), (n, 468, 2)) or (
+            self.float_boxes is not None and self.float_boxes.shape != (n, 4)
+        ):
             raise ValueError(f"faces do not fit together: {shapes} for {n} rows")
 
 
@@ -139,7 +144,7 @@ class Bundle:
             raise IndexError(f"row {row} of {len(self)}")
         return self._frames.frame(row + self.info.first_frame)
 
-    def segment(self, number: int) -> Iterator[Image]:
+    def segment_frames(self, number: int) -> Iterator[Image]:
         """The stored frames from number * SEGMENT_FRAMES on, decoded now and not kept; row 0 is the stored frame
         info.first_frame. Raises Damaged.
         """
@@ -154,11 +159,11 @@ class Bundle:
     def crop_box(self, row: int) -> Box:
         return Box(*(int(v) for v in self.faces.crop_boxes[row]))
 
-    def place(self, row: int) -> Box | FloatBox:
+    def paste_box(self, row: int) -> Box | FloatBox:
         """What the square face of a renderer is cut from and pasted on: the box, to parts of a pixel where known."""
-        if self.faces.places is None:
+        if self.faces.float_boxes is None:
             return self.box(row)
-        return FloatBox(*(float(v) for v in self.faces.places[row]))
+        return FloatBox(*(float(v) for v in self.faces.float_boxes[row]))
 
     def landmarks(self, row: int) -> Points:
         points: Points = self.faces.landmarks[row]
@@ -245,7 +250,8 @@ def read_info(path: Path) -> AvatarInfo:
 
 def read_faces(path: Path) -> FaceTable:
     try:
-        return FaceTable(**load_file(path / "faces.safetensors"))
+        arrays = load_file(path / "faces.safetensors")
+        return FaceTable(**{_FIELDS.get(name, name): array for name, array in arrays.items()})
     except Exception as error:  # safetensors raises its own type, OSError or ValueError by cause
         raise _damaged(path, f"faces.safetensors cannot be read ({error})") from error
 
@@ -272,7 +278,7 @@ def write_info(path: Path, info: AvatarInfo) -> None:
 
 
 def write_faces(path: Path, faces: FaceTable) -> None:
-    arrays = {name: getattr(faces, name) for name in FaceTable.__slots__}
+    arrays = {_STORED_NAMES.get(name, name): getattr(faces, name) for name in FaceTable.__slots__}
     known = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
     # Not save_file: what it writes only its own user can read, and a volume is shared.
     (path / "faces.safetensors").write_bytes(save(known))

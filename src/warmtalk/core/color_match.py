@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from warmtalk.core.faces import sampled
+from warmtalk.core.faces import sample_box
 from warmtalk.core.types import FACE_SIZE, Box, FloatBox, Image, Mask
 
 Field = npt.NDArray[np.float32]
@@ -34,10 +34,10 @@ class ColorMatcher:
     def __init__(self, frame: Image, mask: Mask, face: Box | FloatBox, crop: Box, *, harmonic: bool) -> None:
         place = FloatBox(*map(float, face.as_tuple()))
         over = FloatBox(place.x1 - crop.x1, place.y1 - crop.y1, place.x2 - crop.x1, place.y2 - crop.y1)
-        alpha = _cells(sampled(mask, over, cv2.INTER_LINEAR)) / np.float32(255)
+        alpha = _cells(sample_box(mask, over, cv2.INTER_LINEAR)) / np.float32(255)
         edge = (alpha > _EDGE[0]) & (alpha < _EDGE[1])
         self._edge = np.flatnonzero(edge)
-        self._seen = _cells(sampled(frame, place, cv2.INTER_LINEAR)).reshape(-1, 3)[self._edge]
+        self._seen = _cells(sample_box(frame, place, cv2.INTER_LINEAR)).reshape(-1, 3)[self._edge]
         self._cells: npt.NDArray[np.intp] | None = None
         if harmonic:
             self._cells, self._spread = _harmonic(alpha, edge)

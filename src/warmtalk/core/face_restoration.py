@@ -67,26 +67,26 @@ class FaceRestoration:
         self._restorer = restorer
         self._mask = _ellipse(*AREAS[area]) * np.float32(strength)
         self._keep = keep
-        self.memory: RestoredFace | None = None
+        self.previous: RestoredFace | None = None
 
     def frame(self, image: Image, mesh: Points | None) -> Image:
         """The frame with its face restored: [H, W, 3] uint8 BGR. `mesh` [468, 2] frame pixels; None shows it as it is,
         and the next face is one that was never seen.
         """
         if mesh is None:
-            self.memory = None
+            self.previous = None
             return image
-        points = _steadied(self.memory.points if self.memory else None, five_points(mesh))
+        points = _steadied(self.previous.points if self.previous else None, five_points(mesh))
         turn = similarity(points, TEMPLATE)
         aligned = np.asarray(cv2.warpAffine(image, turn, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE), np.uint8)
         fresh = self._restorer(aligned).astype(np.float32) - aligned
-        self.memory = self._blended(points, aligned.astype(np.float32), fresh)
-        return _put(image, self.memory.difference * self._mask[:, :, None], turn)
+        self.previous = self._blended(points, aligned.astype(np.float32), fresh)
+        return _put(image, self.previous.difference * self._mask[:, :, None], turn)
 
     def _blended(self, points: Points, aligned: _Field, fresh: _Field) -> RestoredFace:
-        if self.memory is None:
+        if self.previous is None:
             return RestoredFace(points, aligned, fresh)
-        before = self.memory
+        before = self.previous
         change = np.abs(aligned - before.aligned).mean(2)
         motion = np.maximum(cv2.GaussianBlur(change, (0, 0), _MOTION_BLUR) - _NOISE, 0) / MOTION
         keep = (self._keep * np.exp(-(motion**2))).astype(np.float32)[:, :, None]
@@ -94,24 +94,24 @@ class FaceRestoration:
         return RestoredFace(points, aligned + old[0], fresh + old[1])
 
 
-class FilmRestoration:
+class VideoRestoration:
     """All faces of one film, frame after frame, each with its own memory. Not thread-safe."""
 
     def __init__(self, restorer: Restorer, *, area: str = "face", strength: float = 1.0) -> None:
         """As FaceRestoration."""
         self._one = FaceRestoration(restorer, area=area, strength=strength)
-        self.memories: list[RestoredFace] = []
+        self.previous_faces: list[RestoredFace] = []
         """Of the faces of the last frame. To be kept with what was written so far."""
 
     def frame(self, image: Image, meshes: Sequence[Points]) -> Image:
         """The frame with these faces restored, [468, 2] frame pixels each."""
-        before, self.memories = self.memories, []
+        before, self.previous_faces = self.previous_faces, []
         for mesh in meshes:
-            self._one.memory = _known(before, five_points(mesh))
-            before = [memory for memory in before if memory is not self._one.memory]
+            self._one.previous = _known(before, five_points(mesh))
+            before = [memory for memory in before if memory is not self._one.previous]
             image = self._one.frame(image, mesh)
-            assert self._one.memory is not None
-            self.memories.append(self._one.memory)
+            assert self._one.previous is not None
+            self.previous_faces.append(self._one.previous)
         return image
 
 

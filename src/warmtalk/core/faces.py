@@ -49,7 +49,7 @@ def face_box(points: Points, frame_height: int, *, bbox_shift: int = 0, extra_ma
     return Box(min(x), top, max(x), bottom)
 
 
-def face_place(
+def float_face_box(
     points: Points, frame_height: int, *, bbox_shift: float = 0, extra_margin: float = 10
 ) -> FloatBox | None:
     """`face_box` without its cuts to whole pixels, so that it moves as smoothly as the points do."""
@@ -74,7 +74,7 @@ def crop_face(frame: Image, box: Box | FloatBox) -> Image:
     Raises ValueError for an empty box.
     """
     if isinstance(box, FloatBox):
-        return sampled(frame, box, cv2.INTER_LANCZOS4)
+        return sample_box(frame, box, cv2.INTER_LANCZOS4)
     if box.empty:
         raise ValueError(f"nothing to crop in {box}")
     inside = box.clipped(frame.shape[1], frame.shape[0])
@@ -82,7 +82,7 @@ def crop_face(frame: Image, box: Box | FloatBox) -> Image:
     return np.asarray(cv2.resize(part, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_LANCZOS4), np.uint8)
 
 
-def sampled(frame: Image, place: FloatBox, interpolation: int, side: int = FACE_SIZE) -> Image:
+def sample_box(frame: Image, place: FloatBox, interpolation: int, side: int = FACE_SIZE) -> Image:
     """The place, to parts of a pixel, as [side, side, 3]; outside the frame its edge goes on."""
     columns, rows = side / place.width, side / place.height
     # Centres of pixels lie at halves of a box's coordinates.

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from warmtalk.core.faces import sampled
+from warmtalk.core.faces import sample_box
 from warmtalk.core.types import Box, FloatBox, Image, Mask, Points
 
 REALTIME_BLUR = 0.1
@@ -77,13 +77,13 @@ def mesh_mask(mesh: Points, face: Box | FloatBox, crop: Box, *, blur: float = RE
     return np.asarray(np.rint(feathered * fade), np.uint8)
 
 
-def softened(mask: Mask, frame: Image, crop: Box) -> Mask:
+def soften_edges(mask: Mask, frame: Image, crop: Box) -> Mask:
     """[S, S] mask over the crop box, its feather wider, inwards, where it runs through a beard or along a shadow.
 
     There a generated face differs from its frame in more than colour, and a short feather shows it. The mask grows
     nowhere. How rough the frame is, is looked at coarsely, so that it does not change from frame to frame.
     """
-    grey = cv2.cvtColor(sampled(frame, FloatBox(*map(float, crop.as_tuple())), cv2.INTER_LINEAR), cv2.COLOR_BGR2GRAY)
+    grey = cv2.cvtColor(sample_box(frame, FloatBox(*map(float, crop.as_tuple())), cv2.INTER_LINEAR), cv2.COLOR_BGR2GRAY)
     picture = cv2.GaussianBlur(_coarse(np.asarray(grey, np.uint8)), (0, 0), 0.8)
     slope = np.hypot(cv2.Sobel(picture, cv2.CV_32F, 1, 0), cv2.Sobel(picture, cv2.CV_32F, 0, 1)) / 8
     coarse = _coarse(mask)

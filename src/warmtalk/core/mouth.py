@@ -15,8 +15,8 @@ from warmtalk.core.types import Features
 OPENING, WIDTH, PROTRUSION, PRESS = range(4)
 """Columns of a features array."""
 MOUTH_FEATURES = 4
-LEAST = np.array([0.0, -0.25, 0.0, 0.0], np.float32)
-MOST = np.array([0.45, 0.15, 1.0, 1.0], np.float32)
+MIN_SHAPE = np.array([0.0, -0.25, 0.0, 0.0], np.float32)
+MAX_SHAPE = np.array([0.45, 0.15, 1.0, 1.0], np.float32)
 """Range of each column; a renderer clips to it."""
 
 
@@ -38,4 +38,4 @@ class MouthShape:
 def to_features(*shapes: MouthShape) -> Features:
     """[len(shapes), 4] float32, clipped to the range of each column."""
     rows = [(shape.opening, shape.width, shape.protrusion, shape.press) for shape in shapes]
-    return np.clip(np.array(rows, np.float32).reshape(-1, MOUTH_FEATURES), LEAST, MOST)
+    return np.clip(np.array(rows, np.float32).reshape(-1, MOUTH_FEATURES), MIN_SHAPE, MAX_SHAPE)

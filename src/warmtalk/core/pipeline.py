@@ -53,15 +53,15 @@ class BatchPlan:
     first_frame: int
     rows: list[int]
     """Source row of each frame."""
-    places: list[int]
+    positions: list[int]
     """Which of them have a face to draw."""
     features: Features
     """Of those."""
 
     @property
-    def faced(self) -> list[int]:
+    def face_rows(self) -> list[int]:
         """Source rows to draw a face for."""
-        return [self.rows[place] for place in self.places]
+        return [self.rows[position] for position in self.positions]
 
 
 class WarmAvatar:
@@ -70,7 +70,7 @@ class WarmAvatar:
     def __init__(self, bundle: Bundle, renderer: FaceRenderer[Any], blending: Blending = PLAIN) -> None:
         """Avatars of the reference, whose faces lie in whole pixels, are blended as there whatever `blending` says."""
         self.bundle = bundle
-        self._blending = PLAIN if bundle.faces.places is None else blending
+        self._blending = PLAIN if bundle.faces.float_boxes is None else blending
         self._renderer = renderer
         self._prepared = renderer.prepare(bundle)
         self._regions: OrderedDict[int, BlendRegion] = OrderedDict()
@@ -82,7 +82,7 @@ class WarmAvatar:
         """Memory held now."""
         return self.bundle.nbytes + self._region_bytes + int(self._prepared.nbytes)
 
-    def draw(
+    def render(
         self, first_frame: int, start_index: int, features: Features, sharpening: Sharpening | None = None
     ) -> list[Patch]:
         """Patches of the frames first_frame, first_frame + 1, ..., one per feature row.
@@ -90,34 +90,34 @@ class WarmAvatar:
         `start_index` is the place in the avatar's forth-and-back cycle of frame 0. A source row without a usable face
         gives a patch with an empty box. `sharpening` is the utterance's, which knows the frame before.
         """
-        plan = self.plan(first_frame, start_index, features)
-        faces = self._renderer.render(self._prepared, plan.faced, plan.features)
-        return self.paste(plan, faces, sharpening or Sharpening())
+        plan = self.plan_batch(first_frame, start_index, features)
+        faces = self._renderer.render(self._prepared, plan.face_rows, plan.features)
+        return self.paste_faces(plan, faces, sharpening or Sharpening())
 
-    def plan(self, first_frame: int, start_index: int, features: Features) -> BatchPlan:
+    def plan_batch(self, first_frame: int, start_index: int, features: Features) -> BatchPlan:
         """What `draw` draws, for those who render many avatars at once."""
         rows = [cycle_row(start_index + first_frame + i, len(self.bundle)) for i in range(len(features))]
         places = [place for place, row in enumerate(rows) if self.bundle.usable(row)]
         return BatchPlan(self, first_frame, rows, places, features[places])
 
-    def warm(self) -> Iterator[None]:
+    def prepare_rows(self) -> Iterator[None]:
         """Makes ready what is kept of each source row, one row a step, so that first frames take no longer than
         others; as many rows as are kept. On the thread that draws.
         """
         if not isinstance(self._renderer, RowRenderer):
             return
-        for row in range(min(len(self.bundle), self._renderer.rows_kept)):
+        for row in range(min(len(self.bundle), self._renderer.cached_rows)):
             if self.bundle.usable(row) and self._region_bytes < _REGION_BYTES:
                 self._renderer.prepare_row(self._prepared, row)
                 self._region(row)
                 yield
 
-    def jobs(self, plan: BatchPlan) -> list[FaceJob[Any]]:
-        return [FaceJob(self._prepared, row, one) for row, one in zip(plan.faced, plan.features, strict=True)]
+    def face_jobs(self, plan: BatchPlan) -> list[FaceJob[Any]]:
+        return [FaceJob(self._prepared, row, one) for row, one in zip(plan.face_rows, plan.features, strict=True)]
 
-    def paste(self, plan: BatchPlan, faces: list[Image], sharpening: Sharpening) -> list[Patch]:
-        """Faces of plan.faced, in that order. May run in another thread than the rest; plans in order."""
-        drawn = dict(zip(plan.places, faces, strict=True))
+    def paste_faces(self, plan: BatchPlan, faces: list[Image], sharpening: Sharpening) -> list[Patch]:
+        """Faces of plan.face_rows, in that order. May run in another thread than the rest; plans in order."""
+        drawn = dict(zip(plan.positions, faces, strict=True))
         return [
             Patch(plan.first_frame + place, row, *self._pasted(row, drawn.get(place), sharpening))
             for place, row in enumerate(plan.rows)
@@ -125,10 +125,10 @@ class WarmAvatar:
 
     def _pasted(self, row: int, face: Image | None, sharpening: Sharpening) -> tuple[Box, Image]:
         if face is None:
-            sharpening.forget()
+            sharpening.reset()
             return _NOTHING, np.empty((0, 0, 3), np.uint8)
         if self._blending.sharpen:
-            place = self.bundle.place(row)
+            place = self.bundle.paste_box(row)
             face = sharpening(face, max(place.width, place.height) / FACE_SIZE)
         return self._region(row).blend(face)
 
@@ -137,7 +137,7 @@ class WarmAvatar:
             region = self._regions.get(row)
             if region is None:
                 bundle = self.bundle
-                place, crop = bundle.place(row), bundle.crop_box(row)
+                place, crop = bundle.paste_box(row), bundle.crop_box(row)
                 region = BlendRegion(bundle.frame(row), bundle.mask(row), place, crop, self._blending)
                 self._regions[row] = region
                 self._region_bytes += region.nbytes
@@ -160,7 +160,7 @@ def submit_faces(
         drawn = [_alone(renderer, plan) for plan in plans]
         return lambda: drawn
     try:
-        waiting = renderer.begin_many([job for plan in plans for job in plan.avatar.jobs(plan)])
+        waiting = renderer.submit_batch([job for plan in plans for job in plan.avatar.face_jobs(plan)])
     except Exception as error:  # noqa: BLE001 - the caller tells whose it is
         failed: list[RenderedFaces | Exception] = [error] * len(plans)
         return lambda: failed
@@ -169,8 +169,8 @@ def submit_faces(
 
 def _alone(renderer: FaceRenderer[Any], plan: BatchPlan) -> RenderedFaces | Exception:
     try:
-        jobs = plan.avatar.jobs(plan)
-        return renderer.render(jobs[0].avatar, plan.faced, plan.features) if jobs else []
+        jobs = plan.avatar.face_jobs(plan)
+        return renderer.render(jobs[0].avatar, plan.face_rows, plan.features) if jobs else []
     except Exception as error:  # noqa: BLE001 - as above
         return error
 
@@ -184,7 +184,7 @@ def _shared_out(
         return [error] * len(plans)
     shares: list[RenderedFaces | Exception] = []
     for plan in plans:
-        faces = list(islice(drawn, len(plan.places)))
+        faces = list(islice(drawn, len(plan.positions)))
         wrong = next((face for face in faces if isinstance(face, WarmtalkError)), None)
         shares.append(wrong or [face for face in faces if not isinstance(face, WarmtalkError)])
     return shares
@@ -204,14 +204,14 @@ def render(
     for features in _hear(encoder, pieces, clock):
         for first in range(0, len(features), batch_frames):
             batch = features[first : first + batch_frames]
-            yield from avatar.draw(done, start_index, batch, sharpening)
+            yield from avatar.render(done, start_index, batch, sharpening)
             done += len(batch)
 
 
 def _hear(encoder: SpeechEncoder, pieces: Iterable[Samples], clock: FrameClock) -> Iterator[Features]:
     stream = encoder.start_stream(clock)
     for piece in _shown(stream, pieces) if isinstance(stream, LookaheadStream) else pieces:
-        yield stream.accept(piece)
+        yield stream.push_audio(piece)
     yield stream.finish()
 
 

@@ -1,4 +1,4 @@
-"""What the pipeline needs from models and voices. Adapters live in models/ and voices/."""
+"""Protocols of the pipeline: the interfaces that models and voices implement. Adapters live in models/ and voices/."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from warmtalk.core.types import SPEECH_RATE_HZ, Box, Features, FrameClock, Image
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DetectedFace:
-    """One face of a picture."""
+    """One detected face of an image."""
 
     score: float
-    """0 to 1."""
+    """Confidence of the detector, 0 to 1."""
     points: Points
-    """[68, 2] iBUG points in picture pixels; may lie outside the picture."""
+    """[68, 2] iBUG points in pixels of the image; may lie outside the image."""
 
 
 class FaceDetector(Protocol):
-    """Where the faces of a picture are, and where each has its 68 points: the face box follows from them."""
+    """Finds the faces of an image and the 68 points of each face. The face box is derived from the points."""
 
     name: str
-    """As in the configuration and in avatar.json."""
+    """Name of the detector in the configuration and in avatar.json."""
 
     def detect(self, image: Image, hints: Sequence[Box] = ()) -> list[DetectedFace]:
-        """Faces of a picture, best first; [] when there is none. Not thread-safe.
+        """Returns the faces of an image, best score first; [] when the image has none. Not thread-safe.
 
-        `hints` are where the mesh finder saw faces: a detector may look closer there, or not at all.
+        `hints` are boxes of faces found by the mesh finder: a detector may search them more closely, or ignore them.
         """
         ...
 
 
 class FaceParser(Protocol):
-    """Which part of a row's picture the drawn face may take."""
+    """Computes which part of a source frame the generated face may replace."""
 
     name: str
-    """As in the configuration and in avatar.json."""
+    """Name of the parser in the configuration and in avatar.json."""
 
     def mask(self, bundle: Bundle, row: int) -> Mask:
-        """[S, S] blend mask over the crop box of a usable row. Not thread-safe."""
+        """Returns the [S, S] blend mask over the crop box of a usable row. Not thread-safe."""
         ...
 
 
 class PreparedAvatar(Protocol):
-    """What a renderer keeps of one avatar between utterances."""
+    """State that a renderer keeps for one avatar between utterances."""
 
     @property
     def nbytes(self) -> int:
@@ -59,99 +59,108 @@ Prepared = TypeVar("Prepared", bound=PreparedAvatar)
 
 
 class SpeechStream(Protocol):
-    """One utterance, heard piece by piece. Not thread-safe; owns all state of the utterance."""
+    """Incremental encoding of one utterance. Owns all state of the utterance. Not thread-safe."""
 
-    def accept(self, samples: Samples) -> Features:
-        """Takes the next 16 kHz samples, any number; returns the frames whose window is now complete."""
+    def push_audio(self, samples: Samples) -> Features:
+        """Consumes the next 16 kHz samples, any number; returns the rows of frames whose window is now complete."""
         ...
 
     def finish(self) -> Features:
-        """The rest: after it, exactly clock.frames_for(all samples) frames were returned. Call once."""
+        """Returns the remaining rows: clock.frames_for(all samples) in total, with those returned before. Call once."""
         ...
 
 
 @runtime_checkable
 class LookaheadStream(Protocol):
-    """A SpeechStream whose rows are better the more is known of what comes after them."""
+    """A SpeechStream whose features improve when the audio that follows is already known."""
 
     def look_ahead(self, samples: Samples, *, last: bool) -> None:
-        """The sound that follows what was accepted so far, as much as there is; it is still to be accepted.
+        """Shows the audio that follows the consumed samples, as much as is known; `push_audio` still receives it later.
 
-        At most AHEAD_SAMPLES; `last`: nothing comes after it. May be called before every `accept`, or never.
+        At most AHEAD_SAMPLES. `last` is True when no audio follows `samples`. A caller may call `look_ahead` before
+        every `push_audio`, or never.
         """
         ...
 
-    def rest(self, frame: int) -> Features:
-        """The row that pure silence would have at this frame."""
+    def silence_features(self, frame: int) -> Features:
+        """Returns the feature row of pure silence at `frame`."""
         ...
 
 
 AHEAD_SAMPLES = 30 * SPEECH_RATE_HZ
-"""As far as any encoder looks."""
+"""Longest lookahead of any encoder, in samples."""
 
 
 class SpeechEncoder(Protocol):
-    """Sound to one feature row per video frame. The same sound, as far ahead as it is known, gives the same rows."""
+    """Encodes audio to one feature row per video frame. Equal audio with equal lookahead gives equal rows."""
 
-    def start_stream(self, clock: FrameClock) -> SpeechStream: ...
+    def start_stream(self, clock: FrameClock) -> SpeechStream:
+        """Returns a stream for one utterance with the frame rate of `clock`."""
+        ...
 
 
 class FaceRenderer(Protocol[Prepared]):
-    """Feature rows and source rows to faces. `prepare` and `render` run on the one thread that owns the device."""
+    """Renders faces from features and source rows. `prepare` and `render` run on the thread that owns the device."""
 
     name: str
+    """Name of the renderer in the registry, in the configuration and in avatar.json."""
 
     def prepare(self, bundle: Bundle) -> Prepared:
-        """What rendering this avatar needs, kept warm between utterances. May read the bundle's files."""
+        """Loads the state needed to render this avatar, kept between utterances. May read files of the bundle."""
         ...
 
     def render(self, avatar: Prepared, rows: Sequence[int], features: Features) -> list[Image]:
-        """One [256, 256, 3] face per row, to be stretched over the row's face box. All rows are usable."""
+        """Returns one [256, 256, 3] face per row, to be stretched over the paste box of the row.
+
+        Every row is usable.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceJob(Generic[Prepared]):
-    """One face to draw."""
+    """One face to render."""
 
     avatar: Prepared
     row: int
-    """A usable one."""
+    """Source row; a usable one."""
     features: Features
-    """Of this frame alone: without the axis of frames."""
+    """Features of the one frame, without the frame axis."""
 
 
 @runtime_checkable
 class BatchRenderer(Protocol):
-    """A FaceRenderer that is faster with faces of many avatars at once. Same thread."""
+    """A FaceRenderer that is faster with a batch of faces, also of different avatars. Runs on the same thread."""
 
     max_batch: int
+    """Most faces in one batch."""
     faces_per_second: float
-    """Measured at the start with full batches; 0: not measured."""
+    """Throughput measured at start-up with full batches; 0 when not measured."""
 
-    def begin_many(self, jobs: Sequence[FaceJob[Any]]) -> Callable[[], list[Image | WarmtalkError]]:
-        """Starts to draw; raises what concerns all jobs.
+    def submit_batch(self, jobs: Sequence[FaceJob[Any]]) -> Callable[[], list[Image | WarmtalkError]]:
+        """Starts rendering and returns a function that waits for the result. Raises errors that concern all jobs.
 
-        What it returns is called once, on any thread: it waits, and gives a face, or what went wrong with this one, for
-        each job in order.
+        The returned function is called once, on any thread. For each job, in order, the result holds the face or the
+        error of the job.
         """
         ...
 
 
 @runtime_checkable
 class RowRenderer(Protocol):
-    """A FaceRenderer that keeps something for each source row, which can be made before it is needed. Same thread."""
+    """A FaceRenderer with a cache per source row that can be filled ahead of time. Runs on the same thread."""
 
-    rows_kept: int
+    cached_rows: int
+    """Most rows in the cache."""
 
     def prepare_row(self, avatar: Any, row: int) -> None:
-        """`row` is a usable one. May take as long as drawing ten faces."""
+        """Fills the cache for `row`, which is usable. May take as long as ten faces take to render."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechChunk:
-    """A piece of synthesised speech at the voice's own rate."""
+    """A chunk of synthesised speech at the native rate of the voice."""
 
     samples: Samples
     rate_hz: int
@@ -165,7 +174,9 @@ class Voice(Protocol):
         ...
 
     def synthesize(self, sentence: str) -> AsyncIterator[SpeechChunk]:
-        """Yields the sentence's sound in order, in one or more pieces. Raises Unreachable or NotReady."""
+        """Yields the audio of the sentence in order, in one or more chunks. Raises Unreachable or NotReady."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Releases the connections or the process of the voice."""
+        ...

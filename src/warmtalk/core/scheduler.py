@@ -76,11 +76,11 @@ class Scheduler:
         """Also the abort: frames not taken are forgotten. Any number of times."""
         self._streams.pop(key, None)
 
-    def offer(self, key: Key, frames: int, now_s: float) -> None:
+    def add_frames(self, key: Key, frames: int, now_s: float) -> None:
         """`frames` more can be drawn."""
         self._add(key, frames, 0, now_s)
 
-    def grant(self, key: Key, frames: int, now_s: float) -> None:
+    def add_credit(self, key: Key, frames: int, now_s: float) -> None:
         """`frames` more may be sent. A stream without credit is passed over."""
         self._add(key, 0, frames, now_s)
 
@@ -88,7 +88,7 @@ class Scheduler:
         """The earliest deadline of all that can be drawn; None: nothing can."""
         return min((stream.due_s for stream in self._streams.values() if stream.open_frames), default=None)
 
-    def take(self) -> list[Share]:
+    def next_batch(self) -> list[Share]:
         """The next batch, most urgent first; empty when nothing can be drawn. Its credit is spent."""
         counts: dict[Key, int] = {}
         waiting = [

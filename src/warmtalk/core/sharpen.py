@@ -31,7 +31,7 @@ let go."""
 _Array = npt.NDArray[np.float32]
 
 
-def amount(enlarged: float) -> float:
+def sharpening_amount(enlarged: float) -> float:
     """For a face whose longer side is shown at so many times FACE_SIZE."""
     return AMOUNT * min(max((enlarged - FROM) / (FULL - FROM), 0.0), 1.0)
 
@@ -46,15 +46,15 @@ class Sharpening:
         self._coarse: _Array | None = None
         """[40, 64, 3] of the face before; None when there is none."""
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """The next face does not follow the one before."""
         self._coarse = None
 
     def __call__(self, face: Image, enlarged: float) -> Image:
         """[256, 256, 3] to the same, sharper; the face itself when it will not be enlarged. About 0.5 ms."""
-        more = amount(enlarged)
+        more = sharpening_amount(enlarged)
         if more == 0:
-            self.forget()
+            self.reset()
             return face
         lower = face[_TOP:]
         soft = cv2.GaussianBlur(lower, (0, 0), _SIGMA)

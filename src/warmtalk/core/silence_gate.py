@@ -49,7 +49,7 @@ class SilenceGatedEncoder:
         """The row of silence of an encoder that does not tell it: from the middle of a second of it, heard once."""
         if clock.fps not in self._learned:
             stream = self._encoder.start_stream(clock)
-            heard = np.concatenate([stream.accept(np.zeros(SPEECH_RATE_HZ, np.float32)), stream.finish()])
+            heard = np.concatenate([stream.push_audio(np.zeros(SPEECH_RATE_HZ, np.float32)), stream.finish()])
             self._learned[clock.fps] = heard[len(heard) // 2]
         return self._learned[clock.fps]
 
@@ -71,9 +71,9 @@ class _GatedStream:
         if isinstance(self._inner, LookaheadStream):
             self._inner.look_ahead(samples, last=last)
 
-    def accept(self, samples: Samples) -> Features:
-        self._voice.accept(samples)
-        self._ready.extend(self._inner.accept(samples))
+    def push_audio(self, samples: Samples) -> Features:
+        self._voice.push_audio(samples)
+        self._ready.extend(self._inner.push_audio(samples))
         return self._gated()
 
     def finish(self) -> Features:
@@ -81,20 +81,20 @@ class _GatedStream:
         self._ready.extend(self._inner.finish())
         return self._gated()
 
-    def rest(self, frame: int) -> Features:
+    def silence_features(self, frame: int) -> Features:
         """The row of silence."""
-        return self._inner.rest(frame) if isinstance(self._inner, LookaheadStream) else self._learn()
+        return self._inner.silence_features(frame) if isinstance(self._inner, LookaheadStream) else self._learn()
 
     def _gated(self) -> Features:
         rows: list[Features] = []
         while self._ready and (gate := self._gate()) is not None:
             row = self._ready.popleft()
             if gate < 1:
-                rest = self.rest(self._frame)
+                rest = self.silence_features(self._frame)
                 row = np.asarray(rest + gate * (row - rest), row.dtype)
             rows.append(row)
             self._frame += 1
-        return np.array(rows, np.float32) if rows else np.zeros((0, *self.rest(0).shape), np.float32)
+        return np.array(rows, np.float32) if rows else np.zeros((0, *self.silence_features(0).shape), np.float32)
 
     def _gate(self) -> float | None:
         edges = (self._clock.samples_at(self._frame + k, SPEECH_RATE_HZ) for k in (0, 1))
@@ -116,7 +116,7 @@ class VoiceActivity:
         self._gates: list[float] = []
         self._finished = False
 
-    def accept(self, samples: Samples) -> None:
+    def push_audio(self, samples: Samples) -> None:
         """16 kHz, any number."""
         sound = np.concatenate([self._rest, samples])
         whole = len(sound) // _ROW
@@ -127,7 +127,7 @@ class VoiceActivity:
 
     def finish(self) -> None:
         """Nothing more comes: silence follows."""
-        self.accept(np.zeros((self._ahead + 1) * _ROW, np.float32))
+        self.push_audio(np.zeros((self._ahead + 1) * _ROW, np.float32))
         self._finished = True
 
     def at(self, row: int) -> float | None:

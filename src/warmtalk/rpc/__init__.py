@@ -1,1 +1,1 @@
-"""What every gRPC server and client here shares: errors, options, life cycle, conversion."""
+"""gRPC helpers shared by servers and clients: errors, channel options, authentication, life cycle, conversion."""

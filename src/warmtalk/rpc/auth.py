@@ -1,4 +1,4 @@
-"""One API key for every server of ours: who shows it, who asks for it, and who may do without."""
+"""API key of all servers: sent by clients, checked by servers, optional on loopback."""
 
 from __future__ import annotations
 
@@ -19,37 +19,41 @@ from warmtalk.core.errors import InvalidInput, Unauthenticated
 from warmtalk.rpc.errors import to_status
 
 HEADER = "x-internal-api-key"
-"""Header of a request, metadata of a call. `authorization: Bearer KEY` does as well."""
+"""HTTP header and gRPC metadata key. `authorization: Bearer KEY` is accepted too."""
 
 
-_HEAR_OUT_S, _PAUSE_S = 2.0, 0.1
-"""A client that is refused may finish what it is sending, unread: so long at most, and until it pauses."""
+_DRAIN_S, _DRAIN_PAUSE_S = 2.0, 0.1
+"""Longest drain of a rejected client's stream, and the pause that ends the drain. The client then receives the status
+instead of a write error."""
 
 
-def shown(headers: Iterable[tuple[str, str | bytes]]) -> list[str]:
-    """What stands where a key is expected; names of headers or metadata in lower case."""
-    found = []
+def presented_keys(headers: Iterable[tuple[str, str | bytes]]) -> list[str]:
+    """Returns every key in `headers` (HTTP headers or gRPC metadata, names in lower case)."""
+    keys = []
     for name, value in headers:
         text = value.decode("latin-1") if isinstance(value, bytes) else value
         scheme, _, bearer = text.partition(" ")
         if name == HEADER:
-            found.append(text)
+            keys.append(text)
         elif name == "authorization" and scheme.lower() == "bearer":
-            found.append(bearer.strip())
-    return found
+            keys.append(bearer.strip())
+    return keys
 
 
-def is_key(text: str, api_key: str) -> bool:
-    """In the same time for every text of a length."""
+def keys_match(text: str, api_key: str) -> bool:
+    """Returns True for the right key. Constant time for texts of one length."""
     return hmac.compare_digest(text.encode(), api_key.encode())
 
 
-def check_listen(who: str, listen: str, api_key: str) -> None:
-    """Raises InvalidInput when anybody on the network could call. `listen` is host:port or unix:PATH."""
+def check_listen(server: str, listen: str, api_key: str) -> None:
+    """Raises InvalidInput for a server without a key on an address other than loopback.
+
+    `listen` is host:port or unix:PATH; `server` names the server in the message.
+    """
     if api_key or listen.startswith("unix:") or _loopback(listen.rpartition(":")[0].strip("[]")):
         return
     raise InvalidInput(
-        f"{who} would listen on {listen} and there is no API key",
+        f"{server} would listen on {listen} and there is no API key",
         "Set api_key (WARMTALK_API_KEY), or listen on 127.0.0.1",
         field="api_key",
     )
@@ -63,8 +67,9 @@ def _loopback(host: str) -> bool:
 
 
 class KeyInterceptor(grpc.aio.ServerInterceptor):
-    """Refuses calls of every kind without the key, before anything of them is read. Health stays open: those who ask
-    for it, as containers do, hold no key.
+    """Server interceptor that rejects every call without the key before the request is read.
+
+    Health checks stay open, because containers and load balancers hold no key.
     """
 
     def __init__(self, api_key: str) -> None:
@@ -77,15 +82,15 @@ class KeyInterceptor(grpc.aio.ServerInterceptor):
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         if handler_call_details.method.startswith(f"/{health.SERVICE_NAME}/"):
             return await continuation(handler_call_details)
-        given = shown(handler_call_details.invocation_metadata)
-        if any(is_key(one, self._key) for one in given):
+        keys = presented_keys(handler_call_details.invocation_metadata)
+        if any(keys_match(one, self._key) for one in keys):
             return await continuation(handler_call_details)
-        # on the wire all kinds of calls are the same; this kind needs no request to answer
-        return grpc.stream_stream_rpc_method_handler(functools.partial(_refuse, wrong=bool(given)))
+        # all call types are the same on the wire; a stream handler can answer without a request
+        return grpc.stream_stream_rpc_method_handler(functools.partial(_reject, wrong=bool(keys)))
 
 
-async def _refuse(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any], *, wrong: bool) -> None:
-    await _hear_out(requests)  # a grpc.aio client that writes while its call ends does not see why
+async def _reject(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any], *, wrong: bool) -> None:
+    await _drain(requests)  # a grpc.aio client that writes while its call ends loses the status
     error = Unauthenticated(
         "the API key is wrong" if wrong else "this needs the API key",
         f"Send it as metadata {HEADER} or authorization: Bearer; our own programs take it from WARMTALK_API_KEY",
@@ -93,19 +98,19 @@ async def _refuse(requests: AsyncIterator[bytes], context: grpc.aio.ServicerCont
     await context.abort_with_status(rpc_status.to_status(to_status(error)))
 
 
-async def _hear_out(requests: AsyncIterator[bytes]) -> None:
-    end = time.monotonic() + _HEAR_OUT_S
+async def _drain(requests: AsyncIterator[bytes]) -> None:
+    end = time.monotonic() + _DRAIN_S
     with contextlib.suppress(TimeoutError):
         while time.monotonic() < end:
-            async with asyncio.timeout(_PAUSE_S):
+            async with asyncio.timeout(_DRAIN_PAUSE_S):
                 if await anext(requests, None) is None:
                     return
 
 
 class KeyedChannel(grpc.aio.Channel):
-    """A channel whose every call shows the key.
+    """gRPC channel that adds the API key to the metadata of every call.
 
-    Not an interceptor of grpc.aio: with one, what is written to a stream goes through a queue and another task.
+    Not a grpc.aio interceptor: interceptors pass each written message through a queue and another task.
     """
 
     def __init__(self, inner: grpc.aio.Channel, api_key: str) -> None:
@@ -113,16 +118,16 @@ class KeyedChannel(grpc.aio.Channel):
         self._metadata = ((HEADER, api_key),)
 
     def unary_unary(self, *args: Any, **more: Any) -> Any:
-        return self._shown(self._inner.unary_unary(*args, **more))
+        return self._with_key(self._inner.unary_unary(*args, **more))
 
     def unary_stream(self, *args: Any, **more: Any) -> Any:
-        return self._shown(self._inner.unary_stream(*args, **more))
+        return self._with_key(self._inner.unary_stream(*args, **more))
 
     def stream_unary(self, *args: Any, **more: Any) -> Any:
-        return self._shown(self._inner.stream_unary(*args, **more))
+        return self._with_key(self._inner.stream_unary(*args, **more))
 
     def stream_stream(self, *args: Any, **more: Any) -> Any:
-        return self._shown(self._inner.stream_stream(*args, **more))
+        return self._with_key(self._inner.stream_stream(*args, **more))
 
     async def __aenter__(self) -> KeyedChannel:
         return self
@@ -142,5 +147,5 @@ class KeyedChannel(grpc.aio.Channel):
     async def channel_ready(self) -> None:
         await self._inner.channel_ready()
 
-    def _shown(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def _with_key(self, call: Callable[..., Any]) -> Callable[..., Any]:
         return functools.partial(call, metadata=self._metadata)

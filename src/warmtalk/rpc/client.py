@@ -1,4 +1,4 @@
-"""Channels to our servers, and waiting until one is ready."""
+"""gRPC channels to the warmtalk services, and a wait until a service is ready."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ _OPTIONS = [
 
 
 def channel(address: str, api_key: str = "") -> grpc.aio.Channel:
-    """`address` is host:port or unix:PATH. Every call shows the key, if there is one. Connects on first use and again
-    after a loss. Belongs to its event loop.
+    """Returns a channel to `address` (host:port or unix:PATH) that adds the API key to every call.
+
+    The channel connects on first use and reconnects after a loss. The channel belongs to the current event loop.
     """
-    link = grpc.aio.insecure_channel(address, options=_OPTIONS)
-    return KeyedChannel(link, api_key) if api_key else link
+    grpc_channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+    return KeyedChannel(grpc_channel, api_key) if api_key else grpc_channel
 
 
 async def wait_ready(address: str, service: str, timeout_s: float) -> None:
-    """Returns when the server says SERVING, which needs no key. Raises Unreachable after `timeout_s`."""
+    """Waits until the health check reports SERVING; needs no key. Raises Unreachable after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
-    async with channel(address) as link:
-        stub = health_pb2_grpc.HealthStub(link)
+    async with channel(address) as grpc_channel:
+        stub = health_pb2_grpc.HealthStub(grpc_channel)
         while True:
             try:
-                answer = await stub.Check(  # type: ignore[attr-defined]  # its stubs miss it
+                answer = await stub.Check(  # type: ignore[attr-defined]  # missing in the type stubs
                     health_pb2.HealthCheckRequest(service=service), timeout=2.0
                 )
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
@@ -45,5 +46,7 @@ async def wait_ready(address: str, service: str, timeout_s: float) -> None:
             except grpc.aio.AioRpcError:
                 pass
             if time.monotonic() > deadline:
-                raise Unreachable(f"{service} on {address} was not ready after {timeout_s:.0f} s", "Its log says why")
+                raise Unreachable(
+                    f"{service} on {address} was not ready after {timeout_s:.0f} s", "Read the log of the service"
+                )
             await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Messages to the nouns of the core and back."""
+"""Conversion between protobuf messages and the types of the core."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMW
 
 
 def frame_rate(message: media_pb2.FrameRate, default: Fraction, *, highest: int = 120) -> Fraction:
-    """An unset message gives the default. Raises InvalidInput outside 1 to `highest` fps."""
+    """Returns frames per second; `default` for an unset message. Raises InvalidInput outside 1 to `highest` fps."""
     if not message.numerator:
         return default
     rate = Fraction(message.numerator, message.denominator or 1)
@@ -26,11 +26,15 @@ def frame_rate(message: media_pb2.FrameRate, default: Fraction, *, highest: int 
 
 
 def frame_rate_message(rate: Fraction) -> media_pb2.FrameRate:
+    """Returns `rate` as a message."""
     return media_pb2.FrameRate(numerator=rate.numerator, denominator=rate.denominator)
 
 
 def samples(data: bytes, field: str) -> Samples:
-    """float32 little-endian bytes as samples. Raises InvalidInput for half a sample, NaN or infinity."""
+    """Returns [n] samples from float32 little-endian bytes.
+
+    Raises InvalidInput for a partial sample, NaN or infinity.
+    """
     if len(data) % 4:
         raise InvalidInput(f"{field} has {len(data)} bytes, not a multiple of 4", "Send float32 samples", field=field)
     values: Samples = np.frombuffer(data, "<f4").astype(np.float32, copy=False)
@@ -40,13 +44,14 @@ def samples(data: bytes, field: str) -> Samples:
 
 
 def samples_bytes(values: Samples) -> bytes:
+    """Returns samples as float32 little-endian bytes."""
     return values.astype("<f4", copy=False).tobytes()
 
 
 def frame_batch(
     patches: Sequence[Patch], pixel_format: media_pb2.FrameBatch.PixelFormat.ValueType
 ) -> media_pb2.FrameBatch:
-    """Copies the pixels once, into the message."""
+    """Returns a batch message: raw BGR, or JPEG patches of quality 95. The pixels are copied once."""
     jpeg = pixel_format == media_pb2.FrameBatch.PIXEL_FORMAT_JPEG
     batch = media_pb2.FrameBatch(pixel_format=pixel_format if jpeg else media_pb2.FrameBatch.PIXEL_FORMAT_BGR24)
     parts: list[bytes] = []
@@ -61,18 +66,22 @@ def frame_batch(
 
 
 def patches(batch: media_pb2.FrameBatch) -> list[Patch]:
-    """The pixels are views into the message; keep it or copy them. Raises InvalidInput when they do not fit."""
-    found: list[Patch] = []
-    place = 0
+    """Returns the patches of a batch; raw pixels are views into the message.
+
+    A caller that drops the message must copy the pixels. Raises InvalidInput when pixels and box differ in size.
+    """
+    result: list[Patch] = []
+    offset = 0
     for one in batch.patches:
-        data = memoryview(batch.pixels)[place : place + one.byte_count]
-        place += one.byte_count
+        data = memoryview(batch.pixels)[offset : offset + one.byte_count]
+        offset += one.byte_count
         box = Box(one.box.x1, one.box.y1, one.box.x2, one.box.y2)
-        found.append(Patch(one.frame_index, one.source_row, box, _pixels(data, box, batch.pixel_format)))
-    return found
+        result.append(Patch(one.frame_index, one.source_row, box, _pixels(data, box, batch.pixel_format)))
+    return result
 
 
 def box_message(box: Box) -> media_pb2.Box:
+    """Returns `box` as a message."""
     return media_pb2.Box(x1=box.x1, y1=box.y1, x2=box.x2, y2=box.y2)
 
 

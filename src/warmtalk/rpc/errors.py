@@ -1,4 +1,4 @@
-"""Errors of the core as gRPC status and back, with google.rpc details. One interceptor for every handler."""
+"""Conversion of core errors to gRPC status with google.rpc details and back; one interceptor for every handler."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from warmtalk.core import errors
 log = logging.getLogger(__name__)
 
 DOMAIN = "warmtalk"
-_INNER_WORDS = re.compile(r"UNKNOWN: |ipv[46]:|Failed to connect to remote host: |\[field:.*\]")
+_INTERNAL_PREFIXES = re.compile(r"UNKNOWN: |ipv[46]:|Failed to connect to remote host: |\[field:.*\]")
 
 _CODES: dict[type[errors.WarmtalkError], int] = {
     errors.InvalidInput: code_pb2.INVALID_ARGUMENT,
@@ -38,7 +38,7 @@ _BY_REASON = {kind.reason: kind for kind in _CODES}
 
 
 def to_status(error: errors.WarmtalkError) -> status_pb2.Status:
-    """google.rpc.Status with ErrorInfo, and BadRequest or RetryInfo where they fit."""
+    """Returns a google.rpc.Status with ErrorInfo, plus BadRequest for a named field or RetryInfo for Busy."""
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
     info.metadata.update({"message": error.message, "hint": error.hint})
     details: list[Any] = [info]
@@ -58,11 +58,12 @@ def to_status(error: errors.WarmtalkError) -> status_pb2.Status:
 
 
 def from_rpc(error: grpc.RpcError, service: str) -> errors.WarmtalkError:
-    """The error that a server of ours raised, as a client sees it; `service` names it in messages ("infer").
+    """Returns the core error that a service raised, from the client's RpcError.
 
-    A refused key is Unreachable: whoever asked the client may have shown the right one.
+    `service` names the service in messages, for example "infer". A rejected key becomes Unreachable, because the caller
+    of the client may have presented the right key.
     """
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an AioRpcError is a Call too
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # AioRpcError has the methods of Call
     for detail in status.details if status else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.domain == DOMAIN and info.reason in _BY_REASON:
@@ -79,18 +80,19 @@ def from_rpc(error: grpc.RpcError, service: str) -> errors.WarmtalkError:
         return errors.Unreachable(
             f"the {service} service does not answer ({_plain(text)})", "Is it running? Start all with: warmtalk up"
         )
-    return errors.WarmtalkError(f"the {service} service failed: {text}", "Its log says more")
+    return errors.WarmtalkError(f"the {service} service failed: {text}", "Read the log of the service")
 
 
 def _plain(text: str | None) -> str:
-    """What gRPC says of a lost connection, without its inner words: "127.0.0.1:50053: Connection refused"."""
-    return _INNER_WORDS.sub("", (text or "no reason given").rpartition("last error: ")[2])
+    """Returns gRPC's reason for a lost connection without internal prefixes: "127.0.0.1:50053: Connection refused"."""
+    return _INTERNAL_PREFIXES.sub("", (text or "no reason given").rpartition("last error: ")[2])
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Core errors become their status; anything else becomes INTERNAL with an id, and its text stays in the log.
+    """Server interceptor that maps core errors to their status and every other error to INTERNAL with an incident id.
 
-    Handlers are coroutines (unary answers) or async generators (streamed answers), never write-style.
+    The text of an unexpected error stays in the log. Handlers are coroutines (unary responses) or async generators
+    (streamed responses), never write-style.
     """
 
     async def intercept_service(
@@ -118,7 +120,7 @@ def _unary(inner: Any) -> Any:
     async def handler(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
             return await inner(request, context)
-        except Exception as error:  # noqa: BLE001 - the one place where every error ends
+        except Exception as error:  # noqa: BLE001 - every error of a handler ends here
             await _abort(error, context)
 
     return handler
@@ -126,14 +128,14 @@ def _unary(inner: Any) -> Any:
 
 def _stream(inner: Any) -> Any:
     async def handler(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        answers = inner(request, context)
+        responses = inner(request, context)
         try:
-            async for answer in answers:
-                yield answer
-        except Exception as error:  # noqa: BLE001 - the one place where every error ends
+            async for response in responses:
+                yield response
+        except Exception as error:  # noqa: BLE001 - every error of a handler ends here
             await _abort(error, context)
         finally:
-            await answers.aclose()
+            await responses.aclose()
 
     return handler
 
@@ -143,8 +145,8 @@ async def _abort(error: Exception, context: grpc.aio.ServicerContext[Any, Any]) 
         raise error
     if type(error) in _CODES:
         assert isinstance(error, errors.WarmtalkError)
-        ordinary = isinstance(error, errors.NotFound)  # clients ask whether something is there
-        log.log(logging.DEBUG if ordinary else logging.INFO, "refused: %s", error)
+        expected = isinstance(error, errors.NotFound)  # clients probe for existence
+        log.log(logging.DEBUG if expected else logging.INFO, "refused: %s", error)
         await context.abort_with_status(rpc_status.to_status(to_status(error)))
     incident = uuid.uuid4().hex[:12]
     log.error("incident %s", incident, exc_info=error)

@@ -1,4 +1,4 @@
-"""python -m warmtalk.rpc.probe ADDRESS SERVICE: exit status 0 when it is SERVING, for container health checks."""
+"""Health check of a container: python -m warmtalk.rpc.healthcheck ADDRESS SERVICE; exit status 0 for SERVING."""
 
 import asyncio
 import sys

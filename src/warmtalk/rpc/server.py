@@ -1,4 +1,4 @@
-"""Life of a server: start, warm up, serve, drain on SIGTERM or Ctrl-C, stop."""
+"""Life cycle of a gRPC server: start, warm up, serve, drain on SIGTERM or Ctrl-C, stop."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Server:
-    """A grpc.aio server with health, reflection, one error interceptor and the limits that all services share.
+    """grpc.aio server with health, reflection, the error interceptor and the limits shared by all services.
 
-    `listen` is host:port (port 0 takes a free one, see `address`) or unix:PATH. With a key, every call but health's
-    must show it.
+    `listen` is host:port (port 0 takes a free port, see `address`) or unix:PATH. With an API key, every call except the
+    health check must carry the key.
     """
 
     def __init__(self, listen: str, service: str, *, api_key: str = "", max_message_bytes: int = MESSAGE_BYTES) -> None:
-        """`service` is the full name, "warmtalk.v1.PrepService". Raises InvalidInput without a key beyond loopback,
-        OSError when the address is taken.
+        """Binds the address. `service` is the full name, for example "warmtalk.v1.PrepService".
+
+        Raises InvalidInput for an address beyond loopback without a key, OSError when the address is taken.
         """
         check_listen(service, listen, api_key)
         self.service = service
@@ -42,7 +43,7 @@ class Server:
                 ("grpc.max_send_message_length", MESSAGE_BYTES),
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.keepalive_time_ms", 20_000),  # a client that vanished without a word is noticed
+                ("grpc.keepalive_time_ms", 20_000),  # detects clients that vanish without closing
                 ("grpc.keepalive_timeout_ms", 10_000),
                 ("grpc.http2.bdp_probe", 0),
                 ("grpc.so_reuseport", 0),
@@ -60,25 +61,27 @@ class Server:
         self.address = listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
 
     async def start(self) -> None:
-        """Answers from now on, as NOT_SERVING until `ready`."""
+        """Starts to answer; health is NOT_SERVING until `ready`."""
         for name in ("", self.service):
             await self._health.set(name, NOT_SERVING)
         await self.grpc.start()
 
     async def ready(self) -> None:
+        """Sets health to SERVING."""
         for name in ("", self.service):
             await self._health.set(name, SERVING)
         log.info("%s ready on %s", self.service, self.address)
 
     async def stop(self, grace_s: float) -> None:
-        """NOT_SERVING at once, running calls get `grace_s`, the rest is cancelled."""
+        """Sets health to NOT_SERVING, gives running calls `grace_s` seconds, then cancels them."""
         await self._health.enter_graceful_shutdown()
         await self.grpc.stop(grace_s)
 
 
-def _settle() -> None:
-    """What is there by now stays: the garbage collector need not look at it again, so it looks at the rest sooner and
-    more shortly. Streams that have ended leave their pictures to it.
+def _freeze_garbage_collector() -> None:
+    """Excludes all objects of the start from garbage collection, so that later collections are short and frequent.
+
+    Frames of ended streams may wait for a collection.
     """
     gc.collect()
     gc.freeze()
@@ -91,7 +94,7 @@ async def serve(
     close: Sequence[Callable[[], Awaitable[None]]] = (),
     grace_s: float = 5.0,
 ) -> None:
-    """Runs until SIGTERM or SIGINT. `close` is called in order after the last call has ended."""
+    """Runs until SIGTERM or SIGINT. The functions of `close` run in order after the last call has ended."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -99,7 +102,7 @@ async def serve(
     try:
         await server.start()
         await warm_up()
-        _settle()
+        _freeze_garbage_collector()
         await server.ready()
         await stop.wait()
         log.info("%s draining", server.service)

@@ -1,4 +1,4 @@
-"""What every `python -m services.X` does before and after its service runs."""
+"""Entry point shared by the services: arguments, logging, event loop, exit status."""
 
 from __future__ import annotations
 
@@ -19,11 +19,15 @@ from warmtalk.core.errors import WarmtalkError
 
 
 def main(name: str, usage: str, run: Callable[[Config], Coroutine[Any, Any, None]]) -> int:
-    """Reads --config, sets up logging, runs until told to stop. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog=f"python -m services.{name}", description=f"The {name} service. {usage}")
+    """Reads --config, sets up logging and runs the service until a signal. Returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m warmtalk.services.{name}", description=f"The {name} service. {usage}"
+    )
     parser.add_argument("--config", type=Path, help="YAML file; see docs/configuration.md")
     parser.add_argument(
-        "--until-eof", action="store_true", help="stop when standard input ends, as it does when who started us is gone"
+        "--until-eof",
+        action="store_true",
+        help="stop when standard input ends: the parent process is gone",
     )
     args = parser.parse_args()
     if args.until_eof:
@@ -41,13 +45,14 @@ def main(name: str, usage: str, run: Callable[[Config], Coroutine[Any, Any, None
 
 
 def _stop_at_eof() -> None:
-    """A starter that was killed could not stop us; its end of the pipe closes whatever ended it."""
+    """Sends SIGTERM to this process at the end of standard input; a killed parent closes its end of the pipe."""
     while os.read(0, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def set_up_logging(level: str, name: str) -> None:
+    """Logs to standard error, each line with the time and the service's name."""
     logging.basicConfig(
         level=level.upper(),
         format=f"%(asctime)s {name} %(levelname)s %(message)s",

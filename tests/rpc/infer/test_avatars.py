@@ -30,7 +30,7 @@ async def test_a_frame_without_a_face_shows_the_source(avatars: Path, tmp_path: 
 async def test_rows_of_a_warm_avatar_are_made_ready_meanwhile(infer: Infer, avatars: Path) -> None:
     await infer.stub.WarmAvatar(WarmAvatarRequest(avatar_id="eileen"))
     avatar = WarmAvatar(Bundle(avatars / "eileen"), models()["mesh"].renderer)
-    rows = len(list(avatar.warm()))
+    rows = len(list(avatar.prepare_rows()))
     assert rows == 25
     async with asyncio.timeout(20):
         while (await infer.capacity()).warm_bytes < avatar.nbytes:

@@ -69,16 +69,16 @@ async def test_a_client_that_does_not_read_stops_its_own_stream_alone(desk: Sess
     lazy = desk.stub.Converse()
     await lazy.write(pb.ConverseRequest(config=pb.ConverseConfig(session_id="s2")))
     assert desk.parts is not None
-    while (stream := desk.parts.sessions._live["s2"].stream) is None:
+    while (stream := desk.parts.sessions.find("s2").stream) is None:
         await asyncio.sleep(0.05)
-    waiting = stream._film.outbox
+    waiting = stream.event_queue
     async with asyncio.timeout(30):
-        while waiting.fragments <= 8:
+        while waiting.unread_fragments <= 8:
             await asyncio.sleep(0.05)
     async with Client(desk) as client:
         await client.say(syllables(1.0))
         await client.until("finished")
-    assert waiting.fragments == 9, "it stands still"
+    assert waiting.unread_fragments == 9, "it stands still"
     numbers = [(await read_fragment(lazy)).sequence for _ in range(20)]
     assert numbers == list(range(20)), "it goes on where it was"
     lazy.cancel()

@@ -60,12 +60,12 @@ async def test_a_mouth_that_was_cut_closes_in_the_next_clip(
     desk: SessionHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The recording has the cut, and then the idle pictures before the next utterance: no snap between them."""
-    leads: list[FramePlan | None] = []
-    lead = ClipRecorder.lead
-    monkeypatch.setattr(ClipRecorder, "lead", lambda *args: leads.append(args[4]) or lead(*args))
+    open_mouths: list[FramePlan | None] = []
+    begin = ClipRecorder.begin
+    monkeypatch.setattr(ClipRecorder, "begin", lambda *args: open_mouths.append(args[3]) or begin(*args))
     drawn: list[FramePlan] = []
-    picture = FrameCompositor.picture
-    monkeypatch.setattr(FrameCompositor, "picture", lambda stage, shot: drawn.append(shot) or picture(stage, shot))
+    composite = FrameCompositor.composite
+    monkeypatch.setattr(FrameCompositor, "composite", lambda self, plan: drawn.append(plan) or composite(self, plan))
     async with Client(desk) as client:
         await client.say(syllables(5.0))
         start = seconds((await client.until("started")).started.stream_start)
@@ -75,11 +75,16 @@ async def test_a_mouth_that_was_cut_closes_in_the_next_clip(
         await asyncio.sleep(1.0)
         await client.say(syllables(0.5))
         await client.until("finished", 2)
-    cut = leads[0]
+    first, cut = open_mouths
+    assert first is None
     assert cut is not None
     following = desk.fake.configs[0].start_index + 10
-    assert cut.index == following - 1, "the last picture that was kept"
-    shut = {shot.index: shot.mix for shot in drawn if shot.patch is cut.patch and shot.mix not in (0.0, 1.0)}
+    assert cut.source_index == following - 1, "the last picture that was kept"
+    shut = {
+        plan.source_index: plan.patch_weight
+        for plan in drawn
+        if plan.patch is cut.patch and plan.patch_weight not in (0.0, 1.0)
+    }
     assert shut == {following: pytest.approx(2 / 3), following + 1: pytest.approx(1 / 3)}
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.audio import syllables
 from tests.rpc.live.client import Client, lasting, pcm, seconds
 from tests.rpc.session.harness import Code, SessionHarness, film, refused
-from warmtalk.services.session.live import frame_loop
+from warmtalk.services.session.live import rate_control
 from warmtalk.v1 import session_pb2 as pb
 
 
@@ -151,7 +151,7 @@ async def test_slow_infer_lowers_the_rate(desk: SessionHarness, tmp_path: Path) 
 
 async def test_the_rate_rises_again(desk: SessionHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """One step with each utterance, once infer has had time to recover."""
-    monkeypatch.setattr(frame_loop, "_SLOW_S", 0.0)
+    monkeypatch.setattr(rate_control, "_MIN_SLOW_S", 0.0)
     desk.fake.frame_s = 0.048
     async with Client(desk) as client:
         await client.say(syllables(4.0))

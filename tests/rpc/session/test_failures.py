@@ -116,7 +116,7 @@ async def test_voice_says_nothing(desk: SessionHarness) -> None:
     desk.voice = Mute()
     await desk.start()
     await desk.create()
-    async with refused(Code.INVALID_ARGUMENT, "the voice finds nothing to say in this text"):
+    async with refused(Code.INVALID_ARGUMENT, "the voice made no audio of this text"):
         await desk.say(text="Hello.")
 
 
@@ -229,7 +229,7 @@ async def test_kill_during_a_speak(desk: SessionHarness) -> None:
     await desk.start()
     conversation = await desk.conversation()
     assert [(one.text, one.reason) for one in conversation.lost] == [
-        ("", "the session service ended while it was being said")
+        ("", "the session service ended before the clip was complete")
     ]
     assert conversation.lost[0].start_time.seconds > 0
     assert len(conversation.clips) == 1

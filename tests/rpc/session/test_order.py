@@ -29,7 +29,7 @@ async def test_too_many_wait(desk: SessionHarness) -> None:
     await desk.fake.held.wait()
     others = [asyncio.create_task(desk.say(text="Four.")) for _ in range(2)]
     await asyncio.sleep(0.2)
-    async with refused(Code.RESOURCE_EXHAUSTED, "2 utterances of session 's1' wait already"):
+    async with refused(Code.RESOURCE_EXHAUSTED, "2 utterances of session 's1' are waiting already"):
         await desk.say(text="Five.")
     desk.fake.go.set()
     await asyncio.gather(first, *others)

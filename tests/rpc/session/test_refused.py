@@ -16,7 +16,7 @@ from warmtalk.v1 import session_pb2 as pb
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "text is empty. Send a text or a sound"),
+        ("", "text is empty. Send a text or an audio file"),
         (" \n ", "text is empty"),
         ("😀🎉", "text has no letter or digit to say"),
         ("?!...", "text has no letter or digit to say"),

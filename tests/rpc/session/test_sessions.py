@@ -16,13 +16,13 @@ async def test_create_twice(desk: SessionHarness) -> None:
     assert await desk.create() == first
     await asyncio.sleep(0.05)
     assert desk.fake.warmed == ["ann"], "made warm once, before the first Speak"
-    async with refused(Code.ALREADY_EXISTS, "session 's1' is there with avatar 'ann'"):
+    async with refused(Code.ALREADY_EXISTS, "session 's1' already exists with avatar 'ann'"):
         await desk.create("s1", "bob")
     other = await desk.create("", "bob")
     assert other.session_id.startswith("s-")
     assert other.frame_rate == FrameRate(numerator=30, denominator=1)
     with_rate = pb.CreateSessionRequest(session_id="s1", avatar_id="ann", frame_rate=FrameRate(numerator=30))
-    async with refused(Code.ALREADY_EXISTS, "session 's1' is there with 25 fps"):
+    async with refused(Code.ALREADY_EXISTS, "session 's1' already exists with 25 fps"):
         await desk.stub.CreateSession(with_rate)
     with_rate.frame_rate.numerator = 61
     async with refused(Code.INVALID_ARGUMENT, "frame_rate is 61. Use 1 to 60"):

@@ -29,7 +29,7 @@ from warmtalk.avatar.track.frame_quality import (
 from warmtalk.avatar.track.loop_range import loop_range
 from warmtalk.avatar.track.smoothing import SmoothingParams, smooth_boxes, smooth_landmarks
 from warmtalk.core.bundle import FaceTable
-from warmtalk.core.faces import crop_box, face_box, face_place
+from warmtalk.core.faces import crop_box, face_box, float_face_box
 from warmtalk.core.types import Box, FloatBox
 
 _NO_SHIFT = BboxShift(used=0, automatic=True, low=0, high=0)
@@ -194,7 +194,7 @@ def _float_boxes(
     """Returns [n, 4] sub-pixel face boxes, zeros for frames that are not usable."""
     result = np.zeros((len(points), 4), np.float32)
     for i in np.flatnonzero(usable).tolist():
-        place = face_place(points[i], height, **sizes)
+        place = float_face_box(points[i], height, **sizes)
         result[i] = whole_boxes[i] if place is None else place.as_tuple()
     return result
 

@@ -31,7 +31,7 @@ class MeshParser:
 
     def mask(self, bundle: Bundle, row: int) -> Mask:
         """See core.ports.FaceParser."""
-        return mesh_mask(bundle.landmarks(row), bundle.place(row), bundle.crop_box(row))
+        return mesh_mask(bundle.landmarks(row), bundle.paste_box(row), bundle.crop_box(row))
 
 
 def choose(wanted: str, models_dir: Path) -> str:

@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from warmtalk.core.faces import sampled
+from warmtalk.core.faces import sample_box
 from warmtalk.core.types import FACE_SIZE, Box, FloatBox, Image, Points
 
 
@@ -36,6 +36,6 @@ def _sample_area(frame: Image, box: FloatBox) -> Image:
     """Samples a sub-pixel box. A reduced pixel averages n x n samples, so that fine structure does not flicker."""
     samples = math.ceil(max(box.width, box.height) / FACE_SIZE)
     if samples == 1:
-        return sampled(frame, box, cv2.INTER_CUBIC)
-    fine = sampled(frame, box, cv2.INTER_LINEAR, samples * FACE_SIZE)
+        return sample_box(frame, box, cv2.INTER_CUBIC)
+    fine = sample_box(frame, box, cv2.INTER_LINEAR, samples * FACE_SIZE)
     return np.asarray(cv2.resize(fine, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA), np.uint8)

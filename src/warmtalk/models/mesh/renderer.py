@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import NotReady
-from warmtalk.core.mouth import LEAST, MOST, OPENING, PROTRUSION, WIDTH
+from warmtalk.core.mouth import MAX_SHAPE, MIN_SHAPE, OPENING, PROTRUSION, WIDTH
 from warmtalk.core.types import Features, Image
 from warmtalk.models.mesh.face_crop import extract_face, face_pixels
 from warmtalk.models.mesh.inner_mouth import InnerMouth, fill_mouth, prepare_mouth
@@ -61,7 +61,7 @@ class MeshRenderer:
     """Implementation of core.ports.FaceRenderer without state of an avatar. A MeshAvatar belongs to one thread."""
 
     name = "mesh"
-    rows_kept = MAX_PREPARED_ROWS
+    cached_rows = MAX_PREPARED_ROWS
 
     def __init__(self, strength: float = 1.0) -> None:
         """`strength` scales opening, width and rounding of the mouth. A closed mouth stays closed."""
@@ -86,7 +86,7 @@ class MeshRenderer:
 
     def prepare_row(self, avatar: MeshAvatar, row: int) -> None:
         """Implements core.ports.RowRenderer. Renders once with an open mouth to fill the caches of the inner mouth."""
-        _render_row(_prepared_row(avatar, row), MOST)
+        _render_row(_prepared_row(avatar, row), MAX_SHAPE)
 
 
 def apply_profile(features: Features, profile: MouthProfile, strength: float) -> Features:
@@ -97,7 +97,7 @@ def apply_profile(features: Features, profile: MouthProfile, strength: float) ->
     scale = np.array([profile.opening_scale * strength, strength, strength, 1], np.float32)
     shapes: Features = features * scale
     released = smoothstep(0.0, SMILE_RELEASE_OPENING, shapes[:, OPENING]) + np.clip(shapes[:, PROTRUSION], 0, 1)
-    shapes = np.clip(shapes, LEAST, MOST)
+    shapes = np.clip(shapes, MIN_SHAPE, MAX_SHAPE)
     shapes[:, WIDTH] = np.maximum(shapes[:, WIDTH] - profile.speech_narrowing * released, MIN_WIDTH)
     return shapes
 
@@ -112,7 +112,7 @@ def _prepared_row(avatar: MeshAvatar, row: int) -> _PreparedRow:
 
 
 def _prepare_row(avatar: MeshAvatar, row: int) -> _PreparedRow:
-    box, landmarks = avatar.bundle.place(row), avatar.landmarks[row]
+    box, landmarks = avatar.bundle.paste_box(row), avatar.landmarks[row]
     image = extract_face(avatar.bundle.frame(row), box)
     face = measure_shape(image, landmarks, box, avatar.profile.rest_width)
     mouth = prepare_mouth(image, face_pixels(landmarks, box), face, avatar.profile, avatar.teeth)

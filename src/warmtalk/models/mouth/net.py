@@ -14,7 +14,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from warmtalk.core.errors import Damaged
-from warmtalk.core.mouth import LEAST, MOST, MOUTH_FEATURES
+from warmtalk.core.mouth import MAX_SHAPE, MIN_SHAPE, MOUTH_FEATURES
 from warmtalk.core.types import FrameClock
 from warmtalk.models.mouth.audio_features import SETTLE, Floats, MelFrame, NormalizedFeatures
 from warmtalk.models.mouth.stream import MouthStream
@@ -133,4 +133,6 @@ def shape_of(outputs: Floats, gate: float) -> Floats:
     press = gate / (1.0 + exp(-float(outputs[3])))
     closure = min(1.0, max(0.0, (press - _CLOSURE_RANGE[0]) / (_CLOSURE_RANGE[1] - _CLOSURE_RANGE[0])))
     opening = (opening * _GAIN - _MIN_OPENING) * (1.0 - closure)
-    return np.clip(np.array([opening, width * _WIDTH_GAIN, protrusion * _GAIN, press], np.float32), LEAST, MOST)
+    return np.clip(
+        np.array([opening, width * _WIDTH_GAIN, protrusion * _GAIN, press], np.float32), MIN_SHAPE, MAX_SHAPE
+    )

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from warmtalk.core.mouth import LEAST, MOST, MOUTH_FEATURES
+from warmtalk.core.mouth import MAX_SHAPE, MIN_SHAPE, MOUTH_FEATURES
 from warmtalk.core.types import SPEECH_RATE_HZ, Features, FrameClock, Samples
 from warmtalk.models.mouth.audio_features import HOP, WINDOW, Floats, LogMelExtractor, MelFrame
 
@@ -37,7 +37,7 @@ class MouthStream:
         self._track: deque[Floats] = deque()
         self._track_start = -LOOKAHEAD
 
-    def accept(self, samples: Samples) -> Features:
+    def push_audio(self, samples: Samples) -> Features:
         """Takes the next 16 kHz samples, any number. Returns the frames whose lookahead is now complete."""
         self._samples += len(samples)
         self._predict(samples)
@@ -78,7 +78,7 @@ class MouthStream:
             return None
         share = np.float32(row - whole)
         # Rounding may exceed the range by the last bit.
-        return np.clip(self._track[0] * (1 - share) + self._track[1] * share, LEAST, MOST)
+        return np.clip(self._track[0] * (1 - share) + self._track[1] * share, MIN_SHAPE, MAX_SHAPE)
 
 
 def _stack(rows: list[Floats]) -> Features:

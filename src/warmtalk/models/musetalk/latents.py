@@ -56,7 +56,7 @@ def latents_of(
     values = np.zeros((len(avatar), 8, 32, 32), np.float16)
     for done in range(0, len(rows), encoder.batch):
         batch = rows[done : done + encoder.batch]
-        values[batch] = encoder.encode([crop_face(avatar.frame(row), avatar.place(row)) for row in batch])
+        values[batch] = encoder.encode([crop_face(avatar.frame(row), avatar.paste_box(row)) for row in batch])
         on_row(done + len(batch), len(rows))
     return bundle.Latents(values, encoder.vae, version)
 

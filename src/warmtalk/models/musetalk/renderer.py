@@ -132,9 +132,9 @@ class MuseTalkRenderer:
 
         Raises Busy when the device has no memory for a single face.
         """
-        return self.begin_many(jobs)()
+        return self.submit_batch(jobs)()
 
-    def begin_many(self, jobs: Sequence[FaceJob[MuseTalkAvatar]]) -> Callable[[], list[Image | WarmtalkError]]:
+    def submit_batch(self, jobs: Sequence[FaceJob[MuseTalkAvatar]]) -> Callable[[], list[Image | WarmtalkError]]:
         """Starts on what render_many does. What it returns waits for the faces, on any thread, once."""
         begun: list[tuple[Sequence[FaceJob[MuseTalkAvatar]], Drawing]] = []
         done = 0

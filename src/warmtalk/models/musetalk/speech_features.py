@@ -123,7 +123,7 @@ class WhisperStream:
         self._sound = np.concatenate([self._sound[: self._accepted - self._begin], samples])
         self._ended = last
 
-    def accept(self, samples: Samples) -> Features:
+    def push_audio(self, samples: Samples) -> Features:
         if self._accepted + len(samples) > self._known:  # else it was looked at already
             self._sound = np.concatenate([self._sound[: self._accepted - self._begin], samples], dtype=np.float32)
         self._accepted += len(samples)
@@ -137,7 +137,7 @@ class WhisperStream:
         self._ended = True
         return self._rows(first, self._frames, windows.steps_in(self._accepted))
 
-    def rest(self, frame: int) -> Features:
+    def silence_features(self, frame: int) -> Features:
         """[50, 384] of pure silence where this frame lies in its segment."""
         index = self._window(frame) - self._segment(frame) // STEP_SAMPLES
         row: Features = self._features.silence(np.where(self._window(frame) < 0, -1, index)[None])[0]
