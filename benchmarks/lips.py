@@ -104,7 +104,7 @@ def built(film: Path, config: Config, work: Path) -> Bundle:
     store = AvatarStore(work / "avatars")
     digest = hashlib.sha256(film.read_bytes()).hexdigest()
     order = BuildRequest("clip", film, film.name, digest, BuildParams())
-    from_config.builder(config, store).build(order, lambda progress: None)
+    from_config.builder_from_config(config, store).build(order, lambda progress: None)
     return store.open("clip")
 
 

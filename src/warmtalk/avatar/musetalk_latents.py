@@ -1,4 +1,4 @@
-"""MuseTalk's latents for the builder. Imports torch: import it only where it is installed."""
+"""MuseTalk's latents for the avatar builder. Imports torch: import this module only where torch is installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from warmtalk.models.musetalk.latents import LatentEncoder, latents_of
 
 
 class MuseTalkLatents:
-    """Loads the image codec with the first avatar and keeps it. One thread only."""
+    """A LatentMaker that loads the image codec with the first avatar and keeps the codec. Use from one thread only."""
 
     def __init__(self, models_dir: Path, config: MuseTalkConfig) -> None:
         self._models_dir = models_dir
@@ -20,7 +20,7 @@ class MuseTalkLatents:
         self._encoder: LatentEncoder | None = None
 
     def __call__(self, bundle: Bundle, on_row: Callable[[int, int], None]) -> Latents:
-        """Raises NotReady and Damaged when the weights are not what they should be."""
+        """Returns the latents of the bundle's rows. Raises NotReady for missing, Damaged for invalid weights."""
         if self._encoder is None:
             device = pick_device(self._config.device)
             self._encoder = LatentEncoder(self._models_dir, device, pick_dtype(self._config.dtype, device))

@@ -71,8 +71,8 @@ async def _preview(args: argparse.Namespace, config: Config) -> int:
 
 
 def _write(args: argparse.Namespace, config: Config) -> BboxShift:
-    params = from_config.configured(config)
-    tools = ModelCache(config.models_dir, config.musetalk.device)
+    params = from_config.params_from_config(config)
+    models = ModelCache(config.models_dir, config.musetalk.device)
     with ExitStack() as stack:
         if sniff_file(args.source) in PHOTO_KINDS:
             frames: Sequence[Image] | VideoReader = [decode_photo(args.source)]
@@ -80,12 +80,14 @@ def _write(args: argparse.Namespace, config: Config) -> BboxShift:
             limits = SourceLimits(config.prep.max_source_s, config.prep.max_source_pixels)
             frames = stack.enter_context(VideoReader(args.source, config.fps, limits))
         choice = FaceChoice(args.face, args.at)
-        image, face = preview.first_face(frames, tools.spotter(params.detector), choice, args.source.name)
-    advised = preview.advised(face)
+        image, face = preview.first_usable_face(
+            frames, models.face_detectors(params.detector), choice, args.source.name
+        )
+    advised = preview.suggested_shift(face)
     shifts = args.shifts or _spread(advised)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "preview"
-        bundle = preview.preview_bundle(path, image, face, shifts, tools.parser(params.parsing))
+        bundle = preview.preview_bundle(path, image, face, shifts, models.parser(params.parsing))
         maker = from_config.latent_maker(config)
         if maker is not None:
             write_latents(path, maker(bundle, lambda done, total: None))

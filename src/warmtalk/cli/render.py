@@ -82,7 +82,7 @@ def _write(bundle: Bundle, model: RenderModel, data: bytes, out: Path, config: C
             tqdm(unit="frame", desc="rendering", leave=False, disable=None) as bar,
         ):
             for patch in render(WarmAvatar(bundle, model.renderer, model.blending), model.encoder, sound, clock):
-                writer.write_i420(footage.picture(patch))
+                writer.write_i420(footage.composite(patch))
                 bar.update()
         writer.finish()
     except BaseException:

@@ -173,7 +173,7 @@ def _scan_segment(
     rows: list[tuple[int, FaceObservation, FaceAppearance, Motion]] = []
     index = -1
     for index, image in segment:
-        writer.write(image)
+        writer.write_frame(image)
         for face in source.detect_faces(index, image):
             motion = UNKNOWN_MOTION
             if previous is not None and not source.synthetic:

@@ -105,12 +105,12 @@ def build_frame_table(
     reports = _reports(scan, track, boxes, params.fps)
     usable = np.array([one.verdict in (USED, INTERPOLATED) for one in reports], bool)
     track.landmarks[~usable] = 0
-    whole_boxes, places = _box_array(boxes, usable), None
+    whole_boxes, float_boxes = _box_array(boxes, usable), None
     if smoothed or smoothing is None:
-        places = _float_boxes(points, whole_boxes, usable, scan.height, sizes)
+        float_boxes = _float_boxes(points, whole_boxes, usable, scan.height, sizes)
         if smoothing is not None:
-            places = smooth_boxes(places, track.landmarks, usable, track.motion, float(params.fps), smoothing)
-        rounded = [FloatBox(*place).box().as_tuple() for place in places.tolist()]
+            float_boxes = smooth_boxes(float_boxes, track.landmarks, usable, track.motion, float(params.fps), smoothing)
+        rounded = [FloatBox(*box).box().as_tuple() for box in float_boxes.tolist()]
         whole_boxes = np.array(rounded, np.int32).reshape(-1, 4)
     start, stop = 0, scan.frames
     if smoothed:
@@ -124,7 +124,7 @@ def build_frame_table(
         _crop_boxes(whole_boxes[loop]),
         track.landmarks[loop],
         usable[loop].astype(np.uint8),
-        None if places is None else places[loop],
+        None if float_boxes is None else float_boxes[loop],
     )
     return FrameTable(faces, start, reports, persons, person.number if person else 0, shift, margin)
 
@@ -194,8 +194,8 @@ def _float_boxes(
     """Returns [n, 4] sub-pixel face boxes, zeros for frames that are not usable."""
     result = np.zeros((len(points), 4), np.float32)
     for i in np.flatnonzero(usable).tolist():
-        place = float_face_box(points[i], height, **sizes)
-        result[i] = whole_boxes[i] if place is None else place.as_tuple()
+        box = float_face_box(points[i], height, **sizes)
+        result[i] = whole_boxes[i] if box is None else box.as_tuple()
     return result
 
 

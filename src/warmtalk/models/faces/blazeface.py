@@ -20,7 +20,7 @@ STRIDE = 4
 """Pixels of the input per anchor: one anchor per cell of a 48 x 48 grid."""
 SAME_FACE_IOU = 0.3
 STRONG_SCORE, WEAK_SCORE = 0.5, 0.2
-"""Minimum score of a detection that counts by itself, and of one that needs further evidence."""
+"""Minimum score of a detection that counts by itself, and of a detection that needs further evidence."""
 
 _Array = npt.NDArray[np.float32]
 

@@ -146,7 +146,7 @@ class FaceFinder:
         return face if np.linalg.norm(distances, axis=1).max() <= MAX_KEY_POINT_DISTANCE * size else None
 
     def _follow(self, image: Image, previous: Sequence[Points], faces: Sequence[FoundFace]) -> list[FoundFace]:
-        """Returns those of the `previous` faces that the mesh confirms and `faces` does not contain."""
+        """Returns the `previous` faces that the mesh confirms and `faces` does not contain."""
         known = [_extent(face.landmarks) for face in faces]
         followed: list[FoundFace] = []
         for mesh in previous:
@@ -188,7 +188,7 @@ def _any_strong(detections: Sequence[Detection]) -> bool:
 
 
 def _tiles(whole: Box, side: int) -> Iterator[Box]:
-    """Yields squares that cover the image and overlap by at least half, so that one of them contains the whole face."""
+    """Yields squares that cover the image and overlap by at least half: one square contains the whole face."""
     for y in _starts(whole.height, side):
         for x in _starts(whole.width, side):
             yield Box(x, y, x + side, y + side)
