@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from tests.audio import syllables, wav
-from tests.footage import HEIGHT, WIDTH, film, grey, panned, portrait, run
+from tests.footage import HEIGHT, WIDTH, grey_frames, panned_frames, portrait, run_ffmpeg, write_video
 from warmtalk.cli import main
 from warmtalk.cli.enhance import EnhanceRequest, enhance
 from warmtalk.core.errors import BadMedia, InvalidInput
@@ -117,8 +117,8 @@ def test_alignment_brings_the_points_to_the_template(mesh: Points) -> None:
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("talk")
     (folder / "a.wav").write_bytes(wav(syllables(4.8)))
-    silent = film(folder / "silent.mp4", panned(120))
-    run(
+    silent = write_video(folder / "silent.mp4", panned_frames(120))
+    run_ffmpeg(
         [
             "-i",
             str(silent),
@@ -255,15 +255,15 @@ def test_ctrl_c_while_it_looks_for_where_it_was(talk: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("ending", [".mp4", ".mkv", ".ts"])
 async def test_picture_and_sound_keep_their_distance(tmp_path: Path, ending: str, picture: str, sound: str) -> None:
     """A flash and a click, one of them later because its stream begins later."""
-    images = panned(50)
+    images = panned_frames(50)
     bright = [np.clip(image.astype(int) + 60 * (i >= 25), 0, 255).astype(np.uint8) for i, image in enumerate(images)]
     samples = np.zeros(2 * SPEECH_RATE_HZ, np.float32)
     samples[SPEECH_RATE_HZ:] = 0.3
     (tmp_path / "a.wav").write_bytes(wav(samples))
-    streams = ["-itsoffset", picture, "-i", str(film(tmp_path / "v.mp4", bright))]
+    streams = ["-itsoffset", picture, "-i", str(write_video(tmp_path / "v.mp4", bright))]
     streams += ["-itsoffset", sound, "-i", str(tmp_path / "a.wav")]
     source, out = tmp_path / f"in{ending}", tmp_path / "out.mkv"
-    run([*streams, "-c:v", "libx264", "-c:a", "aac", str(source)])
+    run_ffmpeg([*streams, "-c:v", "libx264", "-c:a", "aac", str(source)])
     await enhance(EnhanceRequest(source, out), lambda face: face)
     assert abs(click_after_flash(out) - click_after_flash(source)) <= 0.021  # half a frame
 
@@ -280,9 +280,11 @@ def click_after_flash(path: Path) -> float:
 
 
 async def test_of_two_faces_both_get_sharper(tmp_path: Path) -> None:
-    images = panned(60)
-    away = [np.concatenate([image, image if i not in (30, 31) else grey(1)[0]], 1) for i, image in enumerate(images)]
-    source = film(tmp_path / "two.mp4", away)
+    images = panned_frames(60)
+    away = [
+        np.concatenate([image, image if i not in (30, 31) else grey_frames(1)[0]], 1) for i, image in enumerate(images)
+    ]
+    source = write_video(tmp_path / "two.mp4", away)
     out = tmp_path / "out.mp4"
     assert await enhance(EnhanceRequest(source, out), Trembling(0)) == (60, 60)
     before, after = pictures_of(source), pictures_of(out)
@@ -323,7 +325,7 @@ async def test_another_order_starts_anew(talk: Path, tmp_path: Path) -> None:
 
 
 async def test_a_film_without_sound_and_one_that_is_none(talk: Path, tmp_path: Path) -> None:
-    silent = film(tmp_path / "silent.mp4", panned(10), fps="30000/1001")
+    silent = write_video(tmp_path / "silent.mp4", panned_frames(10), fps="30000/1001")
     await enhance(EnhanceRequest(silent, tmp_path / "a.mp4"), Trembling(0))
     with av.open(str(tmp_path / "a.mp4")) as file:
         assert file.streams.video[0].average_rate == pytest.approx(29.97, abs=0.01)
