@@ -41,13 +41,13 @@ venv-full: .venv-full/.installed  ## Make .venv-full: face detectors, parsing, t
 
 .venv-%/.installed: pyproject.toml envs/install.sh $(LOCKS)/%.txt $(LOCKS)/%-torch.txt $(LOCKS)/full-no-deps.txt
 	test -x .venv-$*/bin/pip || $(PYTHON) -m venv .venv-$*
-	PATH=$(CURDIR)/.venv-$*/bin:$$PATH sh envs/install.sh $(SERVICE)
+	PATH=$(CURDIR)/.venv-$*/bin:$$PATH:$(CURDIR)/$(BIN) sh envs/install.sh $(SERVICE)
 	.venv-$*/bin/python -m pip --disable-pip-version-check install --no-deps --no-build-isolation -e .
 	.venv-$*/bin/python envs/check.py $*
 	@touch $@
 
 .venv-%/.installed-test: .venv-%/.installed $(LOCKS)/test.txt
-	.venv-$*/bin/python -m pip --disable-pip-version-check install --require-hashes -r $(LOCKS)/test.txt
+	PATH=$(CURDIR)/.venv-$*/bin:$$PATH:$(CURDIR)/$(BIN) sh envs/install.sh test
 	@touch $@
 
 demo: $(STAMP)  ## A photograph speaks: builds an avatar, makes two conversations, says where they are
@@ -75,8 +75,8 @@ test-browser: $(DEV_STAMP)  ## The talk page in a real Chromium (CHROMIUM=/usr/b
 test-wheel: $(DEV_STAMP)  ## Build the wheel, install it in an environment of its own, run it outside the checkout
 	$(BIN)/python -m pytest tests/wheel
 
-test-newest:  ## Unit tests with the newest packages that the ranges admit, by name; never fails
-	sh envs/test_newest.sh $(PYTHON)
+test-newest: $(DEV_STAMP)  ## Unit tests with the newest packages that the ranges admit; reports, never fails
+	@PATH=$$PATH:$(CURDIR)/$(BIN) sh envs/test_newest.sh $(PYTHON)
 
 check: $(DEV_STAMP)  ## Format, lint, types, layers, protos, generated code, prose, structure
 	$(BIN)/ruff format --check .
@@ -94,7 +94,7 @@ check-envs: $(STAMP) venv-streaming venv-full  ## Start each service in the envi
 	@set -e; scratch=$$(mktemp -d); trap "rm -rf $$scratch" EXIT; \
 	for service in session gateway; do \
 	  $(PYTHON) -m venv $$scratch/$$service; \
-	  PATH=$$scratch/$$service/bin:$$PATH sh envs/install.sh $$service >/dev/null; \
+	  PATH=$$scratch/$$service/bin:$$PATH:$(CURDIR)/$(BIN) sh envs/install.sh $$service >/dev/null; \
 	  $$scratch/$$service/bin/python -m pip install --quiet --no-deps --no-build-isolation .; \
 	done; \
 	cd $$scratch; \

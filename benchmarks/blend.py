@@ -1,4 +1,4 @@
-"""python -m benchmarks.blend: a generated face into a 720p frame, one core."""
+"""python -m benchmarks.blend: time to blend a generated face into a 720p frame on one core."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _FACE = Box(460, 170, 820, 620)
 """A close-up: 360 x 450 pixels of a 1280 x 720 frame."""
 
 
-def measure() -> list[tuple[str, float, str]]:
+def measure() -> card.Rows:
+    """Returns the time of one blend."""
     random = np.random.default_rng(0)
     frame = random.integers(0, 256, (720, 1280, 3), np.uint8)
     face = random.integers(0, 256, (256, 256, 3), np.uint8)
@@ -27,8 +28,8 @@ def measure() -> list[tuple[str, float, str]]:
     region = BlendRegion(frame, mask, _FACE, crop)
     figure = card.median_ms(lambda: region.blend(face))
     cv2.setNumThreads(threads)
-    return [("blend_ms_720p", figure, "ms a frame, close-up at 720p, one core (target 1.5)")]
+    return [("blend_ms_720p", figure, "ms per frame, close-up at 720p, one core (target 1.5)")]
 
 
 if __name__ == "__main__":
-    card.show("blend", measure())
+    card.print_card("blend", measure())

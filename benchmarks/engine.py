@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks import card, full_size
+from benchmarks.machine_score import machine_score
 from benchmarks.roofline import Ceilings, Cost, cost_of
 from warmtalk.core.ports import FaceJob
 from warmtalk.core.scheduler import Scheduler, Share, streams_at
@@ -196,9 +197,10 @@ def main() -> None:
             full_size.build(args.models)
         bench = Bench(args.models, args.device, args.dtype)
         result = measured(bench, [int(one) for one in args.batches.split(",")], args.runs, args.seconds)
+    result["machine_score"] = round(machine_score(), 3)
     where = torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else "CPU"
     print(f"\nwarmtalk, MuseTalk engine: {where}, {str(bench.dtype).removeprefix('torch.')}, torch {torch.__version__}")
-    print(card.machine())
+    print(card.describe_machine())
     for key, value in result.items():
         print(f"  {key:18} {value}")
     print(json.dumps(result))

@@ -1,4 +1,4 @@
-"""What the benchmarks work on, made on the spot."""
+"""Generated inputs of the benchmarks: photo, video, avatar and speech."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ import numpy as np
 from warmtalk.avatar.build_request import BuildParams, BuildRequest
 from warmtalk.avatar.builder import AvatarBuilder
 from warmtalk.core.bundle import Bundle
-from warmtalk.media.file_types import find_ffmpeg
+from warmtalk.media.ffmpeg_command import find_ffmpeg
 from warmtalk.media.video_decode import SourceLimits
 from warmtalk.sample_photo import read_sample_photo
 from warmtalk.store import AvatarStore
 
 
-def photo(folder: Path) -> Path:
-    """Eileen Collins (NASA, public domain), head and shoulders, 1280 x 720 on a blurred ground."""
+def write_photo(folder: Path) -> Path:
+    """Writes a photo of Eileen Collins (NASA, public domain): head and shoulders, 1280 x 720, blurred background."""
     portrait = read_sample_photo()
-    ground = cv2.GaussianBlur(cv2.resize(portrait, (1280, 720)), (0, 0), 30)
-    ground[:, 280:1000] = cv2.resize(portrait[:320, 64:384], (720, 720), interpolation=cv2.INTER_CUBIC)
+    background = cv2.GaussianBlur(cv2.resize(portrait, (1280, 720)), (0, 0), 30)
+    background[:, 280:1000] = cv2.resize(portrait[:320, 64:384], (720, 720), interpolation=cv2.INTER_CUBIC)
     path = folder / "photo.png"
-    cv2.imwrite(str(path), ground)
+    cv2.imwrite(str(path), background)
     return path
 
 
-def film(path: Path, seconds: int, width: int, height: int) -> Path:
-    """The photo as a film of 25 frames a second: the head sways and nods, and the camera has some noise."""
-    picture = cv2.imread(str(photo(path.parent)))
-    assert picture is not None
-    whole = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+def write_video(path: Path, seconds: int, width: int, height: int) -> Path:
+    """Writes a video of the photo at 25 fps: the head sways and nods, and the camera has some noise."""
+    image = cv2.imread(str(write_photo(path.parent)))
+    assert image is not None
+    whole = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     noise = np.random.default_rng(0).normal(0, 2, (8, height, width, 3)).astype(np.int8)
     size = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{width}x{height}", "-r", "25", "-i", "pipe:0"]
     coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", str(path)]
@@ -50,30 +50,30 @@ def film(path: Path, seconds: int, width: int, height: int) -> Path:
     return path
 
 
-def repeated(film: Path, path: Path, times: int) -> Path:
-    """The film so many times on end, by copy."""
-    loop = ["-stream_loop", str(times - 1), "-i", str(film), "-c", "copy", str(path)]
+def repeat_video(video: Path, path: Path, times: int) -> Path:
+    """Writes `times` repetitions of the video, without re-encoding."""
+    loop = ["-stream_loop", str(times - 1), "-i", str(video), "-c", "copy", str(path)]
     subprocess.run([find_ffmpeg(), "-v", "error", "-y", *loop], check=True)
     return path
 
 
-def bundle(folder: Path) -> Bundle:
-    """An avatar of the photo, 25 frames."""
-    source = photo(folder)
+def build_bundle(folder: Path) -> Bundle:
+    """Builds an avatar of the photo with 25 frames."""
+    source = write_photo(folder)
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     store = AvatarStore(folder / "avatars")
-    order = BuildRequest("bench", source, source.name, digest, BuildParams(still_seconds=1.0))
-    AvatarBuilder(store, SourceLimits()).build(order, lambda progress: None)
+    request = BuildRequest("bench", source, source.name, digest, BuildParams(still_seconds=1.0))
+    AvatarBuilder(store, SourceLimits()).build(request, lambda progress: None)
     return store.open("bench")
 
 
-def speech(seconds: float) -> bytes:
-    """Syllables: a buzz of 120 Hz, loud and quiet three times a second, as a 16 kHz WAV file."""
+def synthetic_speech(seconds: float) -> bytes:
+    """Returns a 16 kHz WAV file with syllables: a buzz of 120 Hz, loud and quiet three times a second."""
     t = np.arange(int(16_000 * seconds)) / 16_000
     buzz = sum(np.sin(2 * np.pi * 120 * k * t) / k for k in range(1, 25))
-    sound = buzz * np.clip(np.sin(2 * np.pi * 3 * t), 0, None) * 0.2
+    audio = buzz * np.clip(np.sin(2 * np.pi * 3 * t), 0, None) * 0.2
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
         out.setparams((1, 2, 16_000, 0, "NONE", ""))
-        out.writeframes((sound * 32767).astype("<i2").tobytes())
+        out.writeframes((audio * 32767).astype("<i2").tobytes())
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""python -m benchmarks.joins: what it costs to add a clip to a conversation of 1, 10 and 60 minutes."""
+"""python -m benchmarks.joins: measures the time to append a clip to a conversation of 1, 10 and 60 minutes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ _RUNS = 5
 
 
 def measure() -> list[tuple[str, float, str]]:
+    """Returns the median time for each length of the conversation."""
     with tempfile.TemporaryDirectory() as folder:
         return _measure(Path(folder))
 
 
 def _measure(folder: Path) -> list[tuple[str, float, str]]:
     clock = FrameClock()
-    clip = _clip(folder / "clip.mp4", clock)
+    clip = _make_clip(folder / "clip.mp4", clock)
     target, state = folder / "conversation.mp4", ConversationFileState()
     rows = []
     for minutes in _MINUTES:
@@ -35,15 +36,15 @@ def _measure(folder: Path) -> list[tuple[str, float, str]]:
             state = concat.append_clip(target, state, clip, clock)
         times = []
         for _ in range(_RUNS):
-            begin = time.perf_counter()
+            start = time.perf_counter()
             state = concat.append_clip(target, state, clip, clock)
-            times.append((time.perf_counter() - begin) * 1000)
-        text = f"ms to add {_CLIP_S} s to {minutes} min"
+            times.append((time.perf_counter() - start) * 1000)
+        text = f"ms to append {_CLIP_S} s to {minutes} min"
         rows.append((f"append_ms_{minutes}min", statistics.median(times), text))
     return rows
 
 
-def _clip(path: Path, clock: FrameClock) -> ClipFile:
+def _make_clip(path: Path, clock: FrameClock) -> ClipFile:
     writer = ClipWriter(path, 320, 180, clock)
     noise = np.random.default_rng(1).integers(0, 255, (180, 320, 3), np.uint8)
     for number in range(int(_CLIP_S * clock.fps)):
@@ -53,4 +54,4 @@ def _clip(path: Path, clock: FrameClock) -> ClipFile:
 
 
 if __name__ == "__main__":
-    card.show("joins", measure())
+    card.print_card("joins", measure())

@@ -1,4 +1,4 @@
-"""python -m benchmarks.mesh: what the embedded renderer costs, one core."""
+"""python -m benchmarks.mesh: time of the embedded renderer on one core."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from warmtalk.models.mouth.net import TrainedMouth
 _FACES = 50
 
 
-def measure() -> list[tuple[str, float, str]]:
+def measure() -> card.Rows:
+    """Returns the times of encoder, renderer and face finder."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -28,41 +29,41 @@ def measure() -> list[tuple[str, float, str]]:
         cv2.setNumThreads(threads)
 
 
-def _measure(folder: Path) -> list[tuple[str, float, str]]:
+def _measure(folder: Path) -> card.Rows:
     renderer, finder = MeshRenderer(), FaceFinder()
-    avatar = renderer.prepare(inputs.bundle(folder))
-    talk = to_features(*[_shape(number) for number in range(_FACES)])
+    avatar = renderer.prepare(inputs.build_bundle(folder))
+    features = to_features(*[_mouth_shape(number) for number in range(_FACES)])
     frame = avatar.bundle.frame(0)
 
-    def first_of_a_row() -> None:
+    def render_unprepared_row() -> None:
         avatar.rows.clear()
-        renderer.render(avatar, [0], talk[:1])
+        renderer.render(avatar, [0], features[:1])
 
-    face = card.median_ms(lambda: renderer.render(avatar, [0] * _FACES, talk), inner=1) / _FACES
-    first = card.median_ms(first_of_a_row)
-    find = card.median_ms(lambda: finder.find(frame))
+    face_ms = card.median_ms(lambda: renderer.render(avatar, [0] * _FACES, features), inner=1) / _FACES
+    first_ms = card.median_ms(render_unprepared_row)
+    finder_ms = card.median_ms(lambda: finder.find(frame))
     return [
-        ("mouth_ms_per_frame", _mouth_ms(), "ms to hear one frame of sound at 25 fps"),
-        ("mesh_ms_per_face", face, "ms a face of 256 x 256, one core (target 3)"),
-        ("mesh_ms_first_of_row", first, "ms the first time a source frame is drawn on"),
-        ("face_finder_ms", find, "ms to find a face and its 468 points at 720p"),
+        ("mouth_ms_per_frame", _encoder_ms(), "ms to encode the audio of one frame at 25 fps"),
+        ("mesh_ms_per_face", face_ms, "ms per face of 256 x 256, one core (target 3)"),
+        ("mesh_ms_first_of_row", first_ms, "ms for the first face on a source frame"),
+        ("face_finder_ms", finder_ms, "ms to find a face and 468 landmarks at 720p"),
     ]
 
 
-def _mouth_ms() -> float:
-    sound = np.frombuffer(inputs.speech(2.0)[44:], "<i2").astype(np.float32) / np.float32(32768)
+def _encoder_ms() -> float:
+    audio = np.frombuffer(inputs.synthetic_speech(2.0)[44:], "<i2").astype(np.float32) / np.float32(32768)
     encoder = TrainedMouth()
 
-    def hear() -> None:
+    def encode() -> None:
         stream = encoder.start_stream(FrameClock())
-        stream.push_audio(sound)
+        stream.push_audio(audio)
         stream.finish()
 
-    return card.median_ms(hear, inner=1) / FrameClock().frames_for(len(sound), SPEECH_RATE_HZ)
+    return card.median_ms(encode, inner=1) / FrameClock().frames_for(len(audio), SPEECH_RATE_HZ)
 
 
-def _shape(number: int) -> MouthShape:
-    """Something like speech: the mouth goes through all its shapes."""
+def _mouth_shape(number: int) -> MouthShape:
+    """Returns a sequence of shapes like speech, which covers all features."""
     return MouthShape(
         opening=max(0.12 + 0.14 * float(np.sin(number / 2)), 0),
         width=0.1 * float(np.sin(number / 5)),
@@ -72,4 +73,4 @@ def _shape(number: int) -> MouthShape:
 
 
 if __name__ == "__main__":
-    card.show("mesh renderer", measure())
+    card.print_card("mesh renderer", measure())

@@ -30,7 +30,8 @@ from typing import Any
 from playwright.async_api import Page, Playwright, async_playwright
 
 from benchmarks import card, inputs
-from warmtalk.cli.supervisor import Supervisor, own_place
+from warmtalk.cli.addresses import isolated_config
+from warmtalk.cli.supervisor import Supervisor
 from warmtalk.config_loader import load
 
 _SCRIPT = Path(__file__).with_name("page_watch.js").read_text("utf-8")
@@ -100,8 +101,8 @@ async def measure(colds: int, turns: int, chromium: str) -> Rows:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "data"
         place.mkdir()
-        await asyncio.to_thread(inputs.bundle, place)
-        config, environ = own_place(load(), place)
+        await asyncio.to_thread(inputs.build_bundle, place)
+        config, environ = isolated_config(load(), place)
         url = f"http://{config.gateway.listen}/"
         async with async_playwright() as driver:
             for number in range(colds):
@@ -225,7 +226,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=20, help="turns after the last of them")
     parser.add_argument("--chromium", default=os.environ.get("CHROMIUM", "/usr/bin/chromium"), help="its program")
     args = parser.parse_args()
-    card.show("talk page", asyncio.run(measure(args.colds, args.turns, args.chromium)))
+    card.print_card("talk page", asyncio.run(measure(args.colds, args.turns, args.chromium)))
 
 
 if __name__ == "__main__":

@@ -29,10 +29,10 @@ Row = tuple[str, float, str]
 def measure() -> list[Row]:
     """Returns the rows of the default run."""
     with tempfile.TemporaryDirectory() as folder:
-        small = inputs.film(Path(folder) / "small.mp4", 10, 1280, 720)
+        small = inputs.write_video(Path(folder) / "small.mp4", 10, 1280, 720)
         seconds, _ = _build_in_child(small, Path(folder))
         size = sum(path.stat().st_size for path in (Path(folder) / "avatars" / "small").rglob("*") if path.is_file())
-        large = inputs.film(Path(folder) / "large.mp4", 30, 1920, 1080)
+        large = inputs.write_video(Path(folder) / "large.mp4", 30, 1920, 1080)
         _, peak = _build_in_child(large, Path(folder))
     return [
         ("prep_s_10s_720p", seconds, "s to build an avatar of 10 s at 720p (target 12 on two cores)"),
@@ -44,8 +44,8 @@ def measure() -> list[Row]:
 def measure_longest() -> list[Row]:
     """Returns the rows for ten minutes of 1080p."""
     with tempfile.TemporaryDirectory() as folder:
-        part = inputs.film(Path(folder) / "part.mp4", 30, 1920, 1080)
-        video = inputs.repeated(part, Path(folder) / "long.mp4", 20)
+        part = inputs.write_video(Path(folder) / "part.mp4", 30, 1920, 1080)
+        video = inputs.repeat_video(part, Path(folder) / "long.mp4", 20)
         seconds, peak = _build_in_child(video, Path(folder))
     return [
         ("prep_peak_mb_10min_1080p", peak, "MB of prep and its decoders, ten minutes at 1080p (target 1500)"),
@@ -89,4 +89,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["build"]:
         _build(Path(sys.argv[2]), Path(sys.argv[3]))
     else:
-        card.show("prep", measure_longest() if "--ten-minutes" in sys.argv else measure())
+        card.print_card("prep", measure_longest() if "--ten-minutes" in sys.argv else measure())

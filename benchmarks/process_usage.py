@@ -1,4 +1,4 @@
-"""What our child processes use: processor time and memory, out of /proc."""
+"""CPU time and memory of all child processes, read from /proc."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_s() -> float:
-    """Seconds used so far by all descendants, those that ended and were waited for included."""
+    """Returns the CPU seconds of all descendants, including ended processes that were waited for."""
     return _sum(lambda stat: sum(int(value) for value in stat[12:16]) / _TICKS)
 
 
 def rss_mb(*, encoders: bool = True) -> float:
-    """MiB held by all descendants; without ffmpeg's, which come and go, unless `encoders`."""
+    """Returns the resident memory of all descendants in MiB; `encoders=False` leaves out ffmpeg processes."""
     return _sum(lambda stat: 0.0 if stat[0] == "ffmpeg" and not encoders else int(stat[22]) * _PAGE / (1 << 20))
 
 
-def _sum(of: Callable[[list[str]], float]) -> float:
+def _sum(value_of: Callable[[list[str]], float]) -> float:
     stats = {int(path.name): _stat(int(path.name)) for path in Path("/proc").iterdir() if path.name.isdigit()}
-    ours, grown = {os.getpid()}, True
+    family, grown = {os.getpid()}, True
     while grown:
-        more = {pid for pid, stat in stats.items() if stat and int(stat[2]) in ours} | ours
-        ours, grown = more, len(more) > len(ours)
-    return sum(of(stats[pid]) for pid in ours - {os.getpid()})
+        larger = {pid for pid, stat in stats.items() if stat and int(stat[2]) in family} | family
+        family, grown = larger, len(larger) > len(family)
+    return sum(value_of(stats[pid]) for pid in family - {os.getpid()})
 
 
 def _stat(pid: int) -> list[str]:
-    """Fields of /proc/PID/stat from the program's name on; none when it is gone."""
+    """Returns the fields of /proc/PID/stat, starting with the program name; [] when the process has ended."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -23,7 +23,7 @@ from warmtalk.avatar.detect.source_scan import SourceScan, VideoSource, scan_sou
 from warmtalk.avatar.track.frame_table import FrameTableParams, build_frame_table
 from warmtalk.avatar.track.smoothing import SmoothingParams
 from warmtalk.core.blend import BlendRegion
-from warmtalk.core.bundle import FaceTable
+from warmtalk.core.bundle_files import FaceTable
 from warmtalk.core.faces import crop_face
 from warmtalk.core.masks import mesh_mask
 from warmtalk.core.sharpen import Sharpening
@@ -92,7 +92,7 @@ def moving() -> Array:
 def measure() -> list[tuple[str, float, str]]:
     """Returns the rows of the report card."""
     with tempfile.TemporaryDirectory() as folder:
-        whole = cv2.imread(str(inputs.photo(Path(folder))))
+        whole = cv2.imread(str(inputs.write_photo(Path(folder))))
         assert whole is not None
         photo = np.asarray(cv2.resize(whole, SIZE, interpolation=cv2.INTER_AREA), np.uint8)
         rest = _scanned(SyntheticVideo(photo, at_rest()), Path(folder) / "rest")
@@ -239,4 +239,4 @@ def lag(shifts: Array, moves: Array) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    card.show("steadiness of a pasted face", measure())
+    card.print_card("steadiness of a pasted face", measure())

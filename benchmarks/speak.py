@@ -1,7 +1,7 @@
-"""python -m benchmarks.speak: real services on loopback, from request to joined conversation, at 720p.
+"""python -m benchmarks.speak: measures Speak at 720p with real services on loopback, as a client sees the calls.
 
-Measured from the outside, as a client sees it: the time to the first frame, the speed of a whole Speak, and whether
-picture and sound of a 20-clip conversation stay together.
+Figures: the time to the first frame, the speed of a whole Speak, and the distance between video and audio at the end of
+a conversation of 20 clips.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import av
 
 from benchmarks import card, inputs
 from warmtalk.cli import avatar, clients
+from warmtalk.cli.addresses import isolated_config
 from warmtalk.cli.session import ensure_session, speak, to_path
-from warmtalk.cli.supervisor import Supervisor, own_place
+from warmtalk.cli.supervisor import Supervisor
 from warmtalk.config_loader import load
 from warmtalk.v1 import prep_pb2, session_pb2
 
@@ -33,55 +34,62 @@ _TEXT = "Good morning, how are you today?"
 
 
 def measure() -> list[tuple[str, float, str]]:
+    """Returns the figures of one avatar and one session."""
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(_measure(Path(folder)))
 
 
 async def _measure(folder: Path) -> list[tuple[str, float, str]]:
-    photo = inputs.photo(folder)
-    config, environ = own_place(load(), folder / "data")
+    photo = inputs.write_photo(folder)
+    config, environ = isolated_config(load(), folder / "data")
     async with Supervisor(config, environ=environ, logs=folder):
         await avatar.create(config, "bench", photo, prep_pb2.AvatarParams())
-        async with clients.session(config) as stub:
+        async with clients.session_client(config) as stub:
             await ensure_session(stub, "bench", "bench")
-            for _ in range(3):  # warm: the avatar's rows, the voice, the encoder's file cache
+            for _ in range(3):  # warms up: rows of the avatar, the voice, the file cache of the encoder
                 await _first_frame_ms(stub, session_pb2.SpeakRequest(text=_TEXT))
             text = [await _first_frame_ms(stub, session_pb2.SpeakRequest(text=_TEXT)) for _ in range(_RUNS)]
-            short = session_pb2.SpeakRequest(audio=inputs.speech(2.0))
+            short = session_pb2.SpeakRequest(audio=inputs.synthetic_speech(2.0))
             audio = [await _first_frame_ms(stub, short) for _ in range(_RUNS)]
             speed = [await _x_realtime(stub, 10.0) for _ in range(_RUNS)]
-            drift, bad = await _joins(stub)
+            drift, bad = await _measure_joins(stub)
     return [
-        ("speak_x_realtime", statistics.median(speed), "times real time, 10 s of sound at 720p (target 4)"),
-        ("first_batch_ms_audio", statistics.median(audio), "ms from Speak with sound to the first frame (target 150)"),
+        ("speak_x_realtime", statistics.median(speed), "times real time, 10 s of audio at 720p (target 4)"),
+        ("first_batch_ms_audio", statistics.median(audio), "ms from Speak with audio to the first frame (target 150)"),
         ("first_batch_ms_text", statistics.median(text), "ms from Speak with text to the first frame (target 700)"),
-        ("join_drift_samples", drift, f"samples between the ends of picture and sound after {_CLIPS} clips (target 1)"),
-        ("join_bad_timestamps", bad, f"frames of {_CLIPS} joined clips not one frame after the last (target 0)"),
+        ("join_drift_samples", drift, f"samples between the ends of video and audio after {_CLIPS} clips (target 1)"),
+        (
+            "join_bad_timestamps",
+            bad,
+            f"frames of {_CLIPS} joined clips not one frame after the frame before (target 0)",
+        ),
     ]
 
 
 async def _first_frame_ms(stub: SessionServiceAsyncStub, request: session_pb2.SpeakRequest) -> float:
     request.session_id = "bench"
-    begin = time.perf_counter()
-    first = 0.0
+    start = time.perf_counter()
+    first_s = 0.0
     async for event in stub.Speak(request):
         if event.WhichOneof("event") == "started":
-            first = time.perf_counter() - begin
-    return first * 1000
+            first_s = time.perf_counter() - start
+    return first_s * 1000
 
 
 async def _x_realtime(stub: SessionServiceAsyncStub, seconds: float) -> float:
-    request = session_pb2.SpeakRequest(session_id="bench", audio=inputs.speech(seconds))
-    begin = time.perf_counter()
+    request = session_pb2.SpeakRequest(session_id="bench", audio=inputs.synthetic_speech(seconds))
+    start = time.perf_counter()
     await speak(stub, request)
-    return seconds / (time.perf_counter() - begin)
+    return seconds / (time.perf_counter() - start)
 
 
-async def _joins(stub: SessionServiceAsyncStub) -> tuple[float, float]:
-    """(samples between the ends of picture and sound, frames that are not one frame after the last)."""
+async def _measure_joins(stub: SessionServiceAsyncStub) -> tuple[float, float]:
+    """Returns (samples between the ends of video and audio, frames not exactly one frame after the frame before)."""
     await stub.Reset(session_pb2.ResetRequest(session_id="bench"))
     for number in range(_CLIPS):
-        await speak(stub, session_pb2.SpeakRequest(session_id="bench", audio=inputs.speech(0.3 + 0.037 * number)))
+        await speak(
+            stub, session_pb2.SpeakRequest(session_id="bench", audio=inputs.synthetic_speech(0.3 + 0.037 * number))
+        )
     answer = await stub.GetSession(session_pb2.GetSessionRequest(session_id="bench"))
     with av.open(str(to_path(answer.session.conversation.uri))) as file:
         rate = Fraction(answer.session.frame_rate.numerator, answer.session.frame_rate.denominator or 1)
@@ -93,4 +101,4 @@ async def _joins(stub: SessionServiceAsyncStub) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    card.show("speak", measure())
+    card.print_card("speak", measure())

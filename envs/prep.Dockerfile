@@ -6,7 +6,8 @@ ENV PIP_NO_CACHE_DIR=1
 COPY envs/install.sh envs/install.sh
 COPY envs/locks envs/locks
 RUN sh envs/install.sh prep
-COPY pyproject.toml requirements.txt README.md LICENSE NOTICE ./
+COPY pyproject.toml requirements.txt LICENSE NOTICE ./
+COPY docs/package.md docs/package.md
 COPY src src
 COPY services services
 RUN pip install --no-deps --no-build-isolation .

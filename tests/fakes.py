@@ -14,11 +14,12 @@ import grpc
 import numpy as np
 
 from tests.audio import syllables
-from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, FaceTable, write_faces, write_info
+from warmtalk.core.bundle import SEGMENT_FRAMES
+from warmtalk.core.bundle_files import AvatarInfo, FaceTable, write_faces, write_info
 from warmtalk.core.errors import Unreachable
 from warmtalk.core.ports import SpeechChunk
 from warmtalk.core.types import Box, FrameClock, Image, Patch, cycle_row
-from warmtalk.media.file_types import find_ffmpeg
+from warmtalk.media.ffmpeg_command import find_ffmpeg
 from warmtalk.rpc import convert
 from warmtalk.rpc.server import Server
 from warmtalk.v1 import infer_pb2, infer_pb2_grpc

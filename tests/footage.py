@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from warmtalk.core.types import Image
-from warmtalk.media.file_types import find_ffmpeg
+from warmtalk.media.ffmpeg_command import find_ffmpeg
 from warmtalk.sample_photo import read_sample_photo
 
 WIDTH, HEIGHT = 192, 160

@@ -1,1 +1,2 @@
-"""Sound to frame batches: the renderers and the warm avatars. No ffmpeg, no sessions."""
+"""Infer service: turns audio into batches of rendered frames. Holds the renderers and the loaded avatars. Runs neither
+ffmpeg nor voices and knows no sessions."""

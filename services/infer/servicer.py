@@ -1,4 +1,4 @@
-"""InferService: messages to calls on the engine and back. Nothing else."""
+"""InferService: an adapter between the messages of infer.proto and the engine."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from warmtalk.v1 import infer_pb2, infer_pb2_grpc
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _LINGER_S = 1.0
-"""How long a finished stream waits for its client to hang up. What a grpc.aio client writes to a call that has ended
-makes it lose the messages that it has not read yet.
-"""
+"""Time that a finished stream waits for the client to hang up. A grpc.aio client that writes to an ended call loses the
+messages that are not read yet."""
 
 
 class InferServicer(infer_pb2_grpc.InferServiceServicer):
+    """RPC handlers of the infer service. See infer.proto for the contract of each RPC."""
+
     def __init__(self, engine: Engine, *, batch_frames: int) -> None:
         self._engine = engine
         self._batch_frames = batch_frames
@@ -39,12 +40,12 @@ class InferServicer(infer_pb2_grpc.InferServiceServicer):
             raise InvalidInput("the first message of Render is not a config", "Send RenderConfig first", field="config")
         stream = await self._engine.open(self._stream_config(first.config))
         close_on_disconnect(context, stream)
-        reader = asyncio.create_task(_read(requests, stream))
+        reader = asyncio.create_task(_read_requests(requests, stream))
         try:
             yield infer_pb2.RenderResponse(started=_started(stream))
             async for patches in stream.batches():
                 yield infer_pb2.RenderResponse(batch=convert.frame_batch(patches, first.config.pixel_format))
-            finished = infer_pb2.RenderFinished(frames=stream.utterance.frames_taken, aborted=stream.utterance.aborted)
+            finished = infer_pb2.RenderFinished(frames=stream.buffer.frames_taken, aborted=stream.buffer.aborted)
             yield infer_pb2.RenderResponse(finished=finished)
             await asyncio.wait({reader}, timeout=_LINGER_S)
         finally:
@@ -57,7 +58,7 @@ class InferServicer(infer_pb2_grpc.InferServiceServicer):
         return infer_pb2.GetCapacityResponse(
             renderers=list(self._engine.models),
             open_streams=self._engine.open_streams,
-            max_streams=self._engine.room,
+            max_streams=self._engine.capacity,
             faces_per_second=self._engine.faces_per_second,
             warm_avatars=self._engine.avatars.names,
             warm_bytes=self._engine.avatars.nbytes,
@@ -66,12 +67,12 @@ class InferServicer(infer_pb2_grpc.InferServiceServicer):
     async def WarmAvatar(  # noqa: N802
         self, request: infer_pb2.WarmAvatarRequest, context: Context
     ) -> infer_pb2.WarmAvatarResponse:
-        begin = time.perf_counter()
+        start_s = time.perf_counter()
         was_warm = request.avatar_id in self._engine.avatars.names
         await self._engine.warm(request.avatar_id, request.renderer)
         response = infer_pb2.WarmAvatarResponse()
         if not was_warm:
-            response.load_time.FromMicroseconds(int((time.perf_counter() - begin) * 1e6))
+            response.load_time.FromMicroseconds(int((time.perf_counter() - start_s) * 1e6))
         return response
 
     def _stream_config(self, config: infer_pb2.RenderConfig) -> StreamConfig:
@@ -85,26 +86,26 @@ class InferServicer(infer_pb2_grpc.InferServiceServicer):
         )
 
 
-async def _read(requests: AsyncIterator[infer_pb2.RenderRequest], stream: RenderStream) -> None:
-    """Feeds the engine until the client has said all. A client that hangs up without `end` has aborted."""
+async def _read_requests(requests: AsyncIterator[infer_pb2.RenderRequest], stream: RenderStream) -> None:
+    """Passes requests to the stream until the client half-closes. A client that hangs up without `end` aborts."""
     try:
         async for request in requests:
             match request.WhichOneof("message"):
                 case "audio":
-                    if stream.utterance.ended:
-                        raise InvalidInput("sound came after the end", "Send no audio after end", field="audio")
-                    await stream.push(convert.samples(request.audio.samples_f32le, "audio"))
+                    if stream.buffer.ended:
+                        raise InvalidInput("audio arrived after end", "Send no audio after end", field="audio")
+                    await stream.push_audio(convert.samples(request.audio.samples_f32le, "audio"))
                 case "credit":
-                    stream.grant(_within("credit.frames", request.credit.frames, 1, 256, 0))
+                    stream.grant_credit(_within("credit.frames", request.credit.frames, 1, 256, 0))
                 case "end":
-                    stream.end()
+                    stream.end_audio()
                 case "abort":
                     stream.abort()
                 case _:
                     raise InvalidInput("a message of Render is empty or a second config", "Send audio, credit, end")
-        if not stream.utterance.ended:
+        if not stream.buffer.ended:
             stream.abort()
-    except Exception as error:  # noqa: BLE001 - the stream ends with it
+    except Exception as error:  # noqa: BLE001 - the stream ends with this error
         stream.fail(error)
 
 
@@ -120,7 +121,8 @@ def _started(stream: RenderStream) -> infer_pb2.RenderStarted:
 
 
 def _within(field: str, value: int, low: int, high: int, default: int) -> int:
-    if value == 0 and not low <= 0:
+    """Returns `value`, or `default` where 0 means unset. Raises InvalidInput outside `low` to `high`."""
+    if value == 0 and low > 0:
         value = default
     if not low <= value <= high:
         raise InvalidInput(f"{field} is {value}", f"Use {low} to {high}", field=field)

@@ -1,4 +1,4 @@
-"""One utterance as its handler sees it: sound and credit go in, batches come out."""
+"""One utterance as the RPC handler sees it: audio and credit go in, batches of patches come out."""
 
 from __future__ import annotations
 
@@ -6,96 +6,123 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from warmtalk.core.audio_queue import UtteranceBuffer
-from warmtalk.core.errors import WarmtalkError
 from warmtalk.core.pipeline import WarmAvatar
 from warmtalk.core.sharpen import Sharpening
 from warmtalk.core.types import SPEECH_RATE_HZ, FrameClock, Patch, Samples
 
-if TYPE_CHECKING:  # it makes the streams
-    from warmtalk.services.infer.engine import Engine
-
-_WAITING_SAMPLES = 20 * 60 * SPEECH_RATE_HZ
-"""More than the longest clip: credit comes behind the sound in the same stream, so reading on must not wait for it.
-Sound is small (64 KB a second); what it becomes is not, so it is heard only shortly before it is drawn."""
+_MAX_PENDING_SAMPLES = 20 * 60 * SPEECH_RATE_HZ
+"""More than the longest clip. Credit arrives behind the audio in the same request stream, so that reading on must not
+wait for credit. Audio is small (64 KB a second); features are not, so audio is encoded only shortly before its frames
+are rendered."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamConfig:
+    """Parameters of a stream, from RenderConfig."""
+
     avatar_id: str
     renderer: str
-    """"" takes the first of this engine that the avatar is prepared for."""
+    """Name of the renderer; "" takes the first one of this server that the avatar is prepared for."""
     clock: FrameClock
     start_index: int
+    """Position of frame 0 in the forth-and-back cycle of the avatar."""
     batch_frames: int
+    """Most frames of this stream in one batch."""
     credit: int
+    """Frames that may be sent before the first RenderCredit."""
+
+
+class EngineHandle(Protocol):
+    """The part of the engine that a stream calls. Thread-safe."""
+
+    def push_audio(self, stream: RenderStream, samples: Samples) -> None:
+        """Appends 16 kHz samples."""
+
+    def end_audio(self, stream: RenderStream) -> None:
+        """Marks the audio of the stream as complete."""
+
+    def grant_credit(self, stream: RenderStream, frames: int) -> None:
+        """Allows `frames` more to be sent."""
+
+    def abort(self, stream: RenderStream) -> None:
+        """Drops frames that are not rendered yet."""
+
+    def remove(self, stream: RenderStream) -> None:
+        """Aborts the stream and frees its place. May be called any number of times."""
 
 
 class RenderStream:
-    """One utterance as its handler sees it. For the event loop; `close` is for anywhere, any number of times."""
+    """One open utterance. Belongs to the event loop, except where a method names another thread.
 
-    def __init__(self, engine: Engine, avatar: WarmAvatar, renderer: str, utterance: UtteranceBuffer) -> None:
+    `close` may be called on any thread, any number of times.
+    """
+
+    def __init__(self, engine: EngineHandle, avatar: WarmAvatar, renderer: str, buffer: UtteranceBuffer) -> None:
         self.avatar = avatar
         self.renderer = renderer
-        self.utterance = utterance
+        self.buffer = buffer
+        """Guarded by the lock of the engine."""
         self.sharpening = Sharpening()
-        """For the thread that blends alone."""
+        """Used by the blend thread alone."""
         self._engine = engine
         self._loop = asyncio.get_running_loop()
-        self._out: deque[list[Patch] | WarmtalkError | Exception | None] = deque()
+        self._output: deque[list[Patch] | Exception | None] = deque()
         self._changed = asyncio.Event()
 
-    async def push(self, samples: Samples) -> None:
-        """Waits while more than 20 minutes of sound wait to be heard."""
-        while self.utterance.pending_samples > _WAITING_SAMPLES and not self.utterance.aborted:
+    async def push_audio(self, samples: Samples) -> None:
+        """Appends 16 kHz samples. Waits while more than 20 minutes of audio are pending."""
+        while self.buffer.pending_samples > _MAX_PENDING_SAMPLES and not self.buffer.aborted:
             self._changed.clear()
             await self._changed.wait()
-        self._engine.update(lambda: self.utterance.push_audio(samples))
+        self._engine.push_audio(self, samples)
 
-    def end(self) -> None:
-        self._engine.update(lambda: setattr(self.utterance, "ended", True))
+    def end_audio(self) -> None:
+        """Marks the audio as complete: `batches` ends after the last frame."""
+        self._engine.end_audio(self)
 
-    def grant(self, frames: int) -> None:
-        self._engine.grant(self, frames)
+    def grant_credit(self, frames: int) -> None:
+        """Allows `frames` more to be sent."""
+        self._engine.grant_credit(self, frames)
 
     def abort(self) -> None:
-        """Frames not drawn yet are dropped; the batch being drawn is still delivered."""
+        """Drops frames that are not rendered yet; the batch under way is still delivered."""
         self._engine.abort(self)
 
     def fail(self, error: Exception) -> None:
-        """Ends the stream with this error."""
+        """Ends the stream: `batches` raises `error`."""
         self.abort()
         self._put(error)
 
     def close(self) -> None:
-        """Frees the place in the engine."""
+        """Frees the place of the stream in the engine."""
         self._engine.remove(self)
 
     async def batches(self) -> AsyncIterator[list[Patch]]:
-        """Until the last frame was delivered. Raises what went wrong."""
+        """Yields batches in order of frames, until the last frame. Raises the error that ended the stream."""
         while True:
-            while not self._out:
+            while not self._output:
                 self._changed.clear()
                 await self._changed.wait()
-            item = self._out.popleft()
+            item = self._output.popleft()
             if item is None:
                 return
             if isinstance(item, Exception):
                 raise item
             yield item
 
-    def wake(self) -> None:
-        """Called by the render thread: sound was taken, there is room for more."""
+    def notify_audio_taken(self) -> None:
+        """Wakes a waiting `push_audio`. Called by the render thread after it has taken audio."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._changed.set)
 
     def deliver(self, item: list[Patch] | Exception | None) -> None:
-        """Called by the engine's threads. None is the end."""
+        """Hands a batch, an error, or None for the end to `batches`. Called by the threads of the engine."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._put, item)
 
     def _put(self, item: list[Patch] | Exception | None) -> None:
-        self._out.append(item)
+        self._output.append(item)
         self._changed.set()

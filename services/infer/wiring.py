@@ -1,4 +1,4 @@
-"""Builds the service out of its parts."""
+"""Builds the infer service from its parts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import cv2
 from warmtalk.config import Config
 from warmtalk.renderers.registry import models
 from warmtalk.rpc.server import Server, serve
-from warmtalk.services.infer.avatars import AvatarCache
+from warmtalk.services.infer.avatar_cache import AvatarCache
 from warmtalk.services.infer.engine import Engine
 from warmtalk.services.infer.servicer import InferServicer
 from warmtalk.store import AvatarStore
@@ -17,7 +17,7 @@ SERVICE = "warmtalk.v1.InferService"
 
 
 def build(config: Config) -> tuple[Server, Engine]:
-    """A server that is not started yet, and its engine, which is to be closed after it."""
+    """Returns a server that is not started yet, and its engine, which the caller closes after the server."""
     cache = AvatarCache(AvatarStore(config.avatars_dir), config.infer.cache_mb << 20)
     engine = Engine(models(config), cache, max_streams=config.infer.max_streams)
     server = Server(config.infer.listen, SERVICE, api_key=config.api_key)
@@ -27,7 +27,8 @@ def build(config: Config) -> tuple[Server, Engine]:
 
 
 async def run(config: Config) -> None:
-    cv2.setNumThreads(1)  # a face is small: handing parts of it to other threads only waits for them
+    """Serves until the process is told to stop. Loads the default avatar first, if there is one."""
+    cv2.setNumThreads(1)  # images of a face are small: splitting the work over threads costs more than the work
     server, engine = build(config)
 
     async def warm_up() -> None:

@@ -14,9 +14,9 @@ from warmtalk.avatar.build_dir import tombstone_path
 from warmtalk.avatar.build_match import differences, is_up_to_date, satisfies
 from warmtalk.avatar.build_request import BuildRequest, build_manifest
 from warmtalk.avatar.builder import AvatarBuilder, BuildProgress
-from warmtalk.core.bundle import AvatarInfo, read_info
+from warmtalk.core.bundle_files import AvatarInfo, read_info
 from warmtalk.core.errors import AlreadyExists, Busy, Damaged, WarmtalkError
-from warmtalk.media.file_types import find_ffmpeg
+from warmtalk.media.ffmpeg_command import find_ffmpeg
 from warmtalk.services.prep.build_state import Build, BuildState
 from warmtalk.services.prep.unfinished_builds import UnfinishedBuilds
 from warmtalk.services.prep.uploads import UploadStore

@@ -16,7 +16,7 @@ from warmtalk.avatar.build_request import BuildParams
 from warmtalk.avatar.from_config import auto_params, params_from_config, renderers
 from warmtalk.avatar.report.footage_report import REPORT_FILE
 from warmtalk.config import Config
-from warmtalk.core.bundle import AvatarInfo
+from warmtalk.core.bundle_files import AvatarInfo
 from warmtalk.core.errors import InvalidInput
 from warmtalk.rpc.convert import frame_rate, frame_rate_message
 from warmtalk.services.prep.build_state import Build, BuildState

@@ -15,7 +15,7 @@ import grpc
 from warmtalk.avatar import from_config
 from warmtalk.avatar.report.footage_report import CONTACT_SHEET_FILE, REPORT_FILE
 from warmtalk.config import Config
-from warmtalk.core.bundle import AvatarInfo
+from warmtalk.core.bundle_files import AvatarInfo
 from warmtalk.core.errors import Damaged, InvalidInput, NotFound, WarmtalkError
 from warmtalk.services.prep import messages
 from warmtalk.services.prep.build_state import Build, BuildState

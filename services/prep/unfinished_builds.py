@@ -8,7 +8,7 @@ from pathlib import Path
 
 from warmtalk.avatar.build_dir import MANIFEST_FILE
 from warmtalk.avatar.build_request import BuildParams, BuildRequest, build_manifest
-from warmtalk.core.bundle import write_json
+from warmtalk.core.bundle_files import write_json
 from warmtalk.services.prep.build_state import Build, BuildState
 from warmtalk.store import AvatarStore
 

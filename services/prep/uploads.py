@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from warmtalk.core.bundle import write_json
+from warmtalk.core.bundle_files import write_json
 from warmtalk.core.errors import BadMedia, Interrupted, InvalidInput, NotFound
 from warmtalk.media.ffmpeg_process import storage_errors
 from warmtalk.media.file_types import HEAD_BYTES, sniff_file

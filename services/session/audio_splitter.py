@@ -9,7 +9,7 @@ import numpy as np
 from warmtalk.core.errors import InvalidInput
 from warmtalk.core.ports import SpeechChunk
 from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Samples
-from warmtalk.media.audio_decode import Resampler
+from warmtalk.media.resampler import Resampler
 
 _HELD_SAMPLES = 64
 """16 kHz samples held back to the end, when the number of frames, and therefore of samples, is known."""

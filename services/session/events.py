@@ -31,7 +31,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class SpeakProgress:
-    """Frames of the clip that are done, and frames whose audio is known."""
+    """Frames of the clip already rendered, and frames whose audio is known."""
 
     frames_done: int
     frames_known: int

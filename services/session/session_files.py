@@ -19,7 +19,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from warmtalk.core.bundle import write_json
+from warmtalk.core.bundle_files import write_json
 from warmtalk.core.errors import Damaged, NotReady
 from warmtalk.core.types import FrameClock
 from warmtalk.media import concat

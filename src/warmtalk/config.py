@@ -1,7 +1,7 @@
-"""Every key of the configuration with its default and its help. Built once, by warmtalk.configure; read nowhere else.
+"""All configuration keys with default values and help texts. warmtalk.config_loader builds a Config once per process.
 
-A key of a section has the section in its variable: session.voice is WARMTALK_SESSION_VOICE. The first six keys are
-those of the warm server's realtime_live.yaml.
+The environment variable of a key contains the section: session.voice is WARMTALK_SESSION_VOICE. The first six keys have
+the names and meanings of the keys in realtime_live.yaml of the earlier MuseTalk server.
 """
 
 from __future__ import annotations
@@ -23,28 +23,37 @@ def _key(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class PrepConfig:
+    """Keys of the prep service."""
+
     listen: str = _key("127.0.0.1:50051", "Address to serve on: host:port, or unix:PATH.")
     extra_margin: int | None = _key(None, "Room under the chin, in pixels; auto: 8 % of the face box, at least 10.")
     still_seconds: float = _key(4.0, "Seconds of idle motion made from a still image.")
-    steady: str = _key("tracked", "Face boxes: tracked (with the head), one_euro, or reference (each frame's own).")
-    scale_lock: float = _key(0.04, "Part of its size by which a face may seem to change before its box does.")
-    one_euro_beta: float = _key(0.05, "One-Euro filter: how much faster it gets with the head's speed.")
+    steady: str = _key(
+        "tracked", "Face boxes: tracked (follow the head), one_euro (One-Euro filter), or reference (no smoothing)."
+    )
+    scale_lock: float = _key(0.04, "Relative change of the face size below which the size of the box stays fixed.")
+    one_euro_beta: float = _key(0.05, "One-Euro filter: increase of the cutoff with the speed of the head.")
     one_euro_cutoff_hz: float = _key(1.0, "One-Euro filter: cutoff for a head at rest, in Hz.")
     detector: str = _key(
         "auto",
-        "What finds the face box: mesh (embedded), dwpose (as MuseTalk itself), face-alignment, or auto: dwpose where "
-        "it is ready, then face-alignment, then mesh. warmtalk doctor says what is ready.",
+        "Face detector: mesh (embedded), dwpose (like MuseTalk), face-alignment, or auto (the first installed of "
+        "dwpose, face-alignment, mesh). warmtalk doctor lists the installed detectors.",
     )
     parsing: str = _key(
-        "auto", "What cuts the mask: mesh (embedded), bisenet (as MuseTalk itself), or auto: bisenet where it is ready."
+        "auto",
+        "Face parser of the mask: mesh (embedded), bisenet (like MuseTalk), or auto (bisenet if installed).",
     )
-    parsing_mode: str = _key("jaw", "What a mask of bisenet holds: jaw, neck, or raw (skin and mouth alone, as v1).")
-    cheek_width_left: int = _key(90, "Half width of the band that bisenet's jaw mode leaves unshrunk, of 512 pixels.")
-    cheek_width_right: int = _key(90, "The same to the right; MuseTalk's left_cheek_width and right_cheek_width.")
+    parsing_mode: str = _key("jaw", "Area of a bisenet mask: jaw, neck, or raw (skin and mouth only, like version v1).")
+    cheek_width_left: int = _key(
+        90, "Half width of the band that mode jaw of bisenet does not shrink, left side, in pixels of a 512-pixel face."
+    )
+    cheek_width_right: int = _key(
+        90, "The same for the right side. MuseTalk names both left_cheek_width and right_cheek_width."
+    )
     max_upload_mb: int = _key(512, "Largest source file, in MiB.")
     max_source_s: float = _key(600.0, "Longest source video, in seconds.")
     max_source_pixels: int = _key(4096 * 2304, "Largest source frame, width times height.")
-    max_queue: int = _key(16, "Builds that may wait; one runs at a time.")
+    max_queue: int = _key(16, "Maximum number of waiting builds; one build runs at a time.")
 
     def __post_init__(self) -> None:
         _one_of("prep.detector", self.detector, ("auto", "mesh", "dwpose", "face-alignment"))
@@ -59,14 +68,18 @@ class PrepConfig:
 
 @dataclass(frozen=True, slots=True)
 class InferConfig:
+    """Keys of the infer service."""
+
     listen: str = _key("127.0.0.1:50052", "Address to serve on: host:port, or unix:PATH.")
-    renderer: str = _key("mesh", "Renderer when a request names none.")
-    max_streams: int = _key(8, "Utterances rendered at once.")
-    cache_mb: int = _key(2048, "Memory for warm avatars, in MiB.")
-    blend: str = _key("feather", "How faces are brought into their frames: feather, or poisson (gradients only).")
-    colour_match: str = _key("auto", "Faces get the colours of their frame: on, off, or auto (on for musetalk).")
-    sharpen: bool = _key(True, "Faces enlarged over 256 pixels are sharpened by what that took from them.")
-    mouth_strength: float = _key(1.0, "How much the embedded renderer's mouth moves: 0.3 (mumbles) to 2.")
+    renderer: str = _key("mesh", "Renderer of a request without a renderer.")
+    max_streams: int = _key(8, "Maximum number of utterances that are rendered at the same time.")
+    cache_mb: int = _key(2048, "Memory for prepared avatars, in MiB.")
+    blend: str = _key("feather", "Blending of a face into the frame: feather, or poisson (gradient domain).")
+    colour_match: str = _key("auto", "Match the colours of the face to the frame: on, off, or auto (on for musetalk).")
+    sharpen: bool = _key(
+        True, "Sharpen faces that are enlarged beyond 256 pixels, to compensate for the interpolation."
+    )
+    mouth_strength: float = _key(1.0, "Scale of the mouth motion of the embedded renderer: 0.3 (mumbling) to 2.")
 
     def __post_init__(self) -> None:
         _one_of("infer.renderer", self.renderer, ("mesh", "musetalk"))
@@ -76,23 +89,27 @@ class InferConfig:
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
+    """Keys of the session service."""
+
     listen: str = _key("127.0.0.1:50053", "Address to serve on: host:port, or unix:PATH.")
     infer: str = _key("127.0.0.1:50052", "Address of the infer service.")
     voice: str = _key("piper", "Voice: piper (embedded) or openai (any server with /v1/audio/speech).")
-    openai_url: str = _key("http://127.0.0.1:8880/v1", "Base URL of the speech server, up to and with /v1.")
-    openai_key: str = _key("", "Its API key, if it wants one.")
-    openai_model: str = _key("tts-1", "Its model.")
-    openai_voice: str = _key("alloy", "Its voice.")
-    max_text_chars: int = _key(5000, "Longest text of one Speak.")
-    max_clip_s: float = _key(900.0, "Longest sound of one Speak, in seconds.")
-    max_queue: int = _key(8, "Speaks of one session that may wait.")
+    openai_url: str = _key("http://127.0.0.1:8880/v1", "Base URL of the speech server, including /v1.")
+    openai_key: str = _key("", "API key of the speech server, if required.")
+    openai_model: str = _key("tts-1", "Model of the speech server.")
+    openai_voice: str = _key("alloy", "Voice of the speech server.")
+    max_text_chars: int = _key(5000, "Maximum length of the text of one Speak, in characters.")
+    max_clip_s: float = _key(900.0, "Maximum duration of the audio of one Speak, in seconds.")
+    max_queue: int = _key(8, "Maximum number of waiting Speaks of one session.")
     cache_mb: int = _key(1024, "Memory for decoded source frames, in MiB.")
-    x264_preset: str = _key("veryfast", "x264 preset of clips; a conversation is coded as its first clip.")
-    x264_crf: int = _key(18, "x264 quality of clips: 0 (lossless) to 51.")
-    live_preset: str = _key("ultrafast", "x264 preset of live streams and what they record.")
-    live_crf: int = _key(21, "x264 quality of live streams and what they record.")
-    live_ahead_s: float = _key(0.1, "How far a live stream is ahead of its player, in seconds.")
-    pause_s: float = _key(0.6, "Most idle time kept between live utterances in the conversation, in seconds.")
+    x264_preset: str = _key(
+        "veryfast", "x264 preset of clips. All clips of a conversation use the settings of the first clip."
+    )
+    x264_crf: int = _key(18, "x264 quality (CRF) of clips: 0 (lossless) to 51.")
+    live_preset: str = _key("ultrafast", "x264 preset of live streams and of recorded live clips.")
+    live_crf: int = _key(21, "x264 quality (CRF) of live streams and of recorded live clips.")
+    live_ahead_s: float = _key(0.1, "Lead of a live stream before the player, in seconds.")
+    pause_s: float = _key(0.6, "Maximum idle time between live utterances in the conversation file, in seconds.")
 
     def __post_init__(self) -> None:
         _one_of("session.voice", self.voice, ("piper", "openai"))
@@ -102,56 +119,73 @@ class SessionConfig:
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
+    """Keys of the gateway."""
+
     listen: str = _key("127.0.0.1:8000", "Address to serve HTTP on: host:port.")
     prep: str = _key("127.0.0.1:50051", "Address of the prep service.")
-    infer: str = _key("127.0.0.1:50052", "Address of the infer service; its health is shown.")
+    infer: str = _key("127.0.0.1:50052", "Address of the infer service, used for the health report.")
     session: str = _key("127.0.0.1:50053", "Address of the session service.")
-    token_minutes: float = _key(60.0, "Life of a page's session token, in minutes; the page renews it for 12 hours.")
-    allowed_origins: str = _key("", "Origins of other sites that may call, with commas: https://example.org; or *.")
-    session_id: str = _key("default", "Session of a request that names none, and of the old POST /speak.")
-    max_audio_mb: int = _key(30, "Largest sound of one request, in MiB.")
-    chat_url: str = _key("", "Base URL of an OpenAI-compatible chat server, up to and with /v1. Empty: it asks back.")
-    chat_key: str = _key("", "Its API key, if it wants one.")
-    chat_model: str = _key("gpt-4o-mini", "Its model.")
+    token_minutes: float = _key(
+        60.0, "Lifetime of the session token of a page, in minutes. The page renews the token for 12 hours."
+    )
+    allowed_origins: str = _key(
+        "", "Other origins that may call the API, separated by commas, for example https://example.org; * allows all."
+    )
+    session_id: str = _key("default", "Session of a request without a session, and of the legacy POST /speak.")
+    max_audio_mb: int = _key(30, "Maximum size of the audio of one request, in MiB.")
+    chat_url: str = _key(
+        "", "Base URL of an OpenAI-compatible chat server, including /v1. Empty: a built-in bot asks questions back."
+    )
+    chat_key: str = _key("", "API key of the chat server, if required.")
+    chat_model: str = _key("gpt-4o-mini", "Model of the chat server.")
     chat_prompt: str = _key(
         "You are a friendly person in a spoken video conversation. Answer in one to three short sentences, without "
         "lists, links or markup.",
-        "What the chat server is told first.",
+        "System prompt of the chat server.",
     )
-    transcriptions_url: str = _key("", "Base URL of a server with /audio/transcriptions. Empty: speech is said back.")
-    transcriptions_key: str = _key("", "Its API key, if it wants one.")
-    transcriptions_model: str = _key("whisper-1", "Its model.")
+    transcriptions_url: str = _key(
+        "", "Base URL of a server with /audio/transcriptions. Empty: the avatar repeats recorded speech."
+    )
+    transcriptions_key: str = _key("", "API key of the transcription server, if required.")
+    transcriptions_model: str = _key("whisper-1", "Model of the transcription server.")
 
 
 @dataclass(frozen=True, slots=True)
 class MuseTalkConfig:
+    """Keys of the renderer musetalk."""
+
     version: str = _key("v15", "Version of the weights: v15 or v1.")
-    device: str = _key("auto", "auto (a GPU where there is one), cpu, cuda or cuda:0.")
-    dtype: str = _key("auto", "auto (fp16 on a GPU, else fp32), fp32, fp16 or bf16.")
-    lookahead: int = _key(2, "Pieces of 80 ms, from the one a frame begins in, that are heard before it is drawn.")
-    compile: bool = _key(
-        True, "On a GPU torch.compile is tried and taken where it is faster. The first start takes minutes for it."
+    device: str = _key("auto", "auto (a GPU if available), cpu, cuda or cuda:0.")
+    dtype: str = _key("auto", "auto (fp16 on a GPU, otherwise fp32), fp32, fp16 or bf16.")
+    lookahead: int = _key(
+        2, "Number of 80 ms audio chunks, counted from the chunk in which a frame starts, that rendering waits for."
     )
-    silent_lips: bool = _key(True, "Lips rest where there is no voice, whatever the weights make of noise.")
+    compile: bool = _key(
+        True, "Try torch.compile on a GPU and use the faster variant. The first start then takes some minutes."
+    )
+    silent_lips: bool = _key(True, "Keep the lips at rest without voice, independent of noise in the audio.")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    avatar_id: str = _key("", "Avatar of a session that names none.")
-    video_path: str = _key("", "Source of avatar_id; with preparation it is built at start when it is missing.")
+    """All keys. `load` in warmtalk.config_loader raises InvalidInput for invalid values."""
+
+    avatar_id: str = _key("", "Avatar of a session without an avatar.")
+    video_path: str = _key("", "Source file of avatar_id, used with preparation.")
     bbox_shift: int | None = _key(
         None,
-        "Moves the boundary of the drawn half of the face, in pixels; positive opens more. auto: by its landmarks.",
+        "Shift of the boundary of the rendered half of the face, in pixels; positive opens the mouth more. "
+        "auto: derived from the landmarks.",
     )
-    batch_size: int = _key(4, "Most frames of one batch, 1 to 8.")
-    preparation: bool = _key(False, "Build avatar_id from video_path at start.")
-    fps: Fraction = _key(Fraction(25), "Frames per second of new avatars: 25, or 30000/1001.")
-    data_dir: Path = _key(Path("data"), "Folder of the shared volumes: avatars/ and sessions/ lie in it.")
-    models_dir: Path = _key(Path("models"), "Folder of MuseTalk's weights, see warmtalk weights.")
+    batch_size: int = _key(4, "Maximum number of frames in one batch, 1 to 8.")
+    preparation: bool = _key(False, "Build avatar_id from video_path at startup when the avatar does not exist.")
+    fps: Fraction = _key(Fraction(25), "Frames per second of new avatars, for example 25 or 30000/1001.")
+    data_dir: Path = _key(Path("data"), "Data folder of all services, with the subfolders avatars and sessions.")
+    models_dir: Path = _key(Path("models"), "Folder of the weights of MuseTalk, see warmtalk weights.")
     api_key: str = _key(
         "",
-        "Key that every request and call must carry, as X-Internal-API-Key or bearer; the same for all services and "
-        "the command line. Without one they listen on loopback alone.",
+        "Key that every HTTP request and gRPC call must contain, as X-Internal-API-Key or bearer token; the same for "
+        "all services and the command line. Without a key, the services listen on loopback addresses only.",
     )
     log_level: str = _key("info", "debug, info, warning or error.")
     prep: PrepConfig = field(default_factory=PrepConfig)
@@ -173,17 +207,19 @@ class Config:
             _address(f"{name}.listen", getattr(self, name).listen)
         if not all("!" <= one <= "~" for one in self.api_key):
             raise InvalidInput(
-                "api_key has a blank or a letter that no header can carry",
-                "Make one: openssl rand -hex 24",
+                "api_key contains a blank or a character that is not allowed in a header",
+                "Create a key: openssl rand -hex 24",
                 field="api_key",
             )
 
     @property
     def avatars_dir(self) -> Path:
+        """Folder of all avatars."""
         return self.data_dir / "avatars"
 
     @property
     def sessions_dir(self) -> Path:
+        """Folder of all sessions."""
         return self.data_dir / "sessions"
 
 
@@ -194,4 +230,6 @@ def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
 
 def _address(key: str, value: str) -> None:
     if not value.startswith("unix:") and not re.fullmatch(r".+:\d{1,5}", value):
-        raise InvalidInput(f"{key} is {value!r}", "Write host:port, as 127.0.0.1:50051, or unix:PATH", field=key)
+        raise InvalidInput(
+            f"{key} is {value!r}", "Write host:port, for example 127.0.0.1:50051, or unix:PATH", field=key
+        )

@@ -15,7 +15,8 @@ from typing import Any
 
 from playwright.async_api import Page, async_playwright
 
-from warmtalk.cli.supervisor import own_place, programs
+from warmtalk.cli.addresses import isolated_config
+from warmtalk.cli.supervisor import service_specs
 from warmtalk.config import Config
 
 ARGS = ["--no-sandbox", "--disable-gpu"]
@@ -65,7 +66,7 @@ class Services:
     """All four, on free ports, in a folder."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str] | None = None) -> None:
-        self.config, settings = own_place(Config(), folder / "data")
+        self.config, settings = isolated_config(Config(), folder / "data")
         self._own = environ or {}
         self._environ = {**os.environ, **settings, "WARMTALK_PREP_STILL_SECONDS": "1", **self._own}
         self._folder = folder
@@ -88,7 +89,7 @@ class Services:
                     [sys.executable, "-m", f"warmtalk.services.{name}", "--until-eof"],
                     env=self._environ, stdin=subprocess.PIPE, stdout=log, stderr=log,
                 )  # fmt: skip
-        for program in programs(self.config):
+        for program in service_specs(self.config):
             if program.name in names:
                 asyncio.run(program.wait_ready(60))
 

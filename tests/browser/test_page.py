@@ -31,7 +31,7 @@ async def test_a_bad_file_is_refused_and_a_photo_speaks(services: Services, port
         await one.shown("#setup")
         assert await one.page.inner_text("#setup-title") == "No face yet"
         await one.page.set_input_files("#file", bad)
-        assert "is not a video or picture" in await one.notice()
+        assert "is not a video or image" in await one.notice()
         await one.shown("#drop")
         await one.page.set_input_files("#file", portrait)
         await one.shown("#making")

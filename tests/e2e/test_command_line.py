@@ -26,7 +26,7 @@ def test_two_sentences_join_and_a_reset_starts_anew(here: Machine) -> None:
     assert (here.folder / "clip.mp4").stat().st_size > 1000
     shown = here.run("sessions", "talk")
     assert "Hello there. How are you?" in shown
-    assert "28 frames  (sound)" in shown
+    assert "28 frames  (audio)" in shown
     path = re.search(r"conversation +(\S+\.mp4)", again)
     assert path
     with av.open(path[1]) as file:
@@ -67,7 +67,7 @@ def test_doctor_finds_nothing_missing(here: Machine) -> None:
     said = here.run("doctor")
     assert "MISSING" not in said
     assert said.count("up       ") == 4
-    assert "everything that the embedded renderer needs is here" in said
+    assert "all parts of the embedded renderer are installed" in said
 
 
 def test_avatars_are_listed_shown_and_deleted(here: Machine) -> None:
@@ -112,7 +112,7 @@ def test_a_second_up_says_that_the_address_is_taken(here: Machine) -> None:
     out, err = child.communicate(timeout=30)
     assert child.returncode == 1, out + err
     assert "cannot listen on" in err
-    assert "warmtalk up already" in err
+    assert "another warmtalk up" in err
 
 
 @pytest.mark.parametrize(("key", "words"), [("", "this needs the API key"), ("another", "the API key is wrong")])

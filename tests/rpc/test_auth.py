@@ -205,13 +205,13 @@ async def test_services_with_different_keys_say_so(tmp_path: Path) -> None:
 
 async def test_the_command_line_shows_the_key(place: Place) -> None:
     config = Config(api_key=KEY, prep=PrepConfig(listen=place.prep), session=SessionConfig(listen=place.session))
-    async with clients.prep(config) as stub:
+    async with clients.prep_client(config) as stub:
         listed = await stub.ListAvatars(prep_pb2.ListAvatarsRequest())
         assert [one.avatar_id for one in listed.avatars] == ["ann"]
-    async with clients.session(config) as sessions:
+    async with clients.session_client(config) as sessions:
         assert not (await sessions.ListSessions(session_pb2.ListSessionsRequest())).sessions
     with pytest.raises(Unreachable, match="the prep service refuses us: this needs the API key"):
-        async with clients.prep(Config(prep=PrepConfig(listen=place.prep))) as stub:
+        async with clients.prep_client(Config(prep=PrepConfig(listen=place.prep))) as stub:
             await stub.ListAvatars(prep_pb2.ListAvatarsRequest())
 
 

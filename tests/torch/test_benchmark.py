@@ -38,9 +38,9 @@ def test_lips_are_drawn_by_musetalk_too(
     models: Path, avatars: Path, speech: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One frame of an avatar, latents included, speaks half a second. Nobody looks for the lips of random weights."""
-    still = lips.still_of(AvatarStore(avatars).open("synth"), tmp_path / "still")
+    still = lips.closed_frame_bundle(AvatarStore(avatars).open("synth"), tmp_path / "still")
     monkeypatch.setenv("WARMTALK_MODELS_DIR", str(models))
-    drawn = list(lips.drawn(still, registry.model("musetalk", load(None)), speech[:8000]))
+    drawn = list(lips.render_frames(still, registry.model("musetalk", load(None)), speech[:8000]))
     assert len(drawn) == 13 and not np.array_equal(drawn[0], drawn[6])
 
 

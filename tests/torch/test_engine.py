@@ -19,7 +19,7 @@ from warmtalk.core.types import FrameClock, Image, Patch, Samples
 from warmtalk.models.musetalk.renderer import MuseTalkAvatar, MuseTalkRenderer
 from warmtalk.models.musetalk.speech_features import WhisperFeatures
 from warmtalk.models.musetalk.whisper import WhisperEncoder
-from warmtalk.services.infer.avatars import AvatarCache
+from warmtalk.services.infer.avatar_cache import AvatarCache
 from warmtalk.services.infer.engine import Engine
 from warmtalk.services.infer.stream import StreamConfig
 from warmtalk.store import AvatarStore
@@ -56,8 +56,8 @@ def config(start_index: int = 0) -> StreamConfig:
 
 async def spoken(engine: Engine, sound: Samples, start_index: int = 0) -> list[Patch]:
     stream = await engine.open(config(start_index))
-    await stream.push(sound)
-    stream.end()
+    await stream.push_audio(sound)
+    stream.end_audio()
     return [patch async for batch in stream.batches() for patch in batch]
 
 
@@ -86,11 +86,11 @@ async def test_a_face_that_is_not_finite_ends_its_own_conversation_only(engine: 
 
 
 async def test_one_more_than_the_device_can_serve_is_refused(engine: Engine, watched: Watched) -> None:
-    assert engine.room == 8
+    assert engine.capacity == 8
     watched.faces_per_second = 60.0
-    assert engine.room == 2
+    assert engine.capacity == 2
     held = [await engine.open(config()) for _ in range(2)]
-    with pytest.raises(Busy, match="60 faces a second are enough for the 2 streams") as caught:
+    with pytest.raises(Busy, match="60 faces per second serve the 2 open streams") as caught:
         await engine.open(config())
     assert caught.value.retry_after_s > 0
     held[0].close()
@@ -102,7 +102,7 @@ async def test_one_more_than_the_device_can_serve_is_refused(engine: Engine, wat
 
 async def test_an_abort_leaves_the_others_in_peace(engine: Engine, speech: Samples) -> None:
     leaving = await engine.open(config())
-    await leaving.push(speech)
+    await leaving.push_audio(speech)
     other = asyncio.create_task(spoken(engine, speech[:3200]))
     leaving.abort()
     assert len(await other) == 5

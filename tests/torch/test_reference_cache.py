@@ -15,7 +15,8 @@ import torch
 
 from tests.torch.conftest import GOLDEN
 from warmtalk.avatar.import_musetalk import import_musetalk_avatar
-from warmtalk.core.bundle import Bundle, read_latents
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.bundle_files import read_latents
 from warmtalk.core.errors import AlreadyExists, BadMedia, NotReady
 from warmtalk.media.png_decode import PngDecoder
 from warmtalk.models.musetalk import reference_cache

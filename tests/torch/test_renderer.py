@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from tests.torch.conftest import CPU
-from warmtalk.core.bundle import Bundle, Latents, read_latents, write_latents
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.bundle_files import Latents, read_latents, write_latents
 from warmtalk.core.errors import Busy, Damaged, InvalidInput, NotReady
 from warmtalk.core.pipeline import WarmAvatar, render
 from warmtalk.core.ports import FaceJob

@@ -14,8 +14,9 @@ import pytest
 from tests.audio import syllables, wav
 from warmtalk.core.errors import BadMedia
 from warmtalk.core.types import Samples
-from warmtalk.media.audio_decode import AudioReader, Resampler, decode_audio
-from warmtalk.media.file_types import find_ffmpeg
+from warmtalk.media.audio_decode import AudioReader, decode_audio
+from warmtalk.media.ffmpeg_command import find_ffmpeg
+from warmtalk.media.resampler import Resampler
 
 LIMIT_S = 900.0
 
@@ -114,7 +115,7 @@ def test_loud_floats_are_clipped() -> None:
 def test_not_finite(bad: float) -> None:
     samples = np.zeros(60_000, np.float32)
     samples[40_000] = bad
-    with pytest.raises(BadMedia, match=r"the sound holds NaN or infinity at sample 40000 \(2\.500 s\)"):
+    with pytest.raises(BadMedia, match=r"the audio holds NaN or infinity at sample 40000 \(2\.500 s\)"):
         decode_audio(floats(samples), max_s=LIMIT_S)
 
 
@@ -128,17 +129,17 @@ def test_not_finite_in_one_channel_of_two() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "the sound is an empty file"),
-        (b"hello, this is a text", "the sound is of an unknown kind. Send a wav, mp3, flac or ogg file"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(100), "the sound is a png file"),
-        (b"\x00\x00\x00\x18ftypmp42" + bytes(100), "the sound is a mp4 file"),
-        (b"RIFF\x00\x00\x00\x00WAVE", "the wav file is cut short before its sound"),
-        (b"fLaC" + b"x" * 1000, "the flac file holds no sound that can be decoded"),
+        (b"", "the audio file is empty"),
+        (b"hello, this is a text", "the audio file is of an unknown kind. Send a wav, mp3, flac or ogg file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "the audio file is a png file"),
+        (b"\x00\x00\x00\x18ftypmp42" + bytes(100), "the audio file is a mp4 file"),
+        (b"RIFF\x00\x00\x00\x00WAVE", "the wav file is cut short before its audio"),
+        (b"fLaC" + b"x" * 1000, "the flac file holds no audio that can be decoded"),
         (b"OggS" + bytes(60), "the ogg file is cut short"),
-        (b"ID3" + bytes(200), "the mp3 file holds no sound that can be decoded"),
-        (wav(np.zeros(0, np.float32)), "the sound has no samples"),
-        (raw_wav(bytes(400), code=1, channels=2, rate=0, bits=16), "the wav file holds no sound that can be decoded"),
-        (raw_wav(bytes(400), code=1, channels=1, rate=50, bits=16), "the sound has 1 channels at 50 Hz"),
+        (b"ID3" + bytes(200), "the mp3 file holds no audio that can be decoded"),
+        (wav(np.zeros(0, np.float32)), "the audio has no samples"),
+        (raw_wav(bytes(400), code=1, channels=2, rate=0, bits=16), "the wav file holds no audio that can be decoded"),
+        (raw_wav(bytes(400), code=1, channels=1, rate=50, bits=16), "the audio has 1 channels at 50 Hz"),
     ],
 )
 def test_refused(data: bytes, message: str) -> None:
@@ -171,7 +172,7 @@ def test_an_mp3_that_promises_nothing_is_played_to_its_end() -> None:
 
 
 def test_wav_cut_short() -> None:
-    with pytest.raises(BadMedia, match="the wav file is cut short: 956 of 32000 bytes of sound are there"):
+    with pytest.raises(BadMedia, match="the wav file is cut short: 956 of 32000 bytes of audio are there"):
         decode_audio(wav(np.zeros(16_000, np.float32))[:1000], max_s=LIMIT_S)
 
 
@@ -183,7 +184,7 @@ def test_wav_of_unknown_length_is_read_to_its_end() -> None:
 
 def test_one_hour_is_refused() -> None:
     data = raw_wav(b"\x80" * (8_000 * 3_600), code=1, channels=1, rate=8_000, bits=8)
-    with pytest.raises(BadMedia, match=r"the sound is longer than 900 s\. Send it in shorter parts"):
+    with pytest.raises(BadMedia, match=r"the audio is longer than 900 s\. Send it in shorter parts"):
         decode_audio(data, max_s=LIMIT_S)
 
 
@@ -198,7 +199,7 @@ def test_giving_up_in_the_middle_leaves_nothing() -> None:
     pieces = reader.chunks()
     next(pieces)
     pieces.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("sound-feed", "ffmpeg"))]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("audio-feed", "ffmpeg"))]
 
 
 @pytest.mark.parametrize("rate_in", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000, 192_000])

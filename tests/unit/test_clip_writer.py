@@ -14,8 +14,8 @@ import pytest
 from tests.media import picture, read, to_pcm, tone, write_clip
 from warmtalk.core.errors import NotReady, StorageFull, WarmtalkError
 from warmtalk.core.types import FrameClock
-from warmtalk.media import file_types as found
 from warmtalk.media.clip_writer import ClipWriter
+from warmtalk.media.ffmpeg_command import find_ffmpeg
 from warmtalk.media.h264 import EncodedPicture, X264Settings
 from warmtalk.media.i420 import to_i420
 from warmtalk.media.live_encoder import LiveEncoder, LiveSettings
@@ -33,16 +33,16 @@ def program(path: Path, text: str) -> Path:
 @pytest.fixture
 def use_ffmpeg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
     """Puts a shell script in the place of ffmpeg; $FFMPEG is the real one."""
-    real = found.find_ffmpeg()
+    real = find_ffmpeg()
 
     def use(script: str) -> None:
         path = program(tmp_path / "other-ffmpeg", script.replace("$FFMPEG", real))
         monkeypatch.setenv("WARMTALK_FFMPEG", str(path))
-        found.find_ffmpeg.cache_clear()
+        find_ffmpeg.cache_clear()
 
     yield use
     monkeypatch.undo()
-    found.find_ffmpeg.cache_clear()
+    find_ffmpeg.cache_clear()
 
 
 @pytest.mark.parametrize("fps", ["25", "30000/1001", "60", "1", "24000/1001"])
@@ -142,18 +142,18 @@ def test_abort_ends_a_muxer_that_hangs(tmp_path: Path, use_ffmpeg) -> None:  # t
     writer.abort()
     thread.join(5)
     assert not thread.is_alive()
-    assert str(caught[0]) == "the clip was given up"
+    assert str(caught[0]) == "the clip was aborted"
     assert [path.name for path in tmp_path.iterdir()] == ["other-ffmpeg"]
 
 
 def test_nothing_is_written_after_abort(tmp_path: Path) -> None:
     writer = ClipWriter(tmp_path / "clip.mp4", 64, 48, CLOCK)
     writer.abort()
-    with pytest.raises(WarmtalkError, match="given up"):
+    with pytest.raises(WarmtalkError, match="aborted"):
         writer.write_bgr(picture(0))
-    with pytest.raises(WarmtalkError, match="given up"):
+    with pytest.raises(WarmtalkError, match="aborted"):
         writer.write_audio(tone(1920))
-    with pytest.raises(WarmtalkError, match="given up"):
+    with pytest.raises(WarmtalkError, match="aborted"):
         writer.finish()
 
 
@@ -161,7 +161,7 @@ def test_dying_ffmpeg_says_why(tmp_path: Path, use_ffmpeg) -> None:  # type: ign
     use_ffmpeg("echo 'something odd' >&2; exit 3")
     writer = ClipWriter(tmp_path / "clip.mp4", 64, 48, CLOCK)
     writer.write_bgr(picture(0))
-    with pytest.raises(WarmtalkError, match=r"ended with status 3 while joining picture and sound: something odd"):
+    with pytest.raises(WarmtalkError, match=r"ended with status 3 while muxing video and audio: something odd"):
         writer.finish()
     writer.abort()
     assert [path.name for path in tmp_path.iterdir()] == ["other-ffmpeg"]
@@ -175,7 +175,7 @@ def test_full_disk_at_the_end(tmp_path: Path, use_ffmpeg, trap: str) -> None:  #
     writer = ClipWriter(target, 640, 480, CLOCK)
     for _ in range(10):
         writer.write_bgr(NOISE)
-    with pytest.raises(StorageFull, match=r"the volume is full \(while joining picture and sound\)\. Make room"):
+    with pytest.raises(StorageFull, match=r"the volume is full \(while muxing video and audio\)\. Make room"):
         writer.finish()
     writer.abort()
     assert list(target.parent.iterdir()) == []
@@ -199,13 +199,13 @@ def test_full_disk(tmp_path: Path) -> None:
 def test_no_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setitem(__import__("sys").modules, "imageio_ffmpeg", None)
-    found.find_ffmpeg.cache_clear()
+    find_ffmpeg.cache_clear()
     try:
         with pytest.raises(NotReady, match=r"ffmpeg is missing\. Install it: pip install imageio-ffmpeg"):
             ClipWriter(tmp_path / "clip.mp4", 64, 48, CLOCK)
     finally:
         monkeypatch.undo()
-        found.find_ffmpeg.cache_clear()
+        find_ffmpeg.cache_clear()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -227,7 +227,7 @@ def test_sound_before_and_between_pictures(tmp_path: Path) -> None:
     ("script", "kind", "message"),
     [
         ("echo 'Error writing trailer: No space left on device' >&2", StorageFull, "the volume is full"),
-        ('for last; do :; done; printf half > "${last#file:}"', WarmtalkError, "left half a file while joining"),
+        ('for last; do :; done; printf half > "${last#file:}"', WarmtalkError, "left an incomplete file while muxing"),
     ],
 )
 def test_ffmpeg_fails_and_ends_with_0(tmp_path: Path, use_ffmpeg, script, kind, message) -> None:  # type: ignore[no-untyped-def]

@@ -14,8 +14,8 @@ from tests.media import read, write_clip
 from warmtalk.core.errors import Damaged, NotReady, StorageFull
 from warmtalk.core.types import FrameClock
 from warmtalk.media import concat
-from warmtalk.media import file_types as found
 from warmtalk.media.concat import ClipFile, ConversationFileState
+from warmtalk.media.ffmpeg_command import find_ffmpeg
 from warmtalk.media.h264 import X264Settings
 
 CLOCK = FrameClock()
@@ -56,10 +56,10 @@ def each_ffmpeg(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         import imageio_ffmpeg
 
         monkeypatch.setenv("WARMTALK_FFMPEG", imageio_ffmpeg.get_ffmpeg_exe())
-    found.find_ffmpeg.cache_clear()
+    find_ffmpeg.cache_clear()
     yield request.param
     monkeypatch.undo()
-    found.find_ffmpeg.cache_clear()
+    find_ffmpeg.cache_clear()
 
 
 @pytest.mark.parametrize(

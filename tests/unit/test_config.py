@@ -1,4 +1,4 @@
-"""Configuration: file, variables, and messages that name what to correct."""
+"""Configuration: file, environment variables, and errors that name the value to correct."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_everything_has_a_default_and_listens_on_loopback() -> None:
     assert defaults.session.infer == defaults.infer.listen
 
 
-def test_the_keys_of_the_warm_server_mean_what_they_meant(tmp_path: Path) -> None:
+def test_keys_of_the_earlier_server_keep_their_meaning(tmp_path: Path) -> None:
     text = "avatar_id: anna\nvideo_path: anna.mp4\nbbox_shift: -7\nbatch_size: 8\npreparation: True\nfps: 29.97\n"
     loaded = config_loader.load(write(tmp_path, text), {})
     assert (loaded.avatar_id, loaded.video_path, loaded.bbox_shift, loaded.batch_size) == ("anna", "anna.mp4", -7, 8)
@@ -32,14 +32,14 @@ def test_the_keys_of_the_warm_server_mean_what_they_meant(tmp_path: Path) -> Non
     assert loaded.fps == Fraction("29.97")
 
 
-def test_variables_win_over_the_file(tmp_path: Path) -> None:
+def test_variables_override_the_file(tmp_path: Path) -> None:
     path = write(tmp_path, "fps: 30\nsession: {voice: piper, x264_crf: 20}\n")
     loaded = config_loader.load(path, {"WARMTALK_FPS": "30000/1001", "WARMTALK_SESSION_VOICE": "openai"})
     assert loaded.fps == Fraction(30000, 1001)
     assert (loaded.session.voice, loaded.session.x264_crf) == ("openai", 20)
 
 
-def test_an_empty_variable_is_as_good_as_unset() -> None:
+def test_an_empty_variable_counts_as_unset() -> None:
     assert config_loader.load(None, {"WARMTALK_SESSION_OPENAI_URL": ""}).session.openai_url.startswith("http")
 
 
@@ -64,7 +64,7 @@ def test_an_empty_variable_is_as_good_as_unset() -> None:
         ("a: [", r"cannot be read: line 1, column \d+"),
     ],
 )
-def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
+def test_an_invalid_value_is_named(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         config_loader.load(write(tmp_path, text), {})
 
@@ -74,11 +74,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         config_loader.load(tmp_path / "nowhere.yaml", {})
 
 
-def test_a_misspelt_variable_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_misspelt_variable_gives_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     config_loader.load(
         None, {"WARMTALK_SESSION_VOISE": "piper", "WARMTALK_SERVICE_HOST": "10.0.0.1", "WARMTALK_CONFIG": "a"}
     )
-    assert caplog.messages == ["the variable WARMTALK_SESSION_VOISE sets nothing. Did you mean WARMTALK_SESSION_VOICE?"]
+    assert caplog.messages == [
+        "the variable WARMTALK_SESSION_VOISE has no effect. Did you mean WARMTALK_SESSION_VOICE?"
+    ]
 
 
 def test_every_key_is_described() -> None:

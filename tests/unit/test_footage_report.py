@@ -34,7 +34,7 @@ from warmtalk.avatar.track.frame_quality import (
 )
 from warmtalk.avatar.track.frame_table import FrameTable
 from warmtalk.avatar.track.loop_range import loop_range
-from warmtalk.core.bundle import FaceTable
+from warmtalk.core.bundle_files import FaceTable
 from warmtalk.core.types import Box, Image, Points
 from warmtalk.models.faces.face_finder import FaceFinder
 

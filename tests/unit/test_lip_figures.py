@@ -1,4 +1,4 @@
-"""The meters of benchmarks.lips, on mouths whose figures are known, and the alignments they read."""
+"""The figures of benchmarks.lips for synthetic mouths with known values, and the reading of alignments."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ SPEECH = np.clip(0.12 * np.sin(TIMES / 4), 0, None).astype(np.float32)
 
 
 def mouth(gaps: Array) -> Array:
-    """[n, 468, 2] points of a face whose eyes are 100 pixels apart."""
+    """Returns [n, 468, 2] points of a face with an eye distance of 100 pixels."""
     points = np.tile(np.random.default_rng(2).uniform(0, 100, (468, 2)), (len(gaps), 1, 1)).astype(np.float32)
     points[:, EYES[0]], points[:, EYES[1]] = (0, 0), (100, 0)
     half = 40 + 3 * np.sin(TIMES / 7)
     points[:, 61], points[:, 291] = (np.stack([50 + side * half, 0 * half + 90], 1) for side in (-1, 1))
-    for place, (up, down) in enumerate(zip(INNER_UPPER, INNER_LOWER, strict=True)):
-        points[:, up] = (20 + 6 * place, 90)
-        points[:, down] = np.stack([np.full(len(gaps), 20 + 6 * place), 90 + 100 * gaps], 1)
+    for number, (up, down) in enumerate(zip(INNER_UPPER, INNER_LOWER, strict=True)):
+        points[:, up] = (20 + 6 * number, 90)
+        points[:, down] = np.stack([np.full(len(gaps), 20 + 6 * number), 90 + 100 * gaps], 1)
     return points
 
 
-def measured(ours: Array, shut: npt.NDArray[np.bool_] | None = None) -> dict[str, float]:
-    shut = np.zeros(100, bool) if shut is None else shut
-    track = LipTrack("clip", mouth(SPEECH), mouth(ours), np.ones(100, bool), shut)
+def measured(rendered: Array, closures: npt.NDArray[np.bool_] | None = None) -> dict[str, float]:
+    closures = np.zeros(100, bool) if closures is None else closures
+    track = LipTrack("clip", mouth(SPEECH), mouth(rendered), np.ones(100, bool), closures)
     return {key: figure for key, figure, _ in figures([track])}
 
 
@@ -46,22 +46,22 @@ def test_a_late_mouth_has_a_lag() -> None:
     assert measured(late)["lag_ms"] == pytest.approx(60, abs=8)
 
 
-def test_a_trembling_mouth_is_told() -> None:
-    trembling = SPEECH + np.random.default_rng(3).uniform(0, 0.02, 100).astype(np.float32)
-    assert measured(trembling)["jitter_ratio"] > 2
+def test_jitter_is_measured() -> None:
+    jittering = SPEECH + np.random.default_rng(3).uniform(0, 0.02, 100).astype(np.float32)
+    assert measured(jittering)["jitter_ratio"] > 2
 
 
-def test_closures_count_where_the_alignment_says() -> None:
-    """The real mouth shuts from 13 to 25 and opens to its widest at 6: an m at 6 is missed by both."""
+def test_closures_count_at_the_aligned_frames() -> None:
+    """The real mouth is closed from frame 13 to 25 and at frame 44. The rendered mouth misses the first closure."""
     ajar = np.where((TIMES > 30) & (TIMES < 60), SPEECH, np.maximum(SPEECH, 0.06)).astype(np.float32)
-    shut = np.isin(TIMES, (19, 44))
-    found = measured(ajar, shut)
+    closures = np.isin(TIMES, (19, 44))
+    found = measured(ajar, closures)
     assert (found["closure_rate"], found["closure_rate_real"]) == (0.5, 1.0)
     assert 0 < found["closure_chance"] < 0.5
     assert np.isnan(measured(ajar)["closure_rate"])
 
 
-def test_grids_words_tell_closures(tmp_path: Path) -> None:
+def test_closures_of_a_grid_alignment(tmp_path: Path) -> None:
     (tmp_path / "clip.align").write_text("0 5000 sil\n5000 10000 bin\n10000 15000 m\n15000 20000 red\n")
     assert np.flatnonzero(closures(tmp_path / "clip.mp4", 20, 25)).tolist() == [5, 6]
     assert not closures(tmp_path / "other.mp4", 20, 25).any()
@@ -92,7 +92,7 @@ Object class = "TextGrid"
 """
 
 
-def test_praats_phones_tell_closures(tmp_path: Path) -> None:
+def test_closures_of_a_praat_alignment(tmp_path: Path) -> None:
     grid = tmp_path / "clip.TextGrid"
     grid.write_text(PRAAT)
     assert np.flatnonzero(closures(tmp_path / "clip.mp4", 20, 25)).tolist() == [1, 2, 8, 9]

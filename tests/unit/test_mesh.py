@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tests import footage
-from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, Bundle, FaceTable, write_faces, write_info
+from warmtalk.core.bundle import SEGMENT_FRAMES, Bundle
+from warmtalk.core.bundle_files import AvatarInfo, FaceTable, write_faces, write_info
 from warmtalk.core.errors import NotReady
 from warmtalk.core.mouth import MAX_SHAPE, MIN_SHAPE, WIDTH, MouthShape, to_features
 from warmtalk.core.types import Box, Features, Image

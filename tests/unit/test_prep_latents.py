@@ -13,7 +13,8 @@ from warmtalk.avatar.build_request import BuildParams, BuildRequest
 from warmtalk.avatar.builder import AvatarBuilder, LatentMaker
 from warmtalk.avatar.from_config import latent_maker
 from warmtalk.config import Config, InferConfig
-from warmtalk.core.bundle import Bundle, Latents, read_latents
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.bundle_files import Latents, read_latents
 from warmtalk.core.errors import NotReady
 from warmtalk.media.video_decode import SourceLimits
 from warmtalk.renderers.registry import renderers

@@ -57,8 +57,8 @@ def test_what_cannot_be_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--at", "5"], "'5' is no place; write two whole numbers, as 320,180"),
-        (["--shifts=a,b"], "'a,b' are no shifts; write whole numbers, as -9,-3,0"),
+        (["--at", "5"], "'5' is not a position; write two whole numbers, for example 320,180"),
+        (["--shifts=a,b"], "'a,b' is not a list of shifts; write whole numbers, for example -9,-3,0"),
     ],
 )
 def test_numbers_that_are_none(capsys: pytest.CaptureFixture[str], args: list[str], words: str) -> None:
@@ -71,7 +71,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFi
     source = write_photo(tmp_path / "a.png", portrait())
     out = tmp_path / "none" / "b.png"
     assert main(["avatar", "preview", str(source), "--shifts=0", "--out", str(out)]) == 1
-    assert f"{out} cannot be written (No such file or directory). Check its folder" in capsys.readouterr().err
+    assert f"{out} cannot be written (No such file or directory). Check the folder" in capsys.readouterr().err
     assert main(["avatar", "preview", str(source), "--shifts=0", "--out", str(tmp_path / "b.txt")]) == 0
     assert (tmp_path / "b.txt").read_bytes().startswith(b"\x89PNG")
 

@@ -80,7 +80,7 @@ def test_a_photo_of_the_web_is_read(tmp_path: Path) -> None:
 
 def test_a_film_in_a_rare_code_is_refused_by_name(tmp_path: Path) -> None:
     path = write_video(tmp_path / "old.avi", panned_frames(3), options=("-c:v", "cinepak"))
-    with pytest.raises(BadMedia, match=r"old.avi is coded as cinepak, which is not read. Convert it"):
+    with pytest.raises(BadMedia, match=r"old.avi is encoded as cinepak, which is not read. Convert it"):
         frames_of(path)
 
 
@@ -94,7 +94,7 @@ def test_a_film_that_needs_too_much_memory_is_refused(monkeypatch: pytest.Monkey
 def test_a_photo_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asleep = tmp_path / "asleep.py"
     asleep.write_text("import time; time.sleep(60)")
-    monkeypatch.setattr(photo_decode, "_CHILD", asleep)
+    monkeypatch.setattr(photo_decode, "_WORKER", asleep)
     monkeypatch.setattr(photo_decode, "MAX_WAIT_S", 0.3)
     with pytest.raises(BadMedia, match="takes too long"):
         decode_photo(write_photo(tmp_path / "a.png", portrait()))
@@ -103,7 +103,7 @@ def test_a_photo_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch
 def test_a_photo_child_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     liar = tmp_path / "liar.py"
     liar.write_text("import struct, sys; sys.stdout.buffer.write(struct.pack('<II', 9000, 9000) + bytes(30_000_000))")
-    monkeypatch.setattr(photo_decode, "_CHILD", liar)
+    monkeypatch.setattr(photo_decode, "_WORKER", liar)
     with pytest.raises(BadMedia, match="cannot be decoded"):
         decode_photo(write_photo(tmp_path / "a.png", portrait()))
 
@@ -161,7 +161,7 @@ def test_pictures_are_read_one_after_the_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"<svg>", "is no PNG picture"),
+        (b"<svg>", "is not a PNG image"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "cannot be decoded"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0\x08\2\0\0\0", "cannot be decoded"),
     ],
@@ -182,7 +182,7 @@ def test_a_pictures_child_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_pa
     }
     for script, patience in scripts.items():
         (tmp_path / "liar.py").write_text(script)
-        monkeypatch.setattr(pictures_module, "_CHILD", tmp_path / "liar.py")
+        monkeypatch.setattr(pictures_module, "_WORKER", tmp_path / "liar.py")
         monkeypatch.setattr(pictures_module, "MAX_WAIT_S", patience)
         with PngDecoder() as pictures, pytest.raises(BadMedia, match="cannot be decoded"):
             pictures.decode(path)

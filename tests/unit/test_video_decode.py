@@ -18,7 +18,7 @@ from warmtalk.core.bundle import SEGMENT_FRAMES, read_segment
 from warmtalk.core.errors import BadMedia, NotReady, StorageFull
 from warmtalk.core.types import Image
 from warmtalk.media import probe, video_decode
-from warmtalk.media.file_types import find_ffmpeg
+from warmtalk.media.ffmpeg_command import find_ffmpeg
 from warmtalk.media.photo_decode import MAX_SIDE, decode_photo
 from warmtalk.media.segment_writer import SegmentWriter
 from warmtalk.media.video_decode import SourceLimits, VideoReader
@@ -157,6 +157,18 @@ def test_a_film_that_is_damaged_in_the_middle_goes_on_and_says_so(tmp_path: Path
         assert frames.warnings == ()
 
 
+def test_frames_before_the_first_key_frame_are_left_out(tmp_path: Path) -> None:
+    """A recording that was cut without regard to key frames. The first decoded frame does not fill the gap."""
+    options = ("-pix_fmt", "yuv420p", "-g", "25", "-bf", "0")
+    data = write_video(tmp_path / "a.ts", panned_frames(50), options=options).read_bytes()
+    packets = [data[k : k + 188] for k in range(0, len(data), 188)]
+    video = [k for k, packet in enumerate(packets) if (packet[1] & 0x1F) << 8 | packet[2] == 0x100]
+    first_kept = [k for k in video if packets[k][1] & 0x40][5]  # the sixth frame
+    kept = [packet for k, packet in enumerate(packets) if k not in video or k >= first_kept]
+    (tmp_path / "cut.ts").write_bytes(b"".join(kept))
+    assert len(read(tmp_path / "cut.ts")) == 25
+
+
 def test_leaving_early_stops_the_child(source: Path) -> None:
     with VideoReader(source, RATE) as frames:
         next(iter(frames))
@@ -207,11 +219,11 @@ def broken(tmp_path: Path, kind: str) -> Path:
         ("cut, its index at the end", "holiday.mp4 is cut off"),
         ("cut, its index in front", "holiday.mp4 is cut off"),
         ("cut webm", "holiday.mp4 is cut off"),
-        ("text", "holiday.mp4 is not a video or picture"),
+        ("text", "holiday.mp4 is not a video or image"),
         ("m3u8", "holiday.mp4 is a list of other files"),
         ("concat", "holiday.mp4 is a list of other files"),
         ("rubbish after the magic", "holiday.mp4 (cannot be decoded|is cut off)"),
-        ("sound only", "holiday.mp4 holds no picture"),
+        ("sound only", "holiday.mp4 holds no video"),
     ],
 )
 def test_bad_films_are_refused_in_plain_words(tmp_path: Path, kind: str, message: str) -> None:
@@ -231,7 +243,7 @@ def test_a_decoder_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_p
     asleep = tmp_path / "ffmpeg"
     asleep.write_text("#!/bin/sh\nexec sleep 60\n")
     asleep.chmod(0o755)
-    monkeypatch.setattr(video_decode, "find_ffmpeg", lambda: str(asleep))
+    monkeypatch.setattr(video_decode, "compile_command", lambda output, *options: [str(asleep)])
     monkeypatch.setattr(video_decode, "STALL_S", 0.2)
     with pytest.raises(BadMedia, match="takes too long to decode"):
         read(source)
@@ -283,7 +295,7 @@ def test_bad_photos_are_refused_in_plain_words(tmp_path: Path) -> None:
         "is a PDF": b"%PDF-1.7\n",
         "is an SVG drawing": b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>',
         "is a HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
-        "is not a video or picture": b"hello",
+        "is not a video or image": b"hello",
         "is empty": b"",
     }
     for message, content in cases.items():

@@ -30,8 +30,8 @@ from warmtalk.core.bundle import Bundle
 from warmtalk.core.mouth import OPENING
 from warmtalk.core.pipeline import WarmAvatar, render
 from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Image
-from warmtalk.media.audio_decode import Resampler
 from warmtalk.media.clip_writer import ClipWriter
+from warmtalk.media.resampler import Resampler
 from warmtalk.media.video_decode import SourceLimits
 from warmtalk.models.mesh.landmark_measures import INNER_LOWER, INNER_UPPER, OUTER_LOWER, OUTER_UPPER, eye_distance
 from warmtalk.models.mesh.renderer import MeshRenderer

@@ -72,6 +72,7 @@ class ClipRecorder:
         self._error: BaseException | None = None
         self._samples = 0
         self._frames = 0
+        self._frames_to_speech_end = 0
         self._idle_samples = 0
         """Idle audio in a row since the last speech."""
         self._closed = False
@@ -90,6 +91,11 @@ class ClipRecorder:
     def frames(self) -> int:
         """Frames of the clip so far."""
         return self._frames
+
+    @property
+    def frames_to_speech_end(self) -> int:
+        """Frames of the clip up to the last speech frame; idle frames after the speech do not count."""
+        return self._frames_to_speech_end
 
     async def begin(self, source_index: int, idle_frames: int, open_mouth: FramePlan | None) -> None:
         """Waits until the clip is open, then writes the idle frames in front of the speech, as people pause.
@@ -120,6 +126,8 @@ class ClipRecorder:
             self._recorded.append(RecordedFrame(frame.position, self._frames, plan.source_index))
             self._plans.append((self._frames, plan))
             await self._write(self._writer, frame)
+            if plan.speech:
+                self._frames_to_speech_end = self._frames
 
     def frames_before(self, position: int) -> int:
         """Returns the frames of the clip, lead-in included, that the stream shows before `position`."""

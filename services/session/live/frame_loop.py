@@ -34,7 +34,7 @@ T = TypeVar("T")
 _MAX_UNREAD = 8
 """Fragments that the client has not read; with more, the stream stands still."""
 _MAX_UNPLAYED_S = 10.0
-"""Maximum distance between the stream and a player that reports its position."""
+"""Maximum distance between the stream and the position reported by the player."""
 _AHEAD_FRAMES = 9
 """Frames rendered before the first frame of a segment is shown."""
 
@@ -65,7 +65,7 @@ class FrameLoop:
         self._options = options
         self._events = events
         self._changed = events.read
-        """Set when the client has read, played or asked for something, and after each frame."""
+        """Set when the client has read or reported a position, when patches arrive, and after each frame."""
         self._recorder = recorder
         self._idle = idle
         self._time = time_source
@@ -144,7 +144,7 @@ class FrameLoop:
             batch_frames=self._deps.batch_frames,
             ahead_frames=_AHEAD_FRAMES,
         )
-        self._segment = SpeechSegment(self._deps.infer, settings, self._time)
+        self._segment = SpeechSegment(self._deps.infer, settings, self._time, self._changed.set)
         self._on_first_frame = on_first_frame
         self._sequencer.start_segment(self._segment)
         self._changed.set()

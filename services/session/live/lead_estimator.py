@@ -15,7 +15,7 @@ _MIN_FRAMES, _MAX_FRAMES = 1, 8
 class LeadEstimator:
     """Tracks the time from the start of a segment to the first rendered frame.
 
-    Decreases apply at once, increases are smoothed: a lead that is too long delays every speech, one that is too short
+    Decreases apply at once, increases are smoothed: too long a lead delays every speech, too short a lead
     shows as a frame that waits.
     """
 

@@ -64,7 +64,7 @@ class LiveUtterance(QueueSlot):
         self._interrupted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Set by `interrupt`; holds the error of a segment that failed."""
         self._max_frames: int | None = None
-        """Frames to keep of an interrupted clip, lead-in included; None keeps every frame."""
+        """Frames to keep of an interrupted clip, lead-in included; None keeps every speech frame."""
         self._speech_s = 0.0
         """Seconds of speech in the clip."""
         self.kept_s: asyncio.Future[float] = asyncio.get_running_loop().create_future()
@@ -187,7 +187,7 @@ class LiveUtterance(QueueSlot):
         return True
 
     async def _keep(self, clip: ClipTransaction, recorder: ClipRecorder) -> ClipRecord | None:
-        frames = recorder.frames if self._max_frames is None else self._max_frames
+        frames = recorder.frames_to_speech_end if self._max_frames is None else self._max_frames
         speech_frames = max(0, frames - recorder.lead_in_frames)
         self._speech_s = self._files.clock.seconds_at(speech_frames)
         if self._interrupted.done():

@@ -38,8 +38,8 @@ class RateControl:
 
         The load that made infer slow may have passed. Call between two segments of speech.
         """
-        faster = [rate for rate in (*reversed(_RATES[1:]), self._full_rate) if rate > self.clock.fps]
+        faster = [rate for rate in (*_RATES, self._full_rate) if self.clock.fps < rate <= self._full_rate]
         if not faster or self._time.monotonic() - self._lowered_at <= _MIN_SLOW_S:
             return False
-        self.clock = FrameClock(faster[0])
+        self.clock = FrameClock(min(faster))
         return True

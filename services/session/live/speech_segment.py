@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -41,8 +42,17 @@ _CHUNK_LATE_S = 0.25
 class SpeechSegment:
     """One speech segment. For one event loop; `run` has a task. `push_audio` and `end_audio` never wait."""
 
-    def __init__(self, infer: InferClient, settings: RenderSettings, time_source: TimeSource = SYSTEM_TIME) -> None:
-        """`settings.start_index` is the source frame at which the segment starts."""
+    def __init__(
+        self,
+        infer: InferClient,
+        settings: RenderSettings,
+        time_source: TimeSource = SYSTEM_TIME,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`settings.start_index` is the source frame at which the segment starts.
+
+        `on_ready` is called when patches arrive and when the last patch has arrived.
+        """
         self.start_index = settings.start_index
         self.clock = settings.clock
         """Frame clock of the frames that are ready."""
@@ -51,6 +61,7 @@ class SpeechSegment:
         self._infer = infer
         self._settings = settings
         self._time = time_source
+        self._on_ready = on_ready
         self._started_at = self._pushed_at = time_source.monotonic()
         self._changed = asyncio.Event()
         """Set when patches arrive or are shown, at the end of the audio and at a change of rate."""
@@ -168,7 +179,7 @@ class SpeechSegment:
                 return False
             receive.result()
             self._rendered_all = True
-            self._changed.set()
+            self._signal()
             return True
         finally:
             for task in (receive, rate_change):
@@ -182,7 +193,11 @@ class SpeechSegment:
                 self.first_frame_delay_s = self.first_frame_delay_s or now - self._started_at
                 self._arrivals.extend([now] * len(patches))
                 self._patches.extend(patches)
-                self._changed.set()
+                self._signal()
+
+    def _signal(self) -> None:
+        self._changed.set()
+        self._on_ready()
 
     async def _wait_for_rate_change(self) -> None:
         """Returns when a change of rate is pending and every patch at the old rate has been shown."""

@@ -52,7 +52,7 @@ class LiveStream:
         self.event_queue = EventQueue(self._recorder.conversation_s)
         self._frame_loop = FrameLoop(files.record, deps, options, self.event_queue, self._recorder, idle=idle)
         self._inputs: deque[UtteranceInput] = deque()
-        """Input of the utterance in progress and of those that wait."""
+        """Inputs of the utterance in progress and of the waiting utterances."""
         self._input_changed = asyncio.Event()
         self._input_ended = False
         self._utterance: LiveUtterance | None = None
@@ -167,7 +167,7 @@ class LiveStream:
         self._frame_loop.end_input()
 
     def _open_input(self) -> UtteranceInput:
-        """Returns the input of the utterance that is still open; starts the next utterance when there is none."""
+        """Returns the input of the open utterance; starts the next utterance when every input has ended."""
         if not self._inputs or self._inputs[-1].ended:
             if len(self._inputs) >= _MAX_INPUTS:
                 raise Busy(

@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 from warmtalk.avatar.build_request import BuildRequest, build_manifest
-from warmtalk.core.bundle import write_json
+from warmtalk.core.bundle_files import write_json
 
 MANIFEST_FILE = "order.json"
 

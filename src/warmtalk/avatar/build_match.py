@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from warmtalk.avatar.build_request import BuildParams, BuildRequest
-from warmtalk.core.bundle import AvatarInfo
+from warmtalk.core.bundle_files import AvatarInfo
 from warmtalk.models.checkpoints import optional_models
 
 _BEST_FIRST = {

@@ -25,9 +25,9 @@ from warmtalk.avatar.report import footage_report
 from warmtalk.avatar.report.contact_sheet import contact_sheet
 from warmtalk.avatar.track.frame_quality import MIN_FACE_PX, NO_FACE, OUTSIDE_LOOP
 from warmtalk.avatar.track.frame_table import FrameTable, build_frame_table
-from warmtalk.core.bundle import (
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.bundle_files import (
     AvatarInfo,
-    Bundle,
     Latents,
     write_faces,
     write_info,

@@ -14,8 +14,8 @@ import numpy as np
 import warmtalk
 from warmtalk.avatar.build_dir import tombstone_path
 from warmtalk.avatar.report.footage_report import REPORT_FILE, VERSION
-from warmtalk.core.bundle import (
-    SEGMENT_FRAMES,
+from warmtalk.core.bundle import SEGMENT_FRAMES
+from warmtalk.core.bundle_files import (
     AvatarInfo,
     FaceTable,
     Latents,

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from warmtalk.config import MuseTalkConfig
-from warmtalk.core.bundle import Bundle, Latents
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.bundle_files import Latents
 from warmtalk.models.device import pick_device, pick_dtype
 from warmtalk.models.musetalk.latents import LatentEncoder, latents_of
 

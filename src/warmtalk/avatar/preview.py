@@ -14,7 +14,8 @@ from warmtalk.avatar.detect.head_pose import estimate_pose
 from warmtalk.avatar.detect.person_tracking import FaceChoice, select_face
 from warmtalk.avatar.track.bbox_shift import BboxShift, choose_bbox_shift, choose_extra_margin
 from warmtalk.avatar.track.frame_quality import NO_FACE, rejection_reason
-from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, Bundle, FaceTable, write_faces, write_info, write_mask
+from warmtalk.core.bundle import SEGMENT_FRAMES, Bundle
+from warmtalk.core.bundle_files import AvatarInfo, FaceTable, write_faces, write_info, write_mask
 from warmtalk.core.errors import BadMedia, InvalidInput
 from warmtalk.core.faces import crop_box, face_box, float_face_box
 from warmtalk.core.ports import FaceParser

@@ -10,7 +10,8 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from warmtalk.core.bundle import SEGMENT_FRAMES, AvatarInfo, Bundle, read_info
+from warmtalk.core.bundle import SEGMENT_FRAMES, Bundle
+from warmtalk.core.bundle_files import AvatarInfo, read_info
 from warmtalk.core.types import Box, Patch
 from warmtalk.media.i420 import I420, paste_patch, to_i420
 from warmtalk.store import AvatarStore

@@ -1,20 +1,27 @@
-"""warmtalk: the command line. One file a verb; `arguments` reads what was typed."""
+"""The command line of warmtalk: one module per command; `arguments` parses the command line.
+
+This module imports only the standard library before `main` handles Ctrl-C; all other imports take about 0.3 s.
+"""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import os
+import signal
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0 done, 1 refused (the message says why), 130 stopped by Ctrl-C."""
+    """Returns the exit status: 0 done, 1 refused (the message gives the reason), 130 stopped by Ctrl-C."""
     try:
-        from warmtalk.cli.arguments import parsed  # here: Ctrl-C may come while all this is loaded
+        with _ExitOnInterrupt():
+            from warmtalk.cli.arguments import parse_arguments
 
-        return _run(parsed(argv))
+            args = parse_arguments(argv)
+        return _run(args)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -22,7 +29,22 @@ def main(argv: list[str] | None = None) -> int:
         return 141
 
 
+class _ExitOnInterrupt:
+    """Ends the process at once on Ctrl-C. An import that is interrupted by an exception may print a traceback."""
+
+    def __enter__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGINT)
+        if self._handler is signal.default_int_handler:
+            signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._handler)
+
+
 def _run(args: argparse.Namespace) -> int:
+    import asyncio
+    from pathlib import Path
+
     from warmtalk import config_loader
     from warmtalk.core.errors import WarmtalkError
 

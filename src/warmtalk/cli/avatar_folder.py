@@ -1,4 +1,4 @@
-"""warmtalk avatar import | export: the folders that MuseTalk's realtime program keeps its avatars in."""
+"""warmtalk avatar import | export: reads and writes avatar folders of MuseTalk's realtime program."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from warmtalk.core.errors import AlreadyExists
 from warmtalk.store import AvatarStore
 
 
-def add_arguments(avatar: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    take = avatar.add_parser("import", help="take over an avatar folder of MuseTalk (results/v15/avatars/ID)")
-    take.add_argument("id", help="1 to 63 of a-z, 0-9, '_' and '-'")
-    take.add_argument("folder", type=Path)
-    take.add_argument("--replace", action="store_true", help="replace an avatar of this id")
-    take.set_defaults(run=_import)
-    give = avatar.add_parser("export", help="write an avatar as such a folder")
-    give.add_argument("id")
-    give.add_argument("folder", type=Path, help="must not exist yet")
-    give.set_defaults(run=_export)
+def add_arguments(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the actions `import` and `export` of the command `avatar`."""
+    importer = actions.add_parser("import", help="import an avatar folder of MuseTalk (results/v15/avatars/ID)")
+    importer.add_argument("id", help="1 to 63 of a-z, 0-9, '_' and '-'")
+    importer.add_argument("folder", type=Path)
+    importer.add_argument("--replace", action="store_true", help="replace an existing avatar with this ID")
+    importer.set_defaults(run=_import)
+    exporter = actions.add_parser("export", help="write an avatar as an avatar folder of MuseTalk")
+    exporter.add_argument("id")
+    exporter.add_argument("folder", type=Path, help="must not exist yet")
+    exporter.set_defaults(run=_export)
 
 
 @requires_torch
@@ -42,9 +43,9 @@ async def _export(args: argparse.Namespace, config: Config) -> int:
 
     bundle = AvatarStore(config.avatars_dir).open(args.id)
     if args.folder.exists():
-        raise AlreadyExists(f"{args.folder} exists", "Take another folder")
-    given = bundle.info.params.get("bbox_shift")
-    shift = bundle.info.bbox_shift_used if given is None else int(given)
+        raise AlreadyExists(f"{args.folder} exists already", "Name another folder")
+    configured = bundle.info.params.get("bbox_shift")
+    shift = bundle.info.bbox_shift_used if configured is None else int(configured)
     await asyncio.to_thread(reference_cache.write, bundle, args.folder, bbox_shift=shift)
     print(args.folder)
     return 0

@@ -1,4 +1,4 @@
-"""Calls to the services, with their errors as ours."""
+"""gRPC clients of the services. A gRPC error becomes the WarmtalkError that the service raised."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ if TYPE_CHECKING:  # these classes exist for the type checker alone
 
 
 @asynccontextmanager
-async def prep(config: Config) -> AsyncIterator[PrepServiceAsyncStub]:
-    with our_errors("prep"):
-        async with channel(config.prep.listen, config.api_key) as link:
-            yield PrepServiceStub(link)
+async def prep_client(config: Config) -> AsyncIterator[PrepServiceAsyncStub]:
+    """Yields a stub of the prep service; errors of calls inside the block are WarmtalkErrors."""
+    with translated_errors("prep"):
+        async with channel(config.prep.listen, config.api_key) as prep_channel:
+            yield PrepServiceStub(prep_channel)
 
 
 @asynccontextmanager
-async def session(config: Config) -> AsyncIterator[SessionServiceAsyncStub]:
-    with our_errors("session"):
-        async with channel(config.session.listen, config.api_key) as link:
-            yield SessionServiceStub(link)
+async def session_client(config: Config) -> AsyncIterator[SessionServiceAsyncStub]:
+    """Yields a stub of the session service; errors of calls inside the block are WarmtalkErrors."""
+    with translated_errors("session"):
+        async with channel(config.session.listen, config.api_key) as session_channel:
+            yield SessionServiceStub(session_channel)
 
 
 @contextmanager
-def our_errors(service: str) -> Iterator[None]:
-    """A gRPC error of this service is raised as the WarmtalkError that it was."""
+def translated_errors(service: str) -> Iterator[None]:
+    """Raises the gRPC errors of `service` as WarmtalkErrors."""
     try:
         yield
     except grpc.RpcError as error:

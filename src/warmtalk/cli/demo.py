@@ -1,4 +1,4 @@
-"""warmtalk demo: a photograph speaks two sentences, then a third in the next conversation."""
+"""warmtalk demo: a photo speaks two sentences in one conversation, then a third sentence in the next."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import cv2
 
 from warmtalk.cli import avatar, clients
+from warmtalk.cli.addresses import isolated_config
 from warmtalk.cli.session import ensure_session, speak, to_path
-from warmtalk.cli.supervisor import Supervisor, own_place
+from warmtalk.cli.supervisor import Supervisor
 from warmtalk.config import Config
 from warmtalk.core.errors import InvalidInput
 from warmtalk.sample_photo import read_sample_photo
@@ -28,21 +29,22 @@ _SENTENCES = (
     "This is the next conversation.",
 )
 _SESSION, _AVATAR = "demo", "eileen"
-_OURS = {
+_DEMO_FILES = {
     *("logs", "eileen.png", "data", "data/avatars", "data/sessions"),
     *(f"data/avatars/{_AVATAR}", f"data/sessions/{_SESSION}"),
 }
-"""What a demo leaves in its folder, two levels deep in data."""
+"""Files and folders that a demo writes, at most three levels deep, relative to the output folder."""
 _EXAMPLES = """\
 examples:
-  warmtalk demo                                    the videos come to demo/
-  warmtalk demo --photo me.jpg --out me            with your own portrait
+  warmtalk demo                                    write the videos to demo/
+  warmtalk demo --photo me.jpg --out me            use your own portrait
 """
 
 
-def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    demo = verbs.add_parser(
-        "demo", help="see it work: a photograph speaks (starts and stops its own services)", epilog=_EXAMPLES
+def add_arguments(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command `demo`."""
+    demo = commands.add_parser(
+        "demo", help="try warmtalk: a photo speaks (starts and stops separate services)", epilog=_EXAMPLES
     )
     demo.add_argument(
         "--out", type=Path, metavar="DIR", default=Path("demo"), help="folder for the videos (default: %(default)s)"
@@ -55,27 +57,27 @@ async def _demo(args: argparse.Namespace, config: Config) -> int:
     out: Path = args.out.resolve()
     if args.photo and not args.photo.is_file():
         raise InvalidInput(f"there is no photo {args.photo}", "Check the path")
-    _empty(out)
+    _clear_output(out)
     photo = args.photo or _portrait(out)
-    config, environ = own_place(config, out / "data")
+    config, environ = isolated_config(config, out / "data")
     print("starting the services, a few seconds ...", flush=True)
-    begin = time.perf_counter()
+    start = time.perf_counter()
     async with Supervisor(config, environ=environ, logs=out / "logs"):
-        figures = {"start_s": _seconds(begin)}
-        figures |= await _build(config, photo)
-        figures |= await _talk(config)
-    print("talk to it yourself: warmtalk up, then http://127.0.0.1:8000/\n")
+        figures = {"start_s": _seconds_since(start)}
+        figures |= await _build_avatar(config, photo)
+        figures |= await _speak_conversations(config)
+    print("To talk with the avatar, run: warmtalk up, then open http://127.0.0.1:8000/\n")
     print(json.dumps(figures))
     return 0
 
 
-def _empty(out: Path) -> None:
-    """Removes what an earlier demo left. Raises InvalidInput rather than remove anything else."""
-    found = {path.relative_to(out).as_posix() for depth in ("*", "data/*", "data/*/*") for path in out.glob(depth)}
-    other = sorted(name for name in found - _OURS if not name.startswith("data/avatars/."))
+def _clear_output(out: Path) -> None:
+    """Deletes the files of an earlier demo. Raises InvalidInput, and deletes nothing, when other files exist."""
+    names = {path.relative_to(out).as_posix() for depth in ("*", "data/*", "data/*/*") for path in out.glob(depth)}
+    other = sorted(name for name in names - _DEMO_FILES if not name.startswith("data/avatars/."))
     if other or out.is_file():
-        what = f"holds {other[0]}, which is not of a demo" if other else "is a file"
-        raise InvalidInput(f"{out} {what}", "Give a new or an empty folder: warmtalk demo --out DIR")
+        reason = f"contains {other[0]}, which no demo has written" if other else "is a file"
+        raise InvalidInput(f"{out} {reason}", "Name a new or an empty folder: warmtalk demo --out DIR")
     shutil.rmtree(out, ignore_errors=True)
     (out / "logs").mkdir(parents=True)
 
@@ -88,44 +90,44 @@ def _portrait(out: Path) -> Path:
     return photo
 
 
-async def _build(config: Config, photo: Path) -> dict[str, float]:
-    begin = time.perf_counter()
+async def _build_avatar(config: Config, photo: Path) -> dict[str, float]:
+    start = time.perf_counter()
     params = prep_pb2.AvatarParams(extra_margin=config.prep.extra_margin, still_seconds=config.prep.still_seconds)
-    made = await avatar.create(config, _AVATAR, photo, params)
-    print(f"avatar of {photo.name}: {made.summary}", flush=True)
-    return {"avatar_s": _seconds(begin), "avatar_frames": made.frames}
+    built = await avatar.create(config, _AVATAR, photo, params)
+    print(f"avatar of {photo.name}: {built.summary}", flush=True)
+    return {"avatar_s": _seconds_since(start), "avatar_frames": built.frames}
 
 
-async def _talk(config: Config) -> dict[str, float]:
-    async with clients.session(config) as stub:
+async def _speak_conversations(config: Config) -> dict[str, float]:
+    async with clients.session_client(config) as stub:
         await ensure_session(stub, _SESSION, _AVATAR)
-        begin = time.perf_counter()
-        first_frames = [await _say(stub, sentence) for sentence in _SENTENCES[:2]]
-        spent = _seconds(begin)
+        start = time.perf_counter()
+        first_frames_ms = [await _speak_sentence(stub, sentence) for sentence in _SENTENCES[:2]]
+        elapsed_s = _seconds_since(start)
         closed = (await stub.Reset(session_pb2.ResetRequest(session_id=_SESSION))).closed
-        first_frames.append(await _say(stub, _SENTENCES[2]))
-        now = (await stub.GetSession(session_pb2.GetSessionRequest(session_id=_SESSION))).session
+        first_frames_ms.append(await _speak_sentence(stub, _SENTENCES[2]))
+        session = (await stub.GetSession(session_pb2.GetSessionRequest(session_id=_SESSION))).session
     print(f"\nfirst conversation   {to_path(closed.uri)}")
     for clip in closed.clips:
         print(f"  clip {clip.number}             {to_path(clip.uri)}")
-    print(f"second conversation  {to_path(now.conversation.uri)}\n")
-    length = closed.duration.ToTimedelta().total_seconds()
+    print(f"second conversation  {to_path(session.conversation.uri)}\n")
+    duration_s = closed.duration.ToTimedelta().total_seconds()
     return {
         "clips": len(closed.clips),
-        "conversation_s": length,
+        "conversation_s": duration_s,
         "conversation_frames": closed.frames,
         "conversation_samples": closed.samples,
-        "speak_x_realtime": round(length / spent, 2),
-        "first_frame_ms": round(sorted(first_frames)[1]),
+        "speak_x_realtime": round(duration_s / elapsed_s, 2),
+        "first_frame_ms": round(sorted(first_frames_ms)[1]),
     }
 
 
-async def _say(stub: SessionServiceAsyncStub, sentence: str) -> float:
-    """Milliseconds to the first frame."""
+async def _speak_sentence(stub: SessionServiceAsyncStub, sentence: str) -> float:
+    """Returns the milliseconds until the first frame."""
     print(f"  “{sentence}”", flush=True)
     events = await speak(stub, session_pb2.SpeakRequest(session_id=_SESSION, text=sentence))
     return float(events["started"].started.delay.ToMicroseconds()) / 1000
 
 
-def _seconds(begin: float) -> float:
-    return round(time.perf_counter() - begin, 2)
+def _seconds_since(start: float) -> float:
+    return round(time.perf_counter() - start, 2)

@@ -1,4 +1,4 @@
-"""warmtalk doctor: what is installed, what is missing, what to run."""
+"""warmtalk doctor: checks the installation and names the command that installs each missing part."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from warmtalk.cli.supervisor import programs
+from warmtalk.cli.supervisor import service_specs
 from warmtalk.config import Config
 from warmtalk.core.errors import NotReady, WarmtalkError
-from warmtalk.media.file_types import find_ffmpeg
+from warmtalk.media.ffmpeg_command import find_ffmpeg
 from warmtalk.models.checkpoints import optional_models, weights
 
-_FREE_BYTES = 2 << 30
+_MIN_FREE_BYTES = 2 << 30
 
 
-def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    doctor = verbs.add_parser("doctor", help="what is installed, what is missing, what to run")
+def add_arguments(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command `doctor`."""
+    doctor = commands.add_parser("doctor", help="show installed and missing parts, and how to install them")
     doctor.set_defaults(run=_doctor)
 
 
@@ -37,16 +38,16 @@ async def _doctor(args: argparse.Namespace, config: Config) -> int:
     ]
     failed = [name for name, check in checks if not _report(name, check)]
     print(f"optional {'musetalk':12} {_musetalk(config)}")
-    lines, unready = _looks(config)
-    failed += unready
+    lines, missing_models = _face_models(config)
+    failed += missing_models
     print(*lines, sep="\n")
-    for program in programs(config):
+    for service in service_specs(config):
         try:
-            await program.wait_ready(0.0)
-            print(f"up       {program.name:12} {program.address}")
+            await service.wait_ready(0.0)
+            print(f"up       {service.name:12} {service.address}")
         except WarmtalkError:
-            print(f"down     {program.name:12} {program.address}; start it with: warmtalk up")
-    print(f"missing: {', '.join(failed)}" if failed else "everything that the embedded renderer needs is here")
+            print(f"down     {service.name:12} {service.address}; to start all services, run: warmtalk up")
+    print(f"missing: {', '.join(failed)}" if failed else "all parts of the embedded renderer are installed")
     return 1 if failed else 0
 
 
@@ -103,32 +104,32 @@ def _voice(config: Config) -> str:
 
 
 def _musetalk(config: Config) -> str:
-    """What is there of the renderer that needs torch and weights; nothing is amiss without it."""
+    """Returns the state of the optional renderer musetalk, which needs torch and weights."""
     missing = [module for module in ("torch", "diffusers") if importlib.util.find_spec(module) is None]
     if missing:
-        return f"not installed ({', '.join(missing)}); docs/musetalk.md says how"
+        return f"not installed ({', '.join(missing)}); see docs/musetalk.md"
     if not weights.present(config.models_dir, config.musetalk.version):
         return f"no weights of {config.musetalk.version} in {config.models_dir}; run: warmtalk weights fetch"
     return f"torch {importlib.metadata.version('torch')}, weights of {config.musetalk.version} in {config.models_dir}"
 
 
-def _looks(config: Config) -> tuple[list[str], list[str]]:
-    """Lines about what can find face boxes and cut masks, and the configured ones of them that are not ready."""
+def _face_models(config: Config) -> tuple[list[str], list[str]]:
+    """Returns one line for each face detector and face parser, and the names of configured ones that are not ready."""
     lines, missing = [], []
-    for what, wanted, known in (
+    for kind, configured, models in (
         ("detector", config.prep.detector, optional_models.DETECTORS),
         ("parser", config.prep.parsing, optional_models.PARSERS),
     ):
         used = ""
-        for kit in known:
+        for model in models:
             try:
-                optional_models.check(kit, config.models_dir)
+                optional_models.check(model, config.models_dir)
             except NotReady as error:
-                missing += [kit.name] * (wanted == kit.name)
-                lines.append(f"{'MISSING' if wanted == kit.name else 'optional':8} {what:12} {error}")
+                missing += [model.name] * (configured == model.name)
+                lines.append(f"{'MISSING' if configured == model.name else 'optional':8} {kind:12} {error}")
             else:
-                used = used or (kit.name if wanted in ("auto", kit.name) else "")
-                lines.append(f"ok       {what:12} {kit.name}" + ", used for new avatars" * (used == kit.name))
+                used = used or (model.name if configured in ("auto", model.name) else "")
+                lines.append(f"ok       {kind:12} {model.name}" + ", used for new avatars" * (used == model.name))
     return lines, missing
 
 
@@ -137,14 +138,16 @@ def _gateway() -> str:
     try:
         return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     except importlib.metadata.PackageNotFoundError as error:
-        raise WarmtalkError(f"{error.name} is not installed", "Run: pip install 'warmtalk[gateway]'") from error
+        raise WarmtalkError(f"{error.name} is not installed", "Run: pip install warmtalk") from error
 
 
 def _disk(folder: Path) -> str:
-    place = folder.resolve()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if free < _FREE_BYTES:
-        raise WarmtalkError(f"{place} has {free >> 20} MiB left", "Free some space, or set data_dir elsewhere")
+    existing = folder.resolve()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < _MIN_FREE_BYTES:
+        raise WarmtalkError(
+            f"{existing} has only {free >> 20} MiB of free space", "Free some space, or set data_dir to another disk"
+        )
     return f"{free >> 30} GiB free for {folder.resolve()}"

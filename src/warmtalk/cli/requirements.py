@@ -1,4 +1,4 @@
-"""Verbs that work only in an environment with torch."""
+"""Decorators for commands that need optional packages, such as torch."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from importlib.util import find_spec
 from warmtalk.config import Config
 from warmtalk.core.errors import NotReady
 
-Verb = Callable[[argparse.Namespace, Config], Awaitable[int]]
+Command = Callable[[argparse.Namespace, Config], Awaitable[int]]
 
 
-def requires_torch(verb: Verb) -> Verb:
-    """Raises NotReady with what to run, where torch or diffusers is not installed."""
-    return _needs(verb, "torch", "diffusers")
+def requires_torch(command: Command) -> Command:
+    """Raises NotReady with installation instructions when torch or diffusers is not installed."""
+    return _requires(command, "torch", "diffusers")
 
 
-def requires_hub(verb: Verb) -> Verb:
-    return _needs(verb, "huggingface_hub")
+def requires_hub(command: Command) -> Command:
+    """Raises NotReady with installation instructions when huggingface_hub is not installed."""
+    return _requires(command, "huggingface_hub")
 
 
-def _needs(verb: Verb, *modules: str) -> Verb:
-    @wraps(verb)
+def _requires(command: Command, *modules: str) -> Command:
+    @wraps(command)
     async def checked(args: argparse.Namespace, config: Config) -> int:
         missing = [module for module in modules if find_spec(module) is None]
         if missing:
             raise NotReady(
-                f"this needs {' and '.join(missing)}, which this environment does not have",
-                "Run: make venv-streaming, then .venv-streaming/bin/warmtalk with the same arguments",
+                f"this command needs {' and '.join(missing)}; not installed in this environment",
+                "Run: pip install 'warmtalk[musetalk]'; in a checkout: make venv-streaming, then "
+                ".venv-streaming/bin/warmtalk with the same arguments",
             )
-        return await verb(args, config)
+        return await command(args, config)
 
     return checked

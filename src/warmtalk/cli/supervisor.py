@@ -1,10 +1,9 @@
-"""The services as child processes of this one. They stop when it is gone, even if it was killed."""
+"""Supervisor of the services as child processes. The children stop when this process ends, even after kill -9."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import os
 import signal
 import socket
@@ -17,40 +16,45 @@ from pathlib import Path
 
 from warmtalk.config import Config
 from warmtalk.core.errors import Unreachable, WarmtalkError
+from warmtalk.rpc.auth import check_listen
 from warmtalk.rpc.client import wait_ready
 
 _READY_S = 900.0
-"""A GPU is measured and its graphs are recorded first; a service that ends is noticed at once."""
+"""Startup timeout of a service; long because infer measures a GPU and records CUDA graphs first. The end of a service
+is noticed at once."""
 _STOP_S = 10.0
+"""Time between SIGTERM and SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class ServiceSpec:
+    """Name and address of one service."""
+
     name: str
-    service: str
-    """Of its gRPC health; empty for the gateway, which speaks HTTP."""
+    health_service: str
+    """Service name of the gRPC health check; empty for the gateway, which serves HTTP."""
     address: str
 
     async def wait_ready(self, timeout_s: float) -> None:
-        """Raises Unreachable after `timeout_s`."""
-        if self.service:
-            await wait_ready(self.address, self.service, timeout_s)
+        """Returns when the service is ready. Raises Unreachable after `timeout_s`."""
+        if self.health_service:
+            await wait_ready(self.address, self.health_service, timeout_s)
         else:
             await _wait_http(self.address, timeout_s)
 
 
-def programs(config: Config) -> list[Program]:
-    """In the order of their start; they stop in the reverse order."""
+def service_specs(config: Config) -> list[ServiceSpec]:
+    """Returns the services in start order. The stop order is the reverse."""
     return [
-        Program("prep", "warmtalk.v1.PrepService", config.prep.listen),
-        Program("infer", "warmtalk.v1.InferService", config.infer.listen),
-        Program("session", "warmtalk.v1.SessionService", config.session.listen),
-        Program("gateway", "", config.gateway.listen),
+        ServiceSpec("prep", "warmtalk.v1.PrepService", config.prep.listen),
+        ServiceSpec("infer", "warmtalk.v1.InferService", config.infer.listen),
+        ServiceSpec("session", "warmtalk.v1.SessionService", config.session.listen),
+        ServiceSpec("gateway", "", config.gateway.listen),
     ]
 
 
 class Supervisor:
-    """Starts all, waits until all are ready, stops all."""
+    """Starts all services and waits until all are ready; stops all on exit. Use as an async context manager."""
 
     def __init__(
         self,
@@ -60,19 +64,24 @@ class Supervisor:
         environ: Mapping[str, str] | None = None,
         logs: Path | None = None,
     ) -> None:
-        """`environ` is added to ours for the children; `logs` gets a file a service (default: our stderr)."""
-        self._programs = programs(config)
+        """`environ` adds variables for the children. `logs` receives one file per service (default: stderr)."""
+        self._services = service_specs(config)
+        self._api_key = config.api_key
         self._args = ["--config", str(config_path)] if config_path else []
         self._environ = {**os.environ, **(environ or {})}
         self._logs = logs
         self._children: dict[str, Process] = {}
 
     async def __aenter__(self) -> Supervisor:
+        """Checks every address before the first start. Raises InvalidInput, Unreachable, WarmtalkError."""
+        for service in self._services:
+            check_listen(f"the {service.name} service", service.address, self._api_key)
+        for service in self._services:
+            _check_address_free(service)
         try:
-            for program in self._programs:
-                self._check_free(program)
-                self._children[program.name] = await self._spawn(program)
-            await asyncio.gather(*(self._ready(program) for program in self._programs))
+            for service in self._services:
+                self._children[service.name] = await self._spawn(service)
+            await asyncio.gather(*(self._wait_started(service) for service in self._services))
         except BaseException:
             await self.__aexit__()
             raise
@@ -83,7 +92,7 @@ class Supervisor:
             await _stop(self._children.pop(name))
 
     async def wait(self) -> str:
-        """Name of the first service that ends by itself."""
+        """Returns the name of the first service that ends without a stop request."""
         waits = {asyncio.create_task(child.wait()): name for name, child in self._children.items()}
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -92,11 +101,11 @@ class Supervisor:
             for task in waits:
                 task.cancel()
 
-    async def _spawn(self, program: Program) -> Process:
-        with open(self._logs / f"{program.name}.log", "wb") if self._logs else contextlib.nullcontext() as log:
+    async def _spawn(self, service: ServiceSpec) -> Process:
+        with open(self._logs / f"{service.name}.log", "wb") if self._logs else contextlib.nullcontext() as log:
             return await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P"),  # whatever `services` lies here is not ours
-                *("-m", f"warmtalk.services.{program.name}", "--until-eof", *self._args),
+                *(sys.executable, "-P"),  # do not import modules from the current folder
+                *("-m", f"warmtalk.services.{service.name}", "--until-eof", *self._args),
                 env=self._environ,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,
@@ -104,39 +113,42 @@ class Supervisor:
                 start_new_session=True,
             )
 
-    async def _ready(self, program: Program) -> None:
-        ready = asyncio.create_task(program.wait_ready(_READY_S))
-        ended = asyncio.create_task(self._children[program.name].wait())
+    async def _wait_started(self, service: ServiceSpec) -> None:
+        ready = asyncio.create_task(service.wait_ready(_READY_S))
+        ended = asyncio.create_task(self._children[service.name].wait())
         await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
         if ended.done() and not ready.done():
             ready.cancel()
-            raise WarmtalkError(f"the {program.name} service ended at once{self._last_words(program)}")
+            raise WarmtalkError(f"the {service.name} service ended during the start{self._log_tail(service)}")
         ended.cancel()
         await ready
 
-    def _last_words(self, program: Program) -> str:
+    def _log_tail(self, service: ServiceSpec) -> str:
         if not self._logs:
-            return "; see its message above"
-        lines = (self._logs / f"{program.name}.log").read_text("utf-8", "replace").strip().splitlines()
+            return "; see the log lines above"
+        lines = (self._logs / f"{service.name}.log").read_text("utf-8", "replace").strip().splitlines()
         return ": " + " / ".join(lines[-3:])
 
-    def _check_free(self, program: Program) -> None:
-        host, _, port = program.address.rpartition(":")
-        if program.address.startswith("unix:"):
-            return
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host.strip("[]"), int(port)))
-            except OSError as error:
-                raise Unreachable(
-                    f"the {program.name} service cannot listen on {program.address} ({error.strerror})",
-                    f"Is warmtalk up already? Else choose another address: WARMTALK_{program.name.upper()}_LISTEN",
-                ) from error
+
+def _check_address_free(service: ServiceSpec) -> None:
+    """Raises Unreachable when another process listens on the address."""
+    host, _, port = service.address.rpartition(":")
+    if service.address.startswith("unix:"):
+        return
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), int(port)))
+        except OSError as error:
+            raise Unreachable(
+                f"the {service.name} service cannot listen on {service.address} ({error.strerror})",
+                "Stop the program that uses the address, perhaps another warmtalk up, or choose another address: "
+                f"WARMTALK_{service.name.upper()}_LISTEN",
+            ) from error
 
 
 async def _wait_http(address: str, timeout_s: float) -> None:
-    """Returns when GET /health says 200."""
+    """Returns when GET /health responds with status 200."""
     host, _, port = address.rpartition(":")
     deadline = time.monotonic() + timeout_s
     while True:
@@ -144,12 +156,12 @@ async def _wait_http(address: str, timeout_s: float) -> None:
             if b" 200 " in await asyncio.wait_for(_status_line(host.strip("[]"), int(port)), 2.0):
                 return
         if time.monotonic() > deadline:
-            raise Unreachable(f"http://{address} was not ready after {timeout_s:.0f} s", "Its log says why")
+            raise Unreachable(f"http://{address} was not ready after {timeout_s:.0f} s", "Read the log of the gateway")
         await asyncio.sleep(0.1)
 
 
 async def _status_line(host: str, port: int) -> bytes:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - listening everywhere is not a place
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - a wildcard is no address to connect to
     reader, writer = await asyncio.open_connection(host, port)
     try:
         writer.write(b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")
@@ -167,49 +179,3 @@ async def _stop(child: Process) -> None:
     except TimeoutError:
         child.kill()
         await child.wait()
-
-
-def found(config: Config) -> dict[str, str]:
-    """Variables that lead the services to each other: who looks at a default address, where nobody listens any more,
-    is shown the configured one. An address that was set by itself, as of an infer on another machine, stays.
-    """
-    plain = Config()
-    environ = {}
-    for seeker, section in (("session", "infer"), ("gateway", "prep"), ("gateway", "infer"), ("gateway", "session")):
-        listen, default = (getattr(one, section).listen for one in (config, plain))
-        if getattr(getattr(config, seeker), section) == default != listen:
-            environ[f"WARMTALK_{seeker}_{section}".upper()] = listen
-    return environ
-
-
-def own_place(config: Config, data_dir: Path) -> tuple[Config, dict[str, str]]:
-    """The same with free ports and this folder, and the variables that tell the children so."""
-    prep, infer, session, gateway = (f"127.0.0.1:{port}" for port in _free_ports(4))
-    changed = dataclasses.replace(
-        config,
-        data_dir=data_dir,
-        prep=dataclasses.replace(config.prep, listen=prep),
-        infer=dataclasses.replace(config.infer, listen=infer),
-        session=dataclasses.replace(config.session, listen=session, infer=infer),
-        gateway=dataclasses.replace(config.gateway, listen=gateway, prep=prep, infer=infer, session=session),
-    )
-    environ = {
-        "WARMTALK_DATA_DIR": str(changed.data_dir),
-        "WARMTALK_PREP_LISTEN": prep,
-        "WARMTALK_INFER_LISTEN": infer,
-        "WARMTALK_SESSION_LISTEN": session,
-        "WARMTALK_SESSION_INFER": infer,
-        "WARMTALK_GATEWAY_LISTEN": gateway,
-        "WARMTALK_GATEWAY_PREP": prep,
-        "WARMTALK_GATEWAY_INFER": infer,
-        "WARMTALK_GATEWAY_SESSION": session,
-    }
-    return changed, environ
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

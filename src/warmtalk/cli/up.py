@@ -1,4 +1,4 @@
-"""warmtalk up: all services on this machine."""
+"""warmtalk up: starts all services on this machine."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import asyncio
 import signal
 import sys
 
-from warmtalk.cli.supervisor import Supervisor, found, programs
+from warmtalk.cli.addresses import peer_environment
+from warmtalk.cli.supervisor import Supervisor, service_specs
 from warmtalk.config import Config
 
 _EXAMPLES = """\
 examples:
-  warmtalk up                                              then http://127.0.0.1:8000/
+  warmtalk up                                              then open http://127.0.0.1:8000/
   warmtalk --config warmtalk.yaml up                       docs/configuration.md lists every key
-  WARMTALK_GATEWAY_LISTEN=127.0.0.1:8001 warmtalk up       elsewhere
+  WARMTALK_GATEWAY_LISTEN=127.0.0.1:8001 warmtalk up       serve HTTP on another port
 """
 
 
-def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    up = verbs.add_parser("up", help="start all services on this machine; Ctrl-C stops them", epilog=_EXAMPLES)
+def add_arguments(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command `up`."""
+    up = commands.add_parser("up", help="start all services on this machine; Ctrl-C stops them", epilog=_EXAMPLES)
     up.set_defaults(run=_up)
 
 
@@ -28,29 +30,30 @@ async def _up(args: argparse.Namespace, config: Config) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     stopping = asyncio.create_task(stop.wait())
-    starting = asyncio.create_task(Supervisor(config, config_path=args.config, environ=found(config)).__aenter__())
+    supervisor = Supervisor(config, config_path=args.config, environ=peer_environment(config))
+    starting = asyncio.create_task(supervisor.__aenter__())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
         return 130
-    stack = await starting
+    await starting
     try:
-        _say_ready(config)
-        dying = asyncio.create_task(stack.wait())
-        await asyncio.wait({dying, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if dying.done():
-            print(f"warmtalk: the {dying.result()} service ended; its last lines above say why", file=sys.stderr)
+        _print_ready(config)
+        ended = asyncio.create_task(supervisor.wait())
+        await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            print(f"warmtalk: the {ended.result()} service ended; see the last log lines above", file=sys.stderr)
             return 1
-        dying.cancel()
+        ended.cancel()
         print("stopping", file=sys.stderr)
         return 0
     finally:
-        await stack.__aexit__()
+        await supervisor.__aexit__()
 
 
-def _say_ready(config: Config) -> None:
-    for program in programs(config):
-        print(f"{program.name:8} {program.address}")
+def _print_ready(config: Config) -> None:
+    for service in service_specs(config):
+        print(f"{service.name:8} {service.address}")
     print(f"data     {config.data_dir.resolve()}")
     print(f"ready. Talk at http://{config.gateway.listen}/ or, in another terminal: warmtalk speak --help", flush=True)

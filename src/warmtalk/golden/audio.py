@@ -10,7 +10,8 @@ from warmtalk.core import windows
 from warmtalk.core.types import SPEECH_RATE_HZ, Features, Samples
 from warmtalk.golden.table import Table, Tolerances
 from warmtalk.golden.vectors import Vectors
-from warmtalk.media.audio_decode import AudioReader, Resampler
+from warmtalk.media.audio_decode import AudioReader
+from warmtalk.media.resampler import Resampler
 from warmtalk.models.musetalk.networks import TOKENS, positions
 from warmtalk.models.musetalk.speech_features import WhisperFeatures
 

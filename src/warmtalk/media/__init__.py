@@ -1,1 +1,1 @@
-"""ffmpeg lives here and nowhere else, always as a child process without a shell."""
+"""The only place that runs ffmpeg, always as a child process without a shell; and codecs of PyAV and OpenCV."""

@@ -1,4 +1,4 @@
-"""One ffmpeg child: started without a shell, its complaints kept, ended for certain."""
+"""One ffmpeg child process: started without a shell, always ended, its last lines of stderr kept for error messages."""
 
 from __future__ import annotations
 
@@ -10,44 +10,47 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from ffmpeg.nodes import OutputStream
+
 from warmtalk.core.errors import NotReady, StorageFull, WarmtalkError
-from warmtalk.media.file_types import find_ffmpeg
+from warmtalk.media.ffmpeg_command import compile_command
 from warmtalk.media.sandbox import ResourceLimits, sandbox_command, sandbox_environment
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large")
+_DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DISK_FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large")
 _TAIL_LINES = 12
 _POINTER = re.compile(r" @ 0x[0-9a-f]+")
 _LINE_BYTES = 2000
 _PIPE_BYTES = 1 << 20
-"""A picture of 720p goes through in two steps, not in twenty."""
+"""Pipe capacity. A 720p frame then passes in two writes instead of twenty."""
 _NOISE = ("not on whitelist", "Last message repeated")
-"""Said of a cover picture in a sound, which nobody wants to see."""
+"""Lines about the cover image of an audio file, which nobody asked for."""
 
 
 class FfmpegProcess:
-    """A running ffmpeg. Feed `stdin` and read `stdout` from different threads, or only one of them.
+    """A running ffmpeg. Write to `stdin` and read from `stdout` in different threads, or use only one of the two.
 
-    `kill` may be called from any thread at any time: it makes a blocked read or write of another thread return.
+    `kill` may be called from any thread at any time. A read or write that blocks in another thread then returns.
     """
 
     def __init__(
         self,
-        args: Sequence[str],
+        output: OutputStream,
         *,
         stdin: bool = False,
         stdout: bool = False,
         limits: ResourceLimits | None = None,
     ) -> None:
-        """With `limits` it may read what strangers sent: it stays within them, and can write to its pipes alone.
+        """Starts the command that writes `output`.
 
-        Raises NotReady when there is no ffmpeg.
+        With `limits` the child may read untrusted data: resources are bounded, and the child can write to pipes alone.
+        Raises NotReady without ffmpeg.
         """
-        command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", *args]
+        command = compile_command(output, "-loglevel", "error")
         try:
             self._process = subprocess.Popen(
                 sandbox_command(command, limits) if limits else command,
@@ -55,7 +58,7 @@ class FfmpegProcess:
                 stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if stdout else subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                process_group=0,  # Ctrl-C is for the program, which ends its children itself
+                process_group=0,  # Ctrl-C reaches the service alone, which ends its children itself
             )
         except (FileNotFoundError, PermissionError) as error:
             raise NotReady(
@@ -63,65 +66,70 @@ class FfmpegProcess:
                 "Install it: pip install imageio-ffmpeg, or apt-get install ffmpeg",
             ) from error
         if stdin:
-            with contextlib.suppress(OSError):  # a user may have used up what all their pipes may hold
+            with contextlib.suppress(OSError):  # the user's limit on pipe memory may be reached
                 fcntl.fcntl(self.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        self._drain = threading.Thread(target=self._read_stderr, name="ffmpeg-stderr", daemon=True)
-        self._drain.start()
+        self._stderr_thread = threading.Thread(target=self._read_stderr, name="ffmpeg-stderr", daemon=True)
+        self._stderr_thread.start()
 
     @property
     def stdin(self) -> IO[bytes]:
+        """Input pipe; only with `stdin=True`."""
         assert self._process.stdin is not None
         return self._process.stdin
 
     @property
     def stdout(self) -> IO[bytes]:
+        """Output pipe; only with `stdout=True`."""
         assert self._process.stdout is not None
         return self._process.stdout
 
     def close_stdin(self) -> None:
-        """Says that the input is complete. A child that is gone is reported by `wait`."""
+        """Ends the input. Does not raise for a dead child: `wait` reports the exit status."""
         with contextlib.suppress(BrokenPipeError):
             self.stdin.close()
 
     def wait(self) -> int:
-        """Exit status; negative for a signal. Blocks."""
+        """Blocks until the child has ended. Returns the exit status, negative for a signal."""
         status = self._process.wait()
-        self._drain.join()
+        self._stderr_thread.join()
         return status
 
     def kill(self) -> None:
-        """Idempotent. Returns when the child is gone and every pipe is closed."""
+        """Kills the child and closes every pipe. Returns when the child is gone. Idempotent."""
         self._process.kill()
         self._process.wait()
-        self._drain.join()
+        self._stderr_thread.join()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
 
-    def check_exit(self, doing: str) -> None:
-        """Waits; raises StorageFull or WarmtalkError with the last lines of the child unless it ended well."""
+    def check_exit(self, activity: str) -> None:
+        """Waits for the exit. Raises StorageFull, or WarmtalkError with the last lines of stderr, after a failure.
+
+        `activity` completes "ffmpeg failed while ...".
+        """
         status = self.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
-        if status or self._is_full:  # ffmpeg 5 ends with 0 when the disk is full at the very end
-            raise self.exit_error(doing, status)
+        if status or self._is_disk_full:  # ffmpeg 5 exits with 0 when the disk fills up at the very end
+            raise self.exit_error(activity, status)
 
-    def exit_error(self, doing: str, status: int) -> WarmtalkError:
-        """The error that an exit with this status means."""
-        if status == -signal.SIGXFSZ or self._is_full:
-            return storage_full_error(doing)
+    def exit_error(self, activity: str, status: int) -> WarmtalkError:
+        """Returns the error for an exit with this status."""
+        if status == -signal.SIGXFSZ or self._is_disk_full:
+            return storage_full_error(activity)
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        return WarmtalkError(f"ffmpeg {how} while {doing}: {self.stderr_tail or 'it said nothing'}")
+        return WarmtalkError(f"ffmpeg {how} while {activity}: {self.stderr_tail or 'stderr is empty'}")
 
     @property
-    def _is_full(self) -> bool:
-        return any(text in self.stderr_tail for text in _FULL_TEXTS)
+    def _is_disk_full(self) -> bool:
+        return any(text in self.stderr_tail for text in _DISK_FULL_TEXTS)
 
     @property
     def stderr_tail(self) -> str:
-        """Its last lines on stderr, joined, each once. Complete after `wait`."""
+        """The last lines of stderr, joined, without repetitions. Complete after `wait`."""
         return " | ".join(dict.fromkeys(_POINTER.sub("", line) for line in self._tail))
 
     def _read_stderr(self) -> None:
@@ -133,31 +141,34 @@ class FfmpegProcess:
                     self._tail.append(text)
 
 
-def run_ffmpeg(args: Sequence[str], doing: str) -> None:
-    """Runs ffmpeg to its end. Raises NotReady, StorageFull, WarmtalkError. No child is left behind."""
-    child = FfmpegProcess(args)
+def run_ffmpeg(output: OutputStream, activity: str) -> None:
+    """Runs ffmpeg to the end and leaves no child behind. Raises NotReady, StorageFull, WarmtalkError."""
+    child = FfmpegProcess(output)
     try:
-        child.check_exit(doing)
+        child.check_exit(activity)
     finally:
         child.kill()
 
 
-def storage_full_error(doing: str) -> StorageFull:
-    return StorageFull(f"the volume is full (while {doing})", "Make room: delete sessions or avatars, then try again")
+def storage_full_error(activity: str) -> StorageFull:
+    """Returns the error for a full volume."""
+    return StorageFull(
+        f"the volume is full (while {activity})", "Make room: delete sessions or avatars, then try again"
+    )
 
 
 @contextlib.contextmanager
-def storage_errors(doing: str) -> Iterator[None]:
-    """Turns the errors of a full disk into StorageFull."""
+def storage_errors(activity: str) -> Iterator[None]:
+    """Converts the OSErrors of a full disk into StorageFull."""
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise storage_full_error(doing) from error
+        if error.errno in _DISK_FULL_ERRNOS:
+            raise storage_full_error(activity) from error
         raise
 
 
 def remove_files(*paths: Path) -> None:
-    """Deletes the files that are there."""
+    """Deletes the paths that exist."""
     for path in paths:
         path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Pictures to H.264, in this process, by the libx264 that PyAV brings.
+"""Encodes frames to H.264 in this process, with the libx264 of PyAV.
 
-Streams of one X264Settings, size and frame rate have the same parameter sets, whether they are coded as they come or
-ahead, so their pictures can stand in one file under one head. There are no B-frames: packets are pictures, in order.
+Streams of one X264Settings, size and frame rate have the same parameter sets, live or not, so their pictures fit into
+one file under one head. There are no B-frames: packets are pictures, in display order.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from warmtalk.media.fmp4_writer import annex_b_to_avcc
 from warmtalk.media.i420 import I420
 
 FRAGMENTED_MOVFLAGS = "empty_moov+default_base_moof+frag_keyframe"
-"""movflags of a head that fragments follow."""
+"""movflags that write a head for fragments to follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class X264Settings:
-    """How pictures are coded. All clips of a conversation need the same."""
+    """Encoder settings. All clips of a conversation need the same."""
 
     preset: str = "veryfast"
-    """x264's: ultrafast to medium."""
+    """x264's preset: ultrafast to medium."""
     crf: int = 18
-    """x264's quality, 0 to 51."""
+    """x264's quality, 0 to 51; lower is better."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedPicture:
-    """One coded picture, as MP4 holds it: slices with their lengths in front."""
+    """One encoded frame as MP4 stores the frame: slices with their lengths in front."""
 
     data: bytes
     keyframe: bool
@@ -48,8 +48,10 @@ def add_video_stream(
     *,
     live: bool,
 ) -> VideoStream:
-    """A stream of I420 pictures of this even size. `live`: each comes out at once, on one thread, and key pictures only
-    where they are asked for; else on all cores, with a key picture each second, or each second picture.
+    """Adds a stream of I420 frames of this even size.
+
+    `live`: every picture comes out at once, from one thread, and key frames only on request. Otherwise: encoded on all
+    cores, with a key frame each second, or each second frame at very low rates.
     """
     stream = container.add_stream("libx264", rate=clock.fps)
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -65,47 +67,48 @@ def add_video_stream(
 
 
 def encode_frame(
-    stream: VideoStream, picture: I420 | None, number: int, *, keyframe: bool = False
+    stream: VideoStream, frame: I420 | None, index: int, *, keyframe: bool = False
 ) -> list[EncodedPicture]:
-    """The packets that are ready with this picture, `number` of the stream; None: all that are still to come."""
-    frame = None
-    if picture is not None:
-        frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
-        frame.pts, frame.time_base = number, stream.codec_context.time_base
+    """Encodes frame `index` of the stream and returns the pictures that are ready. None flushes the encoder."""
+    source = None
+    if frame is not None:
+        source = av.VideoFrame.from_ndarray(frame, format="yuv420p")
+        source.pts, source.time_base = index, stream.codec_context.time_base
         if keyframe:
-            frame.pict_type = PictureType.I
-    return [EncodedPicture(annex_b_to_avcc(bytes(packet)), packet.is_keyframe) for packet in stream.encode(frame)]
+            source.pict_type = PictureType.I
+    return [EncodedPicture(annex_b_to_avcc(bytes(packet)), packet.is_keyframe) for packet in stream.encode(source)]
 
 
 class H264Encoder:
-    """One stream of pictures by itself. One thread at a time."""
+    """Encodes one stream of frames. One thread at a time."""
 
     def __init__(
         self, width: int, height: int, x264: X264Settings, clock: FrameClock, ticks_hz: int, *, live: bool
     ) -> None:
-        """`ticks_hz` is the time scale of its track."""
+        """`ticks_hz` is the time scale of the track; `live` as in add_video_stream."""
         file = io.BytesIO()
         options = {"movflags": FRAGMENTED_MOVFLAGS, "video_track_timescale": str(ticks_hz)}
         self._container = av.open(file, "w", format="mp4", options=options)
         self._stream = add_video_stream(self._container, width, height, x264, clock, live=live)
         self._container.start_encoding()
         self._closed = False
-        self._number = 0
+        self._frames = 0
         self.head = file.getvalue()
         """ftyp and moov; the track is number 1."""
         self.parameter_sets = bytes(self._stream.codec_context.extradata or b"")
-        """Sequence and picture parameter sets, and what else stands in front of the first picture."""
+        """Sequence and picture parameter sets, and all other NAL units in front of the first picture."""
 
-    def encode(self, picture: I420, *, keyframe: bool = False) -> list[EncodedPicture]:
-        self._number += 1
-        return encode_frame(self._stream, picture, self._number - 1, keyframe=keyframe)
+    def encode(self, frame: I420, *, keyframe: bool = False) -> list[EncodedPicture]:
+        """Encodes the next frame and returns the pictures that are ready."""
+        self._frames += 1
+        return encode_frame(self._stream, frame, self._frames - 1, keyframe=keyframe)
 
     def flush(self) -> list[EncodedPicture]:
-        """The last ones; nothing is coded after it."""
-        return encode_frame(self._stream, None, self._number)
+        """Returns the last pictures. Nothing can be encoded afterwards."""
+        return encode_frame(self._stream, None, self._frames)
 
     def close(self) -> None:
-        """Frees the codec at once. Idempotent; nothing is coded after it."""
+        """Frees the codec at once. Idempotent. Nothing can be encoded afterwards."""
         if not self._closed:
             self._closed = True
             self._container.close()

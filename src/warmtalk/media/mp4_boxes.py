@@ -11,18 +11,19 @@ from typing import IO
 from warmtalk.core.errors import Damaged
 
 _CONTAINERS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"mvex"}
-_HEAD_BYTES = {b"stsd": 8, b"avc1": 78, b"fLaC": 28}
-"""Boxes with children after so many bytes of their own."""
-_MOST_IN_MEMORY = 64 << 20
+_FIELD_BYTES = {b"stsd": 8, b"avc1": 78, b"fLaC": 28}
+"""Containers with fields of their own: name -> bytes of fields in front of the first child."""
+_MAX_BODY_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Mp4Box:
-    """A box within a buffer."""
+    """Position of a box within a buffer. All offsets are in bytes from the start of the buffer."""
 
     path: tuple[bytes, ...]
+    """Names of the parents, then the box's own name."""
     start: int
-    """Of the box, header included."""
+    """Offset of the header."""
     body: int
     end: int
 
@@ -30,25 +31,25 @@ class Mp4Box:
 def walk_boxes(
     data: bytes | bytearray, start: int = 0, end: int | None = None, path: tuple[bytes, ...] = ()
 ) -> list[Mp4Box]:
-    """Every box, parents before their children. Raises Damaged for a size that does not fit."""
+    """Returns every box of data[start:end], parents before their children. Raises Damaged for an impossible size."""
     end = len(data) if end is None else end
-    found: list[Mp4Box] = []
+    boxes: list[Mp4Box] = []
     while start < end:
         if end - start < 8:
             raise Damaged("an MP4 box is cut short")
         size, name = struct.unpack_from(">I4s", data, start)
         if not 8 <= size <= end - start:
-            raise Damaged(f"an MP4 box {name!r} says it has {size} bytes")
-        here = (*path, name)
-        found.append(Mp4Box(here, start, start + 8, start + size))
-        if name in _CONTAINERS or name in _HEAD_BYTES:
-            found += walk_boxes(data, start + 8 + _HEAD_BYTES.get(name, 0), start + size, here)
+            raise Damaged(f"an MP4 box {name!r} claims {size} bytes")
+        box_path = (*path, name)
+        boxes.append(Mp4Box(box_path, start, start + 8, start + size))
+        if name in _CONTAINERS or name in _FIELD_BYTES:
+            boxes += walk_boxes(data, start + 8 + _FIELD_BYTES.get(name, 0), start + size, box_path)
         start += size
-    return found
+    return boxes
 
 
 def top_level_boxes(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """(name, bytes of the body) of each box; the caller reads the body before it asks for the next."""
+    """Yields (name, bytes of the body) of each box. The caller reads the body before the next step."""
     while head := stream.read(8):
         if len(head) < 8:
             raise Damaged("an MP4 file is cut short")
@@ -60,28 +61,29 @@ def top_level_boxes(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
 
 
 def is_complete(path: Path) -> bool:
-    """The file has its moov and every box is as long as it says."""
-    size, place, names = path.stat().st_size, 0, set()
+    """Returns True when the file has a moov and no box is cut short."""
+    size, offset, names = path.stat().st_size, 0, set()
     with open(path, "rb") as file:
-        while size - place >= 8:
-            file.seek(place)
+        while size - offset >= 8:
+            file.seek(offset)
             name, body = next(top_level_boxes(file))
             if body < 0:
                 return False
             names.add(name)
-            place = file.tell() + body
-    return place == size and b"moov" in names
+            offset = file.tell() + body
+    return offset == size and b"moov" in names
 
 
 def read_body(stream: IO[bytes], size: int) -> bytes:
-    """A body of `size` bytes that is small enough to hold. Raises Damaged."""
-    data = stream.read(size) if 0 <= size <= _MOST_IN_MEMORY else b""
+    """Returns a body of `size` bytes. Raises Damaged when the stream ends before, or the size is unreasonable."""
+    data = stream.read(size) if 0 <= size <= _MAX_BODY_BYTES else b""
     if len(data) != size:
         raise Damaged("an MP4 box is cut short")
     return data
 
 
 def build_box(name: bytes, body: bytes | bytearray) -> bytes:
+    """Returns a box of this name and body, with a 32-bit size."""
     return struct.pack(">I4s", len(body) + 8, name) + body
 
 
@@ -90,59 +92,60 @@ def build_box(name: bytes, body: bytes | bytearray) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Mp4Track:
-    """One track as the moov says."""
+    """One track as described by the moov."""
 
     track_id: int
     timescale: int
+    """Ticks per second."""
     kind: bytes
     """b"vide" or b"soun"."""
     codec: bytes
-    """What a decoder must know: avcC, or rate, channels and depth of dfLa."""
+    """Decoder parameters: the body of avcC, or rate, channels and bit depth of dfLa."""
 
 
 def parse_tracks(moov: bytes | bytearray) -> list[Mp4Track]:
-    """Tracks of a whole moov box (its header included)."""
+    """Returns the tracks of a whole moov box, header included."""
     boxes = walk_boxes(moov)
-    found: list[Mp4Track] = []
-    for trak in (one for one in boxes if one.path[-1] == b"trak"):
-        parts = {one.path[-1]: one for one in boxes if trak.start <= one.start < trak.end}
+    tracks: list[Mp4Track] = []
+    for trak in (box for box in boxes if box.path[-1] == b"trak"):
+        parts = {box.path[-1]: box for box in boxes if trak.start <= box.start < trak.end}
         wide = 8 if moov[parts[b"tkhd"].body] else 0
         (track_id,) = struct.unpack_from(">I", moov, parts[b"tkhd"].body + 12 + wide)
         wide = 8 if moov[parts[b"mdhd"].body] else 0
         (timescale,) = struct.unpack_from(">I", moov, parts[b"mdhd"].body + 12 + wide)
         kind = bytes(moov[parts[b"hdlr"].body + 8 : parts[b"hdlr"].body + 12])
-        found.append(Mp4Track(track_id, timescale, kind, _codec(moov, parts)))
-    return found
+        tracks.append(Mp4Track(track_id, timescale, kind, _codec_parameters(moov, parts)))
+    return tracks
 
 
-def _codec(moov: bytes | bytearray, parts: dict[bytes, Mp4Box]) -> bytes:
+def _codec_parameters(moov: bytes | bytearray, parts: dict[bytes, Mp4Box]) -> bytes:
     if b"avcC" in parts:
         return bytes(moov[parts[b"avcC"].body : parts[b"avcC"].end])
     if b"dfLa" in parts:
-        place = parts[b"dfLa"].body + _STREAMINFO + 10
-        return bytes(moov[place : place + 3]) + bytes([moov[place + 3] & 0xF0])
+        offset = parts[b"dfLa"].body + _STREAMINFO + 10
+        return bytes(moov[offset : offset + 3]) + bytes([moov[offset + 3] & 0xF0])
     return b""
 
 
 _STREAMINFO = 8
-"""Offset of FLAC's STREAMINFO in a dfLa body: version and flags, then the metadata block header."""
+"""Offset of FLAC's STREAMINFO in a dfLa body, behind version and flags and the metadata block header."""
 
 
 def appendable_moov(moov: bytes) -> bytes:
-    """The moov of one clip made into that of a file that grows: room for the duration, nothing said of one clip.
+    """Converts the moov of one clip to the moov of a file that grows: adds a duration field, removes clip properties.
 
-    FLAC's STREAMINFO counts the samples of the clip, bounds its frame sizes and has its MD5; all may be 0, which
-    means unknown, and the block size gets the whole range that the format allows.
+    FLAC's STREAMINFO holds the clip's number of samples, frame sizes and MD5. All three may be 0, which means unknown;
+    the block size gets the whole range that the format allows.
     """
     data = bytearray(moov)
-    for one in walk_boxes(data):
-        if one.path[-1] == b"dfLa":
-            place = one.body + _STREAMINFO
-            struct.pack_into(">HH6x", data, place, 16, 65535)
-            data[place + 13] &= 0xF0
-            data[place + 14 : place + 34] = bytes(20)
-    if not any(one.path[-1] == b"mehd" for one in walk_boxes(data)):
-        mvex = next(one for one in walk_boxes(data) if one.path[-1] == b"mvex")
+    for box in walk_boxes(data):
+        if box.path[-1] == b"dfLa":
+            offset = box.body + _STREAMINFO
+            struct.pack_into(">HH6x", data, offset, 16, 65535)
+            data[offset + 13] &= 0xF0
+            data[offset + 14 : offset + 34] = bytes(20)
+    if not any(box.path[-1] == b"mehd" for box in walk_boxes(data)):
+        mvex = next(box for box in walk_boxes(data) if box.path[-1] == b"mvex")
         mehd = build_box(b"mehd", struct.pack(">IQ", 1 << 24, 0))
         data[mvex.body : mvex.body] = mehd
         for start in (mvex.start, 0):
@@ -152,68 +155,66 @@ def appendable_moov(moov: bytes) -> bytes:
 
 
 def duration_fields(head: bytes, seconds: float) -> list[tuple[int, bytes]]:
-    """(place, bytes) of every field in ftyp + moov that tells players the length of the file."""
+    """Returns (byte offset, value) of every field in ftyp + moov that gives players the duration of the file."""
     fields: list[tuple[int, bytes]] = []
     movie_scale = 1000
-    for one in walk_boxes(head):
-        name, wide = one.path[-1], bool(head[one.body])
+    for box in walk_boxes(head):
+        name, wide = box.path[-1], bool(head[box.body])
         if name == b"mvhd":
-            (movie_scale,) = struct.unpack_from(">I", head, one.body + (20 if wide else 12))
-            fields.append(_field(one.body + (24 if wide else 16), wide, seconds * movie_scale))
+            (movie_scale,) = struct.unpack_from(">I", head, box.body + (20 if wide else 12))
+            fields.append(_duration_field(box.body + (24 if wide else 16), wide, seconds * movie_scale))
         elif name == b"tkhd":
-            fields.append(_field(one.body + (28 if wide else 20), wide, seconds * movie_scale))
+            fields.append(_duration_field(box.body + (28 if wide else 20), wide, seconds * movie_scale))
         elif name == b"mehd":
-            fields.append(_field(one.body + 4, wide, seconds * movie_scale))
+            fields.append(_duration_field(box.body + 4, wide, seconds * movie_scale))
     return fields
 
 
-def _field(place: int, wide: bool, value: float) -> tuple[int, bytes]:
-    return place, struct.pack(">Q" if wide else ">I", min(round(value), (1 << 32) - 2))
+def _duration_field(offset: int, wide: bool, value: float) -> tuple[int, bytes]:
+    return offset, struct.pack(">Q" if wide else ">I", min(round(value), (1 << 32) - 2))
 
 
 # --- a fragment: moof ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class FragmentCounts:
-    """What one moof holds of each track: track id -> (samples, ticks)."""
+def shift_fragment(moof: bytearray, sequence: int, base: dict[int, int]) -> dict[int, tuple[int, int]]:
+    """Sets the sequence number of a whole moof box and adds `base` to the decode times, in place.
 
-    counts: dict[int, tuple[int, int]]
-
-
-def shift_fragment(moof: bytearray, sequence: int, base: dict[int, int]) -> FragmentCounts:
-    """Numbers a whole moof box and moves each track's decode time by its base, in the track's ticks, in place."""
+    `base`: track id -> offset in the track's ticks. Returns track id -> (samples, ticks) of the fragment.
+    """
     counts: dict[int, tuple[int, int]] = {}
     track_id = default_ticks = 0
-    for one in walk_boxes(moof):
-        name = one.path[-1]
+    for box in walk_boxes(moof):
+        name = box.path[-1]
         if name == b"mfhd":
-            struct.pack_into(">I", moof, one.body + 4, sequence)
+            struct.pack_into(">I", moof, box.body + 4, sequence)
         elif name == b"tfhd":
-            track_id, default_ticks = _tfhd(moof, one.body)
+            track_id, default_ticks = _read_tfhd(moof, box.body)
         elif name == b"tfdt":
-            if moof[one.body] != 1:
+            if moof[box.body] != 1:
                 raise Damaged("a fragment has 32-bit times")
-            (time,) = struct.unpack_from(">Q", moof, one.body + 4)
-            struct.pack_into(">Q", moof, one.body + 4, time + base[track_id])
+            (time,) = struct.unpack_from(">Q", moof, box.body + 4)
+            struct.pack_into(">Q", moof, box.body + 4, time + base[track_id])
         elif name == b"trun":
-            samples, ticks = _trun(moof, one.body, default_ticks)
-            before = counts.get(track_id, (0, 0))
-            counts[track_id] = (before[0] + samples, before[1] + ticks)
-    return FragmentCounts(counts)
+            samples, ticks = _read_trun(moof, box.body, default_ticks)
+            total = counts.get(track_id, (0, 0))
+            counts[track_id] = (total[0] + samples, total[1] + ticks)
+    return counts
 
 
-def _tfhd(data: bytearray, body: int) -> tuple[int, int]:
+def _read_tfhd(data: bytearray, body: int) -> tuple[int, int]:
+    """Returns (track id, default ticks per sample; 0 when not given)."""
     flags, track_id = struct.unpack_from(">II", data, body)
-    place = body + 8 + (8 if flags & 1 else 0) + (4 if flags & 2 else 0)
-    ticks = struct.unpack_from(">I", data, place)[0] if flags & 8 else 0
+    offset = body + 8 + (8 if flags & 1 else 0) + (4 if flags & 2 else 0)
+    ticks = struct.unpack_from(">I", data, offset)[0] if flags & 8 else 0
     return track_id, ticks
 
 
-def _trun(data: bytearray, body: int, default_ticks: int) -> tuple[int, int]:
+def _read_trun(data: bytearray, body: int, default_ticks: int) -> tuple[int, int]:
+    """Returns (samples, ticks) of a track run."""
     flags, count = struct.unpack_from(">II", data, body)
     if not flags & 0x100:
         return count, count * default_ticks
     stride = 4 * (flags & 0xF00).bit_count()
-    place = body + 8 + (4 if flags & 1 else 0) + (4 if flags & 4 else 0)
-    return count, sum(struct.unpack_from(">I", data, place + k * stride)[0] for k in range(count))
+    offset = body + 8 + (4 if flags & 1 else 0) + (4 if flags & 4 else 0)
+    return count, sum(struct.unpack_from(">I", data, offset + k * stride)[0] for k in range(count))

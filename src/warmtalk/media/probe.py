@@ -1,4 +1,4 @@
-"""What has to be known of a video before it is decoded."""
+"""Reads the properties of a video that the decoder needs in advance."""
 
 from __future__ import annotations
 
@@ -9,90 +9,101 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from warmtalk.media.file_types import find_ffmpeg, restricted_input
+from warmtalk.media.ffmpeg_command import compile_command, find_ffmpeg, restricted_input
 from warmtalk.media.sandbox import VIDEO_LIMITS, sandbox_command, sandbox_environment
 
-_PROBE_S = 30.0
+_TIMEOUT_S = 30.0
 _HDR = re.compile(rb"Video: [^\n]*\bbt2020[^\n]*/(smpte2084|arib-std-b67)\b")
 _INTERLACED = re.compile(rb"Video: [^\n]*\b(top|bottom)( coded)? first\b")
-_DEINTERLACE = "bwdif=mode=send_frame:deint=interlaced,"
-_FLAT = "it is an HDR film, which this ffmpeg cannot convert, so its colours look flat: use one with the filter zscale"
+_DEINTERLACE = ("bwdif=mode=send_frame:deint=interlaced",)
+_NO_TONE_MAPPING = (
+    "it is an HDR video, which this ffmpeg cannot convert, so its colours look flat: "
+    "use an ffmpeg with the filter zscale"
+)
 _RATE = re.compile(rb"Video: [^\n]*?, ([\d.]+) fps")
 _START = re.compile(rb"Duration: [^\n]*, start: (-?[\d.]+)")
-_TELEVISION = tuple(Fraction(rate, 1001) for rate in (24_000, 30_000, 60_000, 120_000))
+_NTSC_RATES = tuple(Fraction(rate, 1001) for rate in (24_000, 30_000, 60_000, 120_000))
 _TONE_MAP = (
-    "zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=bt709,tonemap=mobius:desat=0,"
-    "zscale=t=bt709:m=bt709:r=tv,format=yuv420p,"
+    "zscale=t=linear:npl=203",
+    "format=gbrpf32le",
+    "zscale=p=bt709",
+    "tonemap=mobius:desat=0",
+    "zscale=t=bt709:m=bt709:r=tv",
+    "format=yuv420p",
 )
+_DEFAULT_FPS = 25.0
 
 
 @dataclass(frozen=True, slots=True)
 class VideoCorrections:
-    """What a film needs to look right."""
+    """Filters of ffmpeg that a video needs to look right."""
 
-    filters_before_fps: str = ""
-    """Filters before the frame rate is changed, each followed by a comma."""
-    filters_after_fps: str = ""
+    filters_before_fps: tuple[str, ...] = ()
+    """Filters that run at the video's own frame rate."""
+    filters_after_fps: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    """For people: what is not as it should be."""
+    """Faults that no filter corrects, as text for users."""
 
 
 def probe_corrections(path: Path, kind: str, max_pixels: int) -> VideoCorrections:
-    """HDR films (PQ or HLG, as phones make them) become ordinary ones, and interlaced frames whole ones.
+    """Returns the filters that convert HDR videos (PQ or HLG, as phones record) to SDR and deinterlace interlaced ones.
 
-    Blocks for about 50 ms. A file that cannot be opened needs nothing: the decoder says why. Raises NotReady.
+    Blocks for about 50 ms. A file that cannot be opened needs no filters: the decoder reports the error. Raises
+    NotReady.
     """
-    guard = ["-hide_banner", "-nostdin", "-max_pixels", str(max_pixels)]
-    command = [find_ffmpeg(), *guard, *restricted_input(str(path.resolve()), kind), "-t", "0", "-f", "null", "-"]
-    said = _said(command)
-    before = _DEINTERLACE if _INTERLACED.search(said) else ""
-    if not _HDR.search(said):
+    header = _read_header(path, kind, max_pixels=max_pixels)
+    before = _DEINTERLACE if _INTERLACED.search(header) else ()
+    if not _HDR.search(header):
         return VideoCorrections(before)
-    return VideoCorrections(before, _TONE_MAP) if _can_tone_map() else VideoCorrections(before, warnings=(_FLAT,))
+    if _can_tone_map():
+        return VideoCorrections(before, _TONE_MAP)
+    return VideoCorrections(before, warnings=(_NO_TONE_MAPPING,))
+
+
+def probe_frame_rate(path: Path, kind: str) -> Fraction:
+    """Returns the frames per second of a video: an exact NTSC fraction where close; 25 where the file has no rate.
+
+    Blocks for about 50 ms. Raises NotReady.
+    """
+    match = _RATE.search(_read_header(path, kind))
+    fps = float(match[1]) if match else _DEFAULT_FPS
+    close = [rate for rate in _NTSC_RATES if abs(float(rate) - fps) < 0.006]
+    return close[0] if close else Fraction(min(max(round(fps, 2), 1.0), 120.0)).limit_denominator(1001)
+
+
+def probe_start_s(path: Path, kind: str) -> float:
+    """Returns the time of the first frame or audio packet, by the file's clock, in seconds; 0 where not given.
+
+    Blocks for about 50 ms. Raises NotReady.
+    """
+    match = _START.search(_read_header(path, kind))
+    return float(match[1]) if match else 0.0
 
 
 @functools.cache
 def _can_tone_map() -> bool:
-    """Not every build of ffmpeg has the filters."""
-    said = _said([find_ffmpeg(), "-hide_banner", "-filters"])
-    return all(re.search(rb"\s%s\s" % name, said) for name in (b"zscale", b"tonemap"))
+    """Returns True when this build of ffmpeg has the filters of _TONE_MAP."""
+    text = _output_of([find_ffmpeg(), "-hide_banner", "-filters"])
+    return all(re.search(rb"\s%s\s" % name, text) for name in (b"zscale", b"tonemap"))
 
 
-def _said(command: list[str]) -> bytes:
+def _read_header(path: Path, kind: str, **options: object) -> bytes:
+    """Returns ffmpeg's description of the file, without decoding. `options` are input options."""
+    source = restricted_input(str(path.resolve()), kind, **options)
+    return _output_of(compile_command(source.output("-", f="null", t=0)))
+
+
+def _output_of(command: list[str]) -> bytes:
+    """Returns stdout and stderr of a sandboxed command; b"" when the command takes longer than _TIMEOUT_S."""
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             sandbox_command(command, VIDEO_LIMITS),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=sandbox_environment(),
-            timeout=_PROBE_S,
+            timeout=_TIMEOUT_S,
         )
     except subprocess.TimeoutExpired:
         return b""
-    return done.stdout
-
-
-def probe_frame_rate(path: Path, kind: str) -> Fraction:
-    """Frames per second of a film, as a fraction where it is one of television's; 25 where the file does not say.
-
-    Blocks for about 50 ms. Raises NotReady.
-    """
-    found = _RATE.search(_header(path, kind))
-    said = float(found[1]) if found else 25.0
-    near = [rate for rate in _TELEVISION if abs(float(rate) - said) < 0.006]
-    return near[0] if near else Fraction(min(max(round(said, 2), 1.0), 120.0)).limit_denominator(1001)
-
-
-def probe_start_s(path: Path, kind: str) -> float:
-    """Seconds at which the first of its pictures and sounds stands, by the file's own clock; 0 where it does not say.
-
-    Blocks for about 50 ms. Raises NotReady.
-    """
-    found = _START.search(_header(path, kind))
-    return float(found[1]) if found else 0.0
-
-
-def _header(path: Path, kind: str) -> bytes:
-    nothing = ("-t", "0", "-f", "null", "-")
-    return _said([find_ffmpeg(), "-hide_banner", "-nostdin", *restricted_input(str(path.resolve()), kind), *nothing])
+    return completed.stdout

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from tests.rpc.infer.harness import END, Infer, audio, running, start
-from warmtalk.core.bundle import Bundle, FaceTable, read_faces, write_faces
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.bundle_files import FaceTable, read_faces, write_faces
 from warmtalk.core.pipeline import WarmAvatar
 from warmtalk.core.types import Samples
 from warmtalk.renderers.registry import models

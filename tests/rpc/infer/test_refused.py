@@ -34,7 +34,7 @@ from warmtalk.v1.infer_pb2 import AudioPiece, RenderCredit, RenderRequest
         (
             [start(initial_credit_frames=1), audio(np.zeros(6400, np.float32)), END, audio(np.zeros(9, np.float32))],
             "INVALID_ARGUMENT",
-            "sound came after the end",
+            "audio arrived after end",
         ),
     ],
 )

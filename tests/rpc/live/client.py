@@ -1,4 +1,4 @@
-"""A client of Converse, for the tests of live conversations."""
+"""Client of Converse for the tests of live conversations."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ def seconds(duration: Duration) -> float:
     return value
 
 
-def lasting(value: float) -> Duration:
+def to_duration(value: float) -> Duration:
     duration = Duration()
     duration.FromMilliseconds(round(value * 1000))
     return duration
 
 
-class Client:
-    """One Converse: writes what a test says, reads all the time and remembers it with its time."""
+class ConverseClient:
+    """One Converse: writes the messages of a test, reads all the time and keeps every event with its time."""
 
-    def __init__(self, desk: SessionHarness, **config: object) -> None:
+    def __init__(self, service: SessionHarness, **config: object) -> None:
         self.events: list[tuple[float, pb.SpeakResponse]] = []
-        self.call = desk.stub.Converse()
+        self.call = service.stub.Converse()
         self._config = pb.ConverseConfig(session_id="s1", **config)  # type: ignore[arg-type]
         self._changed = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> ConverseClient:
         await self.send(config=self._config)
         self._reader = asyncio.create_task(self._read())
         return self
@@ -52,40 +52,42 @@ class Client:
         await asyncio.gather(self._reader, return_exceptions=True)
 
     async def send(self, **message: object) -> None:
+        """Sends one message."""
         await self.call.write(pb.ConverseRequest(**message))  # type: ignore[arg-type]
 
-    async def say(self, sound: Samples, rate: int = 16_000, piece: float = 0.1) -> None:
-        step = int(piece * rate)
-        for k in range(0, len(sound), step):
-            await self.send(pcm_s16le=pcm(sound[k : k + step]))
+    async def send_speech(self, audio: Samples, rate_hz: int = 16_000, chunk_s: float = 0.1) -> None:
+        """Sends audio in chunks, then the end of the utterance."""
+        step = int(chunk_s * rate_hz)
+        for k in range(0, len(audio), step):
+            await self.send(pcm_s16le=pcm(audio[k : k + step]))
         await self.send(end=pb.EndOfUtterance())
 
-    async def until(self, kind: str, count: int = 1) -> pb.SpeakResponse:
-        """The count-th event of this kind."""
-        async with asyncio.timeout(60):  # finds a hang; the clip waits for whoever else wants the processor
-            while len(found := self.of(kind)) < count:
+    async def wait_for(self, kind: str, count: int = 1) -> pb.SpeakResponse:
+        """Returns the `count`-th event of this kind, once the event has come."""
+        async with asyncio.timeout(60):  # long, because clips are finished at low priority
+            while len(events := self.events_of(kind)) < count:
                 assert self._reader is not None
                 if self._reader.done():
                     self._reader.result()
-                    raise AssertionError(f"the stream ended without {kind}: {self.kinds()}")
+                    raise AssertionError(f"the stream ended without {kind}: {self.event_names()}")
                 self._changed.clear()
                 await self._changed.wait()
-        return found[count - 1]
+        return events[count - 1]
 
-    async def end(self) -> None:
-        """Says that all was said and reads to the end. Raises the status."""
+    async def finish(self) -> None:
+        """Ends the input and reads to the end of the stream. Raises the status."""
         await self.call.done_writing()
         assert self._reader is not None
         await asyncio.wait_for(self._reader, 30)
 
-    def of(self, kind: str) -> list[pb.SpeakResponse]:
+    def events_of(self, kind: str) -> list[pb.SpeakResponse]:
         return [event for _, event in self.events if event.WhichOneof("event") == kind]
 
-    def kinds(self) -> list[str]:
+    def event_names(self) -> list[str]:
         return [kind for _, event in self.events if (kind := event.WhichOneof("event") or "") != "fragment"]
 
-    def file(self, path: Path) -> Film:
-        path.write_bytes(b"".join(event.fragment.data for event in self.of("fragment")))
+    def decode(self, path: Path) -> Film:
+        path.write_bytes(b"".join(event.fragment.data for event in self.events_of("fragment")))
         return read(path)
 
     async def _read(self) -> None:

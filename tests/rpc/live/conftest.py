@@ -1,4 +1,4 @@
-"""A session service with one session, for the tests of live conversations."""
+"""Fixture of the tests of live conversations: a running session service with one session."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.rpc.session.harness import SessionHarness
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[SessionHarness]:
+async def service(tmp_path: Path) -> AsyncIterator[SessionHarness]:
     make_avatar(tmp_path / "avatars")
-    made = SessionHarness(tmp_path)
-    await made.start()
-    await made.create()
-    yield made
-    await made.close()
+    harness = SessionHarness(tmp_path)
+    await harness.start()
+    await harness.create()
+    yield harness
+    await harness.close()

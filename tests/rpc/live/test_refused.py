@@ -1,4 +1,4 @@
-"""Messages of a live conversation that mean nothing, and sound of any kind."""
+"""Messages of a live conversation that are refused, and audio of any rate and chunk size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from tests.audio import syllables
-from tests.rpc.live.client import Client, pcm
+from tests.rpc.live.client import ConverseClient, pcm
 from tests.rpc.session.harness import Code, SessionHarness, refused
 from warmtalk.v1 import session_pb2 as pb
 
@@ -39,40 +39,42 @@ from warmtalk.v1 import session_pb2 as pb
     ],
 )
 async def test_messages_that_are_refused(
-    desk: SessionHarness, messages: list[dict[str, object]], parts: list[str]
+    service: SessionHarness, messages: list[dict[str, object]], parts: list[str]
 ) -> None:
-    call = desk.stub.Converse(iter([pb.ConverseRequest(**one) for one in messages]))  # type: ignore[arg-type]
+    call = service.stub.Converse(iter([pb.ConverseRequest(**one) for one in messages]))  # type: ignore[arg-type]
     async with refused(Code.INVALID_ARGUMENT, *parts):
         async with asyncio.timeout(10):
             _ = [response async for response in call]
-    await desk.idle()
-    assert desk.files() == {"session.json"}
+    await service.wait_idle()
+    assert service.files() == {"session.json"}
 
 
-async def test_unknown_session(desk: SessionHarness) -> None:
+async def test_unknown_session(service: SessionHarness) -> None:
     request = pb.ConverseRequest(config=pb.ConverseConfig(session_id="nobody"))
     async with refused(Code.NOT_FOUND, "there is no session 'nobody'"):
-        _ = [response async for response in desk.stub.Converse(iter([request]))]
+        _ = [response async for response in service.stub.Converse(iter([request]))]
     async with refused(Code.NOT_FOUND, "there is no session 'nobody'"):
-        await desk.stub.Interrupt(pb.InterruptRequest(session_id="nobody"))
+        await service.stub.Interrupt(pb.InterruptRequest(session_id="nobody"))
 
 
-async def test_an_end_or_an_interrupt_without_speech_means_nothing(desk: SessionHarness) -> None:
-    async with Client(desk) as client:
+async def test_end_and_interrupt_without_speech_are_ignored(service: SessionHarness) -> None:
+    async with ConverseClient(service) as client:
         for message in ({"end": {}}, {"interrupt": {}}, {"pcm_s16le": b""}, {"end": {}}):
             await client.send(**message)
-        await client.until("fragment", 4)
-        await client.end()
-    assert client.kinds() == ["opened"]
+        await client.wait_for("fragment", 4)
+        await client.finish()
+    assert client.event_names() == ["opened"]
 
 
-@pytest.mark.parametrize(("rate", "channels", "piece"), [(8_000, 1, 0.013), (44_100, 2, 0.25), (48_000, 1, 0.001)])
-async def test_sound_of_any_rate_and_length(desk: SessionHarness, rate: int, channels: int, piece: float) -> None:
-    sound = np.repeat(syllables(0.6, rate), channels)
-    async with Client(desk, sample_rate_hz=rate, channels=channels) as client:
-        step = int(piece * rate) * channels
-        for place in range(0, len(sound), step):
-            await client.send(pcm_s16le=pcm(sound[place : place + step]))
+@pytest.mark.parametrize(("rate_hz", "channels", "chunk_s"), [(8_000, 1, 0.013), (44_100, 2, 0.25), (48_000, 1, 0.001)])
+async def test_audio_of_any_rate_and_chunk_size(
+    service: SessionHarness, rate_hz: int, channels: int, chunk_s: float
+) -> None:
+    audio = np.repeat(syllables(0.6, rate_hz), channels)
+    async with ConverseClient(service, sample_rate_hz=rate_hz, channels=channels) as client:
+        step = int(chunk_s * rate_hz) * channels
+        for offset in range(0, len(audio), step):
+            await client.send(pcm_s16le=pcm(audio[offset : offset + step]))
         await client.send(end=pb.EndOfUtterance())
-        frames = (await client.until("finished")).finished.frames
-    assert 0 <= frames - (15 + 6 + 4) <= 5, "all of it; a picture stands where sound or infer is late"
+        frames = (await client.wait_for("finished")).finished.frames
+    assert 0 <= frames - (15 + 6 + 4) <= 5, "all speech; a frame is held where audio or infer is late"

@@ -17,7 +17,7 @@ from tests.rpc.prep.harness import LONG, Prep, configured, refused, running, unt
 from warmtalk.avatar import builder
 from warmtalk.core.bundle import SEGMENT_FRAMES
 from warmtalk.core.types import Mask
-from warmtalk.media.file_types import find_ffmpeg
+from warmtalk.media.ffmpeg_command import find_ffmpeg
 from warmtalk.rpc.client import channel, wait_ready
 from warmtalk.services.prep import uploads
 from warmtalk.services.prep.jobs import BuildJobs

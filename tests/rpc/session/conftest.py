@@ -1,4 +1,4 @@
-"""A session service, and what stands behind it."""
+"""Fixture of the tests of Speak and of sessions: a running session service."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tests.rpc.session.harness import SessionHarness
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[SessionHarness]:
+async def service(tmp_path: Path) -> AsyncIterator[SessionHarness]:
     make_avatar(tmp_path / "avatars")
-    made = SessionHarness(tmp_path)
-    await made.start()
-    yield made
-    await made.close()
+    harness = SessionHarness(tmp_path)
+    await harness.start()
+    yield harness
+    await harness.close()

@@ -1,4 +1,4 @@
-"""The session service through its front door: a real server, real ffmpeg, PyAV reads; infer and voice are fakes."""
+"""Harness of the session service: a real server and real ffmpeg, files read by PyAV; infer and voice are fakes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Code = grpc.StatusCode
 
 
 class SessionHarness:
-    """A running service, its client, and what stands behind it."""
+    """A running session service, a client, and the fakes of infer and voice."""
 
     def __init__(self, data: Path) -> None:
         self.data = data
@@ -39,7 +39,7 @@ class SessionHarness:
         self.infer: Server | None = None
         self.parts: SessionService | None = None
         self.stub: SessionServiceAsyncStub
-        self._link: grpc.aio.Channel
+        self._channel: grpc.aio.Channel
 
     async def start(self, **changes: object) -> None:
         self.config = replace(self.config, **changes)  # type: ignore[arg-type]
@@ -49,8 +49,8 @@ class SessionHarness:
         config = Config(data_dir=self.data, session=replace(self.config, infer=self.infer.address))
         self.parts = build(config, self.voice)
         await self.parts.start()
-        self._link = channel(self.parts.server.address)
-        self.stub = SessionServiceStub(self._link)
+        self._channel = channel(self.parts.server.address)
+        self.stub = SessionServiceStub(self._channel)
 
     async def start_infer(self, listen: str = "127.0.0.1:0") -> None:
         self.infer = await serve_infer(self.fake, listen)
@@ -62,7 +62,7 @@ class SessionHarness:
 
     async def stop(self) -> None:
         if self.parts is not None:
-            await self._link.close()
+            await self._channel.close()
             await self.parts.server.stop(0)
             await self.parts.close()
             self.parts = None
@@ -76,7 +76,7 @@ class SessionHarness:
         request = pb.CreateSessionRequest(session_id=session_id, avatar_id=avatar_id)
         return (await self.stub.CreateSession(request)).session
 
-    async def say(self, session_id: str = "s1", *, text: str = "", audio: bytes = b"") -> list[pb.SpeakResponse]:
+    async def speak(self, session_id: str = "s1", *, text: str = "", audio: bytes = b"") -> list[pb.SpeakResponse]:
         request = pb.SpeakRequest(session_id=session_id)
         if audio:
             request.audio = audio
@@ -90,23 +90,24 @@ class SessionHarness:
     async def session(self, session_id: str = "s1") -> pb.Session:
         return (await self.stub.GetSession(pb.GetSessionRequest(session_id=session_id))).session
 
-    async def idle(self) -> None:
-        """Until nobody speaks and infer has no stream."""
+    async def wait_idle(self) -> None:
+        """Waits until no utterance is in progress and infer has no stream."""
         for _ in range(200):
             session = await self.session()
             if session.state == pb.Session.STATE_IDLE and not self.fake.open:
                 return
             await asyncio.sleep(0.02)
-        raise AssertionError("the session does not come to rest")
+        raise AssertionError("the session is still busy")
 
     def files(self, session_id: str = "s1") -> set[str]:
+        """Returns the paths of all files of the session."""
         root = self.data / "sessions" / session_id
         return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
 
 @asynccontextmanager
 async def refused(code: grpc.StatusCode, *parts: str) -> AsyncIterator[None]:
-    """The block fails with this code and every part in its message."""
+    """Expects the block to fail with `code` and with every part in the message."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         yield
     assert caught.value.code() is code, caught.value.details()
@@ -114,13 +115,14 @@ async def refused(code: grpc.StatusCode, *parts: str) -> AsyncIterator[None]:
         assert part in (caught.value.details() or "")
 
 
-def kinds(events: list[pb.SpeakResponse]) -> list[str]:
-    """Names of the events, progress once."""
+def event_names(events: list[pb.SpeakResponse]) -> list[str]:
+    """Returns the names of the events, with consecutive progress events as one."""
     names = [event.WhichOneof("event") or "" for event in events]
-    return [name for place, name in enumerate(names) if name != "progress" or names[place - 1] != "progress"]
+    return [name for index, name in enumerate(names) if name != "progress" or names[index - 1] != "progress"]
 
 
-def film(uri: str) -> Film:
+def read_video(uri: str) -> Film:
+    """Decodes the file of a file URI."""
     parsed = urlparse(uri)
     assert parsed.scheme == "file"
     return read(Path(unquote(parsed.path)))

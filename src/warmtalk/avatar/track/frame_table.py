@@ -28,7 +28,7 @@ from warmtalk.avatar.track.frame_quality import (
 )
 from warmtalk.avatar.track.loop_range import loop_range
 from warmtalk.avatar.track.smoothing import SmoothingParams, smooth_boxes, smooth_landmarks
-from warmtalk.core.bundle import FaceTable
+from warmtalk.core.bundle_files import FaceTable
 from warmtalk.core.faces import crop_box, face_box, float_face_box
 from warmtalk.core.types import Box, FloatBox
 

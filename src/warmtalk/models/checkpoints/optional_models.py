@@ -22,8 +22,8 @@ class OptionalModel:
     files: tuple[WeightFile, ...] = ()
 
 
-RTMLIB = "pip install onnxruntime tqdm && pip install --no-deps rtmlib==0.0.16"
-ALIGNMENT = "pip install torch==2.13.0 numba scikit-image tqdm && pip install --no-deps face-alignment==1.5.0"
+RTMLIB = "pip install onnxruntime && pip install --no-deps rtmlib==0.0.16"
+ALIGNMENT = "pip install 'warmtalk[full]' && pip install --no-deps face-alignment==1.5.0"
 _OTHER_NAMES = {optional_weights.FAN.path: "face-alignment/2DFAN4-11f355bf06.pth.tar"}
 """The same network as face-alignment 1.5 itself keeps it, in torch's cache: as good as the file that is fetched."""
 MESH = OptionalModel("mesh")
@@ -34,7 +34,7 @@ FACE_ALIGNMENT = OptionalModel(
     ALIGNMENT,
     (optional_weights.S3FD, optional_weights.FAN),
 )
-BISENET = OptionalModel("bisenet", ("torch", "PIL"), "pip install torch==2.13.0 pillow", (optional_weights.BISENET,))
+BISENET = OptionalModel("bisenet", ("torch", "PIL"), "pip install 'torch>=2.13,<3' pillow", (optional_weights.BISENET,))
 DETECTORS = (DWPOSE, FACE_ALIGNMENT, MESH)
 """The best first. MuseTalk was trained on boxes of DWPose's points; face-alignment's points follow the same
 annotations, and see faces that the mesh does not; the mesh's are the steadiest, but lie on another outline."""

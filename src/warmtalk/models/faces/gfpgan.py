@@ -14,7 +14,7 @@ import torch
 from warmtalk.core.errors import Damaged, NotReady
 from warmtalk.core.types import Image
 
-INSTALL_HINT = "In an environment with torch, run: pip install --no-deps spandrel==0.4.2 && pip install einops"
+INSTALL_HINT = "Run: pip install 'warmtalk[enhance]' && pip install --no-deps spandrel==0.4.2"
 _UNUSED_MODULE = "torchvision.transforms.functional"
 
 

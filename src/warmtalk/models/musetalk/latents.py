@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from warmtalk.core import bundle
+from warmtalk.core import bundle_files
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.faces import crop_face
 from warmtalk.core.types import FACE_SIZE, Image
@@ -50,7 +50,7 @@ class LatentEncoder:
 
 def latents_of(
     avatar: Bundle, encoder: LatentEncoder, version: str, on_row: Callable[[int, int], None] = lambda done, total: None
-) -> bundle.Latents:
+) -> bundle_files.Latents:
     """Latents of every usable row, zeros elsewhere. `on_row` gets the rows done and all; it may raise to stop."""
     rows = [row for row in range(len(avatar)) if avatar.usable(row)]
     values = np.zeros((len(avatar), 8, 32, 32), np.float16)
@@ -58,7 +58,7 @@ def latents_of(
         batch = rows[done : done + encoder.batch]
         values[batch] = encoder.encode([crop_face(avatar.frame(row), avatar.paste_box(row)) for row in batch])
         on_row(done + len(batch), len(rows))
-    return bundle.Latents(values, encoder.vae, version)
+    return bundle_files.Latents(values, encoder.vae, version)
 
 
 def vae_input(crops: Sequence[Image], *, masked: bool) -> torch.Tensor:

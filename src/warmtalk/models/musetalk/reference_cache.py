@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from warmtalk.core.bundle import Bundle, read_latents
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.bundle_files import read_latents
 from warmtalk.core.errors import BadMedia, NotReady
 from warmtalk.core.types import Box, cycle_row
 

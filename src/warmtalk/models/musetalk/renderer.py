@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from warmtalk.core.bundle import Bundle, read_latents
+from warmtalk.core.bundle import Bundle
+from warmtalk.core.bundle_files import read_latents
 from warmtalk.core.errors import Busy, Damaged, NotReady, WarmtalkError
 from warmtalk.core.ports import FaceJob
 from warmtalk.core.types import Features, Image

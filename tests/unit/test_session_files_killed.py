@@ -1,4 +1,4 @@
-"""kill -9 at any moment of an append leaves a conversation that opens, with whole clips only."""
+"""After kill -9 at any moment of an append the conversation opens and holds whole clips only."""
 
 from __future__ import annotations
 
@@ -24,39 +24,39 @@ def test_killed_two_hundred_times(tmp_path: Path) -> None:
     rng = random.Random(5)
     path = tmp_path / "s1"
     SessionFiles.create(path, "ann", "25", X264Settings())
-    begin = time.monotonic()
+    start = time.monotonic()
     _append_and_kill(SessionFiles.open(path), clip, None)
-    longest_s = 1.5 * (time.monotonic() - begin)
+    longest_s = 1.5 * (time.monotonic() - start)
     kept = 0
     for number in range(_KILLS):
-        folder = SessionFiles.open(path)
-        made = len(folder.record.conversation.clips)
-        _append_and_kill(folder, clip, rng.uniform(0, longest_s))
+        files = SessionFiles.open(path)
+        clips_before = len(files.record.conversation.clips)
+        _append_and_kill(files, clip, rng.uniform(0, longest_s))
         after = SessionFiles.open(path).record
         clips = after.conversation.clips
-        assert len(clips) in (made, made + 1)
+        assert len(clips) in (clips_before, clips_before + 1)
         assert after.in_progress is None
         assert [one.frames for one in clips] == [_FRAMES] * len(clips)
-        kept += len(clips) - made
+        kept += len(clips) - clips_before
         if clips:
-            video = folder.video_path(after.conversation)
+            video = files.video_path(after.conversation)
             assert video.stat().st_size == after.conversation.size
             if number % 20 == 19:
                 assert len(read(video).pictures) == len(clips) * _FRAMES
     assert 10 < kept < _KILLS - 10, "killed before, within and after"
 
 
-def _append_and_kill(folder: SessionFiles, clip: ClipFile, after_s: float | None) -> None:
-    """None lets it finish."""
-    writer = folder.begin_clip("words", 64, 48, X264Settings())
+def _append_and_kill(files: SessionFiles, clip: ClipFile, after_s: float | None) -> None:
+    """Commits the clip in a child process and kills the child after `after_s`; None lets the child finish."""
+    writer = files.begin_clip("words", 64, 48, X264Settings())
     writer.abort()
-    number = len(folder.record.conversation.clips) + 1
-    target = folder.path / folder.record.conversation.folder / f"clip-{number:04d}.mp4"
+    number = len(files.record.conversation.clips) + 1
+    target = files.path / files.record.conversation.folder / f"clip-{number:04d}.mp4"
     shutil.copyfile(clip.path, target)
     child = os.fork()
     if not child:
         try:
-            folder.commit_clip(ClipFile(target, clip.frames, clip.samples))
+            files.commit_clip(ClipFile(target, clip.frames, clip.samples))
         finally:
             os._exit(0)
     if after_s is not None:
