@@ -17,7 +17,7 @@ from warmtalk.core.faces import crop_box, crop_face, float_face_box, ibug68
 from warmtalk.core.masks import mesh_mask, soften_edges
 from warmtalk.core.pipeline import WarmAvatar
 from warmtalk.core.types import FACE_SIZE, Box, FloatBox, Image, Mask
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 from warmtalk.models.mesh.renderer import MeshRenderer
 
 MATCH, POISSON = Blending(colour_match=True), Blending("poisson")

@@ -12,7 +12,7 @@ from tests import footage
 from warmtalk.core.faces import IBUG_68, crop_box, crop_face, face_box, ibug68
 from warmtalk.core.masks import mesh_mask
 from warmtalk.core.types import Box, Image, Points
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from warmtalk.core.mouth import MouthShape, to_features
 from warmtalk.core.pipeline import WarmAvatar
 from warmtalk.core.sharpen import Sharpening, sharpening_amount
 from warmtalk.core.types import FACE_SIZE, Image
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 from warmtalk.models.mesh.renderer import MeshRenderer
 
 LARGE = 1.5

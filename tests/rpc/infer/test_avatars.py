@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from tests.rpc.infer.harness import END, Infer, audio, running, start
+from warmtalk.config import Config
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.bundle_files import FaceTable, read_faces, write_faces
 from warmtalk.core.pipeline import WarmAvatar
 from warmtalk.core.types import Samples
-from warmtalk.renderers.registry import models
+from warmtalk.renderers import loading
 from warmtalk.v1.infer_pb2 import WarmAvatarRequest
 
 
@@ -30,7 +31,7 @@ async def test_a_frame_without_a_face_shows_the_source(avatars: Path, tmp_path: 
 
 async def test_rows_of_a_warm_avatar_are_made_ready_meanwhile(infer: Infer, avatars: Path) -> None:
     await infer.stub.WarmAvatar(WarmAvatarRequest(avatar_id="eileen"))
-    avatar = WarmAvatar(Bundle(avatars / "eileen"), models()["mesh"].renderer)
+    avatar = WarmAvatar(Bundle(avatars / "eileen"), loading.load("mesh", Config()).renderer)
     rows = len(list(avatar.prepare_rows()))
     assert rows == 25
     async with asyncio.timeout(20):

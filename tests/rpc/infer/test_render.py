@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 
 from tests.rpc.infer.harness import END, LATENCY_FRAMES, Infer, audio, start
+from warmtalk.config import Config
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.pipeline import WarmAvatar, render
 from warmtalk.core.types import FrameClock, Samples, cycle_row
-from warmtalk.renderers.registry import models
+from warmtalk.renderers import loading
 from warmtalk.v1.infer_pb2 import RenderCredit, RenderRequest, RenderResponse
 
 
 async def test_the_live_path_gives_the_frames_of_the_offline_path(infer: Infer, avatars: Path, speech: Samples) -> None:
     pieces = [speech[place : place + 777] for place in range(0, len(speech), 777)]
     live = await infer.patches(start(start_index=40), *map(audio, pieces), END)
-    model = models()["mesh"]
+    model = loading.load("mesh", Config())
     avatar = WarmAvatar(Bundle(avatars / "eileen"), model.renderer)
     offline = list(render(avatar, model.encoder, [speech], FrameClock(), start_index=40))
     assert len(live) == len(offline) == 50
