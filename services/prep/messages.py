@@ -11,9 +11,9 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from warmtalk.avatar import from_config
 from warmtalk.avatar.build_match import available_upgrades
 from warmtalk.avatar.build_request import BuildParams
-from warmtalk.avatar.from_config import auto_params, params_from_config, renderers
 from warmtalk.avatar.report.footage_report import REPORT_FILE
 from warmtalk.config import Config
 from warmtalk.core.bundle_files import AvatarInfo
@@ -34,7 +34,7 @@ def build_params(message: prep_pb2.AvatarParams, config: Config) -> BuildParams:
     margin = message.extra_margin if message.HasField("extra_margin") else config.prep.extra_margin
     seconds = message.still_seconds if message.HasField("still_seconds") else config.prep.still_seconds
     return replace(
-        params_from_config(config),
+        from_config.params_from_config(config),
         bbox_shift=None if shift is None else int(_in_range(shift, -100, 100, "bbox_shift")),
         extra_margin=None if margin is None else int(_in_range(margin, 0, 200, "extra_margin")),
         fps=frame_rate(message.frame_rate, config.fps, highest=MAX_FPS),
@@ -97,7 +97,7 @@ def bundle_message(info: AvatarInfo, path: Path, config: Config) -> prep_pb2.Ava
 
 def _upgrade_advice(info: AvatarInfo, config: Config) -> list[str]:
     """Returns a line of advice when a new build on this service would improve the avatar."""
-    upgrades = available_upgrades(info, auto_params(config), renderers(config))
+    upgrades = available_upgrades(info, from_config.auto_params(config), from_config.renderers(config))
     if not upgrades:
         return []
     verb = "is" if len(upgrades) == 1 else "are"
