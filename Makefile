@@ -83,6 +83,9 @@ check: $(DEV_STAMP)  ## Format, lint, types, layers, protos, generated code, pro
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deno fmt --quiet --check
+	$(BIN)/deno lint --quiet
+	$(BIN)/deno check --quiet services/gateway/page/main.js benchmarks/*.js tests/browser/*.js
 	$(BIN)/buf lint protos
 	$(BIN)/buf breaking protos --against protos/image.binpb
 	$(MAKE) --no-print-directory proto docs
@@ -91,6 +94,7 @@ check: $(DEV_STAMP)  ## Format, lint, types, layers, protos, generated code, pro
 	$(BIN)/python -m scripts.check_structure
 
 check-envs: $(STAMP) venv-streaming venv-full  ## Start each service in the environment that its Dockerfile makes
+	@rm -rf build  # setuptools would install modules that are no longer there
 	@set -e; scratch=$$(mktemp -d); trap "rm -rf $$scratch" EXIT; \
 	for service in session gateway; do \
 	  $(PYTHON) -m venv $$scratch/$$service; \
@@ -112,6 +116,7 @@ check-containers: $(DEV_STAMP)  ## Lint the Dockerfiles and docker-compose.yml
 format: $(DEV_STAMP)  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/deno fmt --quiet
 
 proto: $(DEV_STAMP)  ## Generate src/warmtalk/v1 from protos/
 	rm -f src/warmtalk/v1/*_pb2*

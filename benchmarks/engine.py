@@ -28,11 +28,10 @@ from benchmarks.roofline import Ceilings, Cost, cost_of
 from warmtalk.core.ports import FaceJob
 from warmtalk.core.scheduler import Scheduler, Share, streams_at
 from warmtalk.core.types import FrameClock
-from warmtalk.models.checkpoints import load
 from warmtalk.models.device import pick_device, pick_dtype
 from warmtalk.models.musetalk.networks import MuseTalk
 from warmtalk.models.musetalk.renderer import MuseTalkAvatar, MuseTalkRenderer
-from warmtalk.models.musetalk.speech_features import PIECE_SAMPLES, WhisperFeatures
+from warmtalk.models.musetalk.speech_features import CHUNK_SAMPLES, WhisperFeatures
 from warmtalk.models.musetalk.whisper import WhisperEncoder
 
 FPS = Fraction(25)
@@ -46,8 +45,7 @@ class Bench:
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)
         self.networks = MuseTalk(models_dir, "v15", self.device, self.dtype)
-        encoder = WhisperEncoder(load.whisper(models_dir, self.dtype), self.device)
-        self.speech = WhisperFeatures(encoder, self.device)
+        self.speech = WhisperFeatures(WhisperEncoder(models_dir, self.device, self.dtype))
         self.speech.warm_up()
         self.renderer = MuseTalkRenderer(self.networks)
         if self.device.type == "cuda":
@@ -105,7 +103,7 @@ class Bench:
         """From the first 160 ms of sound to the first face."""
 
         def first() -> None:
-            heard = self.speech.start_stream(FrameClock(FPS)).push_audio(_SPEECH[: 2 * PIECE_SAMPLES])
+            heard = self.speech.start_stream(FrameClock(FPS)).push_audio(_SPEECH[: 2 * CHUNK_SAMPLES])
             self.renderer.render(self.avatar, [0], heard[:1])
 
         return self.seconds(first, runs) * 1000
@@ -172,7 +170,7 @@ def measured(bench: Bench, batches: list[int], runs: int, seconds: float) -> dic
         "gaps_by_streams": {str(count): round(gap, 1) for count, gap in gaps.items()},
         "peak_mem_gb": round(bench.peak_gb(), 2),
         "first_batch_ms": round(bench.first_batch_ms(runs), 1),
-        "way": str(bench.networks.way),
+        "way": str(bench.networks.mode),
         "stages_ms": {name: round(ms, 2) for name, ms in stages.items()},
         "gflop_per_frame": round(bench.cost(1).gflop, 1),
         "ceiling_tflops": round(ceilings.tflops, 3),

@@ -1,64 +1,94 @@
-// Put into the talk page before its own script: notes when what was pressed, received and shown. Times are ms since 1970.
+/** Runs in the talk page before its own scripts and records input, events, fragments and frames; times in ms since 1970. */
 (() => {
-  const STANDS_MS = 100;  // two and a half pictures
-  const at = (stamp = performance.now()) => performance.timeOrigin + stamp;
-  const before = JSON.parse(sessionStorage["watch.loads"] || "[]");
-  const watched = {
-    opened: at(0),
-    entered: [],  // Enter was pressed in the text field
-    started: [],  // [told, stream second at which the speech begins]
-    pictures: [],  // [shown, its stream second]
-    fragments: [],  // [sequence, bytes, hash]
+  const STALL_MS = 100; // two and a half frames
+  const MOOF = 0x6d6f6f66;
+  const STORAGE_KEY = "watch.loads";
+  const page = /** @type {any} */ (window);
+  const earlierLoads = JSON.parse(sessionStorage.getItem(STORAGE_KEY) || "[]");
+  const epochMs = (stamp = performance.now()) => performance.timeOrigin + stamp;
+  const load = {
+    opened: epochMs(0),
+    /** Enter was pressed in the text field. */
+    entered: [],
+    /** [time of the event, stream second at which the speech starts] */
+    started: [],
+    /** [display time, stream second of the frame] */
+    frames: [],
+    /** [sequence, bytes, hash] */
+    fragments: [],
+    /** Number of initialization segments. */
     heads: 0,
-    stalls: [],  // [began, ms]
-    waiting: 0,  // events of that name
+    /** [start, duration in ms] */
+    stalls: [],
+    /** Number of `waiting` events. */
+    waiting: 0,
   };
-  window.loads = () => [...before, watched];
-  addEventListener("pagehide", () => { sessionStorage["watch.loads"] = JSON.stringify(window.loads()); });
+  page.loads = () => [...earlierLoads, load];
+  addEventListener("pagehide", () => sessionStorage.setItem(STORAGE_KEY, JSON.stringify(page.loads())));
 
   const sockets = [];
-
-  window.WebSocket = class extends WebSocket {
-    constructor(...how) {
-      super(...how);
+  page.hangUp = () => sockets.splice(0).forEach((socket) => socket.close());
+  page.WebSocket = class extends WebSocket {
+    /** @param {ConstructorParameters<typeof WebSocket>} args */
+    constructor(...args) {
+      super(...args);
       sockets.push(this);
-      this.addEventListener("message", ({ data }) => (typeof data === "string" ? told(JSON.parse(data)) : came(data)));
+      this.addEventListener("message", ({ data }) => {
+        if (typeof data === "string") recordEvent(JSON.parse(data));
+        else recordMedia(data);
+      });
     }
   };
-  window.hangUp = () => sockets.splice(0).forEach((one) => one.close());
 
-  function told(event) {
-    if (event.event === "started") watched.started.push([at(), event.stream_start_s]);
+  function recordEvent(event) {
+    if (event.event === "started") load.started.push([epochMs(), event.stream_start_s]);
   }
-  function came(data) {
+
+  /** @param {ArrayBuffer} data */
+  function recordMedia(data) {
     const view = new DataView(data);
-    if (view.getUint32(4) !== 0x6d6f6f66) { watched.heads++; return; }  // moof
-    let hash = 0x811c9dc5;  // FNV-1a
+    if (view.getUint32(4) !== MOOF) {
+      load.heads++;
+      return;
+    }
+    let hash = 0x811c9dc5; // FNV-1a
     for (const byte of new Uint8Array(data)) hash = Math.imul(hash ^ byte, 0x01000193);
-    watched.fragments.push([view.getUint32(20), data.byteLength, hash >>> 0]);
+    load.fragments.push([view.getUint32(20), data.byteLength, hash >>> 0]);
   }
 
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && event.target.id === "words") watched.entered.push(at(event.timeStamp));
+    const { id } = /** @type {HTMLElement} */ (event.target);
+    if (event.key === "Enter" && id === "words") load.entered.push(epochMs(event.timeStamp));
   }, true);
 
   document.addEventListener("DOMContentLoaded", () => {
-    const video = document.querySelector("#live");
-    let plays = false, place = 0, since = 0;
-    const base = () => Number(new URL(video.currentSrc).searchParams.get("position"));  // of a plain player
-    const look = (_, frame) => {
-      video.requestVideoFrameCallback(look);
-      if (getComputedStyle(video).visibility === "visible") watched.pictures.push([at(frame.expectedDisplayTime), base() + frame.mediaTime]);
+    const video = /** @type {HTMLVideoElement} */ (document.querySelector("#live"));
+    let hasPlayed = false, lastTimeS = 0, lastMoveMs = 0;
+    // the clock of a plain player is 0 at the position in its URL
+    const clockOffsetS = () => Number(new URL(video.currentSrc).searchParams.get("position"));
+    /** @type {VideoFrameRequestCallback} */
+    const recordFrame = (_, frame) => {
+      video.requestVideoFrameCallback(recordFrame);
+      if (getComputedStyle(video).visibility !== "visible") return;
+      load.frames.push([epochMs(frame.expectedDisplayTime), clockOffsetS() + frame.mediaTime]);
     };
-    video.requestVideoFrameCallback(look);
-    video.addEventListener("playing", () => { plays = true; });
-    video.addEventListener("emptied", () => { plays = false; });
-    video.addEventListener("waiting", () => { watched.waiting += plays; });
+    video.requestVideoFrameCallback(recordFrame);
+    video.addEventListener("playing", () => {
+      hasPlayed = true;
+    });
+    video.addEventListener("emptied", () => {
+      hasPlayed = false;
+    });
+    video.addEventListener("waiting", () => {
+      if (hasPlayed) load.waiting++;
+    });
     setInterval(() => {
-      const now = at(), moved = video.currentTime !== place || video.paused || !plays;
-      if (moved && plays && since && now - since > STANDS_MS) watched.stalls.push([since, now - since]);
-      if (moved) since = now;
-      place = video.currentTime;
+      const now = epochMs(), moved = video.currentTime !== lastTimeS || video.paused || !hasPlayed;
+      if (moved && hasPlayed && lastMoveMs && now - lastMoveMs > STALL_MS) {
+        load.stalls.push([lastMoveMs, now - lastMoveMs]);
+      }
+      if (moved) lastMoveMs = now;
+      lastTimeS = video.currentTime;
     }, 20);
   });
 })();

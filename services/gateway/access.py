@@ -111,7 +111,7 @@ class AccessMiddleware:
 
 
 def allowed_origins(config: Config) -> list[str]:
-    """Returns the origins of other sites that may call, as configured."""
+    """Returns the configured origins of other sites with permission to call."""
     return [origin.strip() for origin in config.gateway.allowed_origins.split(",") if origin.strip()]
 
 

@@ -37,7 +37,7 @@ class GatewayApp(FastAPI):
 
 
 def create_app(config: Config, backend: Backend, streams: LiveStreamRegistry, chat: ChatClient) -> GatewayApp:
-    """Returns the application. The caller owns `backend`, `streams` and `chat` and closes them."""
+    """Returns the application. The caller owns and closes `backend`, `streams` and `chat`."""
     app = GatewayApp(
         title="warmtalk", version=__version__, description="A talking avatar: text or audio in, video out."
     )
@@ -65,7 +65,7 @@ def create_app(config: Config, backend: Backend, streams: LiveStreamRegistry, ch
 
 
 def _named_by_title(document: dict[str, Any]) -> dict[str, Any]:
-    """Returns the OpenAPI `document` with each schema component renamed to its title."""
+    """Returns the OpenAPI `document` with schema components renamed to their title."""
     components = document["components"]
     titles = {name: schema["title"] for name, schema in components["schemas"].items()}
     components["schemas"] = {titles[name]: schema for name, schema in components["schemas"].items()}

@@ -22,9 +22,9 @@ if TYPE_CHECKING:  # these classes exist for the type checker alone
     from warmtalk.v1.session_pb2_grpc import SessionServiceAsyncStub
 
 READ_TIMEOUT_S = 10.0
-"""Deadline of calls that only read."""
+"""Deadline of calls without side effects."""
 WORK_TIMEOUT_S = 120.0
-"""Deadline of calls that wait for their turn in a queue or for files."""
+"""Deadline of calls with a wait for a queue or for files."""
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def translated_errors(service: str) -> Iterator[None]:
 
 
 class Backend:
-    """Stubs of the services, and the calls that several routes share.
+    """Stubs of the services, and the calls shared by several routes.
 
     For one event loop. Channels connect on first use.
     """
@@ -91,7 +91,7 @@ class Backend:
             return (await self.session.CreateSession(request, timeout=READ_TIMEOUT_S)).session
 
     async def default_avatar(self) -> str:
-        """Returns the configured avatar's id, else the id of the only avatar that is ready, else an empty string."""
+        """Returns the configured avatar's id, else the id of the only ready avatar, else an empty string."""
         if self._config.avatar_id:
             return self._config.avatar_id
         ready = [avatar async for avatar in self.list_avatars() if avatar.state == prep_pb2.Avatar.STATE_READY]

@@ -16,7 +16,7 @@ _IDLE_TIMEOUT_S = 30.0
 
 
 def limit_body(receive: Receive, headers: Headers, max_bytes: int) -> Receive:
-    """Returns a `receive` that counts the body.
+    """Returns `receive` with a counter of body bytes.
 
     Raises TooLarge at once if Content-Length exceeds `max_bytes`. The returned function raises an HTTPException: 413
     when more than `max_bytes` have arrived, 408 when nothing arrives for `_IDLE_TIMEOUT_S` before the end of the body.

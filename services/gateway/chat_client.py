@@ -15,7 +15,7 @@ from warmtalk.core.errors import Unreachable
 _MAX_SESSIONS, _MAX_TURNS = 200, 12
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 _OPENERS = ("I see.", "Okay.", "Right.", "Oh.")
-"""Short first sentences: the voice speaks them at once, while the rest of the answer is synthesized."""
+"""Short first sentences: spoken at once, while the rest of the answer is synthesized."""
 _QUESTIONS = (
     "What made you think of that?",
     "Can you tell me more about it?",
@@ -51,7 +51,7 @@ class ChatClient:
         self._turns.pop(session_id, None)
 
     async def stream_answer(self, session_id: str, text: str) -> AsyncIterator[str]:
-        """Yields the answer to `text` in chunks as the chat server writes them. Raises Unreachable."""
+        """Yields the answer to `text` in chunks as written by the chat server. Raises Unreachable."""
         turns = self._turns.get(session_id, [])
         if not self._config.chat_url:
             yield _echo_answer(text, len(turns))
@@ -81,7 +81,7 @@ class ChatClient:
 
 
 def rejection_error(kind: str, status: int, body: bytes) -> Unreachable:
-    """Returns the error for a server that answers with another status than 200. `kind` is "chat" or
+    """Returns the error for an HTTP status other than 200. `kind` is "chat" or
     "transcriptions", as in the configuration keys.
     """
     text = " ".join(body[:300].decode("utf-8", "replace").split())

@@ -12,7 +12,7 @@ from warmtalk.v1 import media_pb2, session_pb2
 
 
 def event_object(session_id: str, response: session_pb2.SpeakResponse) -> dict[str, Any]:
-    """Returns the event as a flat object: `event`, `session_id`, `conversation_s` and the fields of its kind."""
+    """Returns the event as a flat object: `event`, `session_id`, `conversation_s` and the fields of the kind."""
     kind = response.WhichOneof("event") or ""
     event: dict[str, Any] = {
         "event": kind,

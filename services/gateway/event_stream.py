@@ -20,16 +20,16 @@ SSE, NDJSON = "text/event-stream", "application/x-ndjson"
 
 
 def accepted_type(request: Request) -> str:
-    """Returns the event format that the client accepts, or an empty string."""
+    """Returns the event format accepted by the client, or an empty string."""
     accepted = request.headers.get("accept", "")
     return next((media_type for media_type in (SSE, NDJSON) if media_type in accepted), "")
 
 
 async def event_response(media_type: str, events: AsyncIterator[dict[str, Any]]) -> StreamingResponse:
-    """Returns a response that streams `events`, each an object with the key `event`.
+    """Returns a streaming response of `events`, each an object with the key `event`.
 
-    Awaits the first event before the status is sent. An error before the first event is raised and gets its own
-    status; a later error becomes a final `error` event.
+    Awaits the first event before the status is sent. An error before the first event is raised and answered with the
+    status of the error; a later error becomes a final `error` event.
     """
     first = await anext(events, None)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

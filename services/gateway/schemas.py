@@ -52,7 +52,7 @@ class ClipView(BaseModel, title="Clip"):
 
 
 class LostView(BaseModel, title="Lost"):
-    """An utterance that is missing from the conversation."""
+    """An utterance missing from the conversation."""
 
     text: str
     reason: str
@@ -87,7 +87,7 @@ class SessionList(BaseModel):
 
 
 class SpokenView(BaseModel, title="Spoken"):
-    """The new clip and the conversation that contains the clip."""
+    """The new clip and the whole conversation."""
 
     session_id: str
     clip: ClipView

@@ -17,7 +17,7 @@ SERVICE = "warmtalk.v1.InferService"
 
 
 def build(config: Config) -> tuple[Server, Engine]:
-    """Returns a server that is not started yet, and its engine, which the caller closes after the server."""
+    """Returns a server, not started yet, and the engine. The caller closes the engine after the server."""
     cache = AvatarCache(AvatarStore(config.avatars_dir), config.infer.cache_mb << 20)
     engine = Engine(models(config), cache, max_streams=config.infer.max_streams)
     server = Server(config.infer.listen, SERVICE, api_key=config.api_key)

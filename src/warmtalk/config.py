@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from warmtalk.core.errors import InvalidInput
+from warmtalk.voices.registry import VOICES, help_text
 
 _PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium")
 
@@ -93,7 +94,7 @@ class SessionConfig:
 
     listen: str = _key("127.0.0.1:50053", "Address to serve on: host:port, or unix:PATH.")
     infer: str = _key("127.0.0.1:50052", "Address of the infer service.")
-    voice: str = _key("piper", "Voice: piper (embedded) or openai (any server with /v1/audio/speech).")
+    voice: str = _key(next(iter(VOICES)), f"Voice: {help_text()}.")
     openai_url: str = _key("http://127.0.0.1:8880/v1", "Base URL of the speech server, including /v1.")
     openai_key: str = _key("", "API key of the speech server, if required.")
     openai_model: str = _key("tts-1", "Model of the speech server.")
@@ -112,7 +113,7 @@ class SessionConfig:
     pause_s: float = _key(0.6, "Maximum idle time between live utterances in the conversation file, in seconds.")
 
     def __post_init__(self) -> None:
-        _one_of("session.voice", self.voice, ("piper", "openai"))
+        _one_of("session.voice", self.voice, tuple(VOICES))
         for name in ("x264_preset", "live_preset"):
             _one_of(f"session.{name}", getattr(self, name), _PRESETS)
 

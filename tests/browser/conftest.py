@@ -1,4 +1,4 @@
-"""One stack for all tests of the page."""
+"""One stack of services for all tests of the page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAMES = ("prep", "infer", "session", "gateway")
 
 @pytest.fixture(scope="session")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """All four; no face is there before the first test of test_page.py."""
+    """The four services; there is no avatar before the first test of test_page.py."""
     one = Services(tmp_path_factory.mktemp("stack"))
     try:
         one.start(*NAMES)

@@ -1,27 +1,18 @@
-"""Leads the page through everything that it can show."""
+"""Takes the page through all of its states."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Route
 
-from tests.browser.stack import SEEN, Line, Tab
+from tests.browser.stack import RECORD_FRAMES, NetworkLink, Tab
 
-SCRIPT = (
-    SEEN
-    + """;(() => {
-  const play = HTMLMediaElement.prototype.play;
-  HTMLMediaElement.prototype.play = function () {
-    const refused = sessionStorage['test.refused'];
-    const no = refused === 'all' || refused === 'sound' && !this.muted;
-    return no ? Promise.reject(new DOMException('', 'NotAllowedError')) : play.call(this);
-  };
-})()"""
-)
-"""Also refuses to play, as browsers do: sessionStorage['test.refused'] is "sound" or "all"."""
+SCRIPT = RECORD_FRAMES + Path(__file__).with_name("refuse_playback.js").read_text("utf-8")
+"""Script for pages that go through all states."""
 
 _FACES: list[dict[str, Any]] = [
     {"avatar_id": "anna", "state": "ready", "summary": "250 of 250 frames usable", "width": 1280, "height": 720},
@@ -53,37 +44,37 @@ _NO_MICROPHONE = """void (
 )"""
 
 
-async def states(one: Tab, line: Line) -> AsyncIterator[str]:
-    """The name of each, in which the page then is. The tab was opened with SCRIPT, at the line's address."""
-    async for name in _locked(one, line.url):
+async def states(tab: Tab, link: NetworkLink) -> AsyncIterator[str]:
+    """Yields the name of each state while the page shows the state. Open `tab` with SCRIPT at the link's address."""
+    async for name in _locked(tab, link.url):
         yield name
-    async for name in _faces(one, line.url):
+    async for name in _faces(tab, link.url):
         yield name
-    async for name in _talk(one, line):
+    async for name in _conversation(tab, link):
         yield name
-    async for name in _trouble(one, line):
+    async for name in _failures(tab, link):
         yield name
 
 
-async def _locked(one: Tab, url: str) -> AsyncIterator[str]:
-    page = one.page
+async def _locked(tab: Tab, url: str) -> AsyncIterator[str]:
+    page = tab.page
     await page.route("**/v1/config", lambda route: route.fulfill(json={"key": True, "max_upload_mb": 500}))
-    await page.goto(f"{url}page.css")  # away from a page that may be about to remember its session
+    await page.goto(f"{url}page.css")  # leaves a page that may be about to store its session
     await page.evaluate("sessionStorage.clear()")
     await page.goto(url)
-    await one.shown("#unlock")
+    await tab.wait_visible("#unlock")
     yield "locked"
     problem = {"status": 401, "title": "x", "detail": "the key is wrong", "reason": "UNAUTHENTICATED"}
     await page.route("**/v1/token", lambda route: route.fulfill(status=401, json=problem))
     await page.fill("#key", "wrong")
     await page.press("#key", "Enter")
-    await one.notice()
+    await tab.wait_notice()
     yield "wrong key"
     await page.unroute_all()
 
 
-async def _faces(one: Tab, url: str) -> AsyncIterator[str]:
-    page, faces, job = one.page, [], {"status": "processing", "stage": "finding faces", "progress": 0.4, "error": ""}
+async def _faces(tab: Tab, url: str) -> AsyncIterator[str]:
+    page, faces, job = tab.page, [], {"status": "processing", "stage": "finding faces", "progress": 0.4, "error": ""}
     uploaded = asyncio.Event()
 
     async def upload(route: Route) -> None:
@@ -95,80 +86,80 @@ async def _faces(one: Tab, url: str) -> AsyncIterator[str]:
 
     await page.route("**/v1/config", lambda route: route.abort())
     await page.goto(url)
-    await one.notice()
+    await tab.wait_notice()
     yield "no server"
     await page.unroute_all()
     await page.route("**/v1/avatars*", upload)
     await page.route("**/v1/status/photo", lambda route: route.fulfill(json=job))
     await page.goto(url)
-    await one.shown("#setup")
+    await tab.wait_visible("#setup")
     yield "no face"
     faces += _FACES
     await page.goto(url)
-    await one.shown("#faces button")
+    await tab.wait_visible("#faces button")
     yield "faces"
     await page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": b"x" * 100_000})
-    await one.shown("#making")
+    await tab.wait_visible("#making")
     yield "uploading"
     uploaded.set()
-    await one.until("document.querySelector('#making-text').textContent.startsWith('Making')")
+    await tab.until("document.querySelector('#making-text').textContent.startsWith('Making')")
     yield "making"
     job.update(_FAILED)
-    await one.notice()
-    await one.shown("#drop")
+    await tab.wait_notice()
+    await tab.wait_visible("#drop")
     yield "making failed"
     await page.unroute_all()
 
 
-async def _talk(one: Tab, line: Line) -> AsyncIterator[str]:
-    page = one.page
-    await page.goto(line.url)
+async def _conversation(tab: Tab, link: NetworkLink) -> AsyncIterator[str]:
+    page = tab.page
+    await page.goto(link.url)
     if (
-        await one.until("document.querySelector('#talk').hidden ? document.querySelectorAll('#faces li').length : 1")
+        await tab.until("document.querySelector('#talk').hidden ? document.querySelectorAll('#faces li').length : 1")
         > 1
     ):
-        await page.click("#faces button")  # a single face begins by itself
-    await one.live()
+        await page.click("#faces button")  # a single face is chosen automatically
+    await tab.wait_live()
     yield "live"
-    await one.ask("I like rain in the spring.")
-    await one.until("!document.querySelector('#stop').disabled && document.querySelector('#log .soft')")
+    await tab.ask("I like rain in the spring.")
+    await tab.until("!document.querySelector('#stop').disabled && document.querySelector('#log .soft')")
     yield "speaking"
-    await one.answered()
+    await tab.wait_clips()
     await page.fill(
         "#words", "A longer text that goes over more than one line of the field, so that it must grow with it."
     )
     yield "answered"
     await page.click("#log button")
-    await one.until("document.querySelector('#record').currentTime > 0.3")
+    await tab.until("document.querySelector('#record').currentTime > 0.3")
     yield "recorded"
     await page.click("#back")
     await page.click("#reset")
-    await one.shown("#confirm")
+    await tab.wait_visible("#confirm")
     yield "start over?"
     await page.keyboard.press("Escape")
     await page.click("#change")
-    await one.shown("#setup-back")
+    await tab.wait_visible("#setup-back")
     yield "change face"
     await page.click("#setup-back")
 
 
-async def _trouble(one: Tab, line: Line) -> AsyncIterator[str]:
-    page = one.page
+async def _failures(tab: Tab, link: NetworkLink) -> AsyncIterator[str]:
+    page = tab.page
     await page.evaluate(_NO_MICROPHONE)
     await page.click("#hold")
-    await one.notice()
+    await tab.wait_notice()
     yield "no microphone"
     for refused in ("sound", "all"):
         await page.evaluate(f"sessionStorage['test.refused'] = '{refused}'")
         await page.reload()
-        await one.shown("#sound" if refused == "sound" else "#start")
+        await tab.wait_visible("#sound" if refused == "sound" else "#start")
         yield f"refused: {refused}"
     await page.evaluate("sessionStorage['test.refused'] = ''")
     await page.reload()
-    await one.live()
-    line.down = True
-    line.cut()
-    await one.notice()
+    await tab.wait_live()
+    link.down = True
+    link.drop_connections()
+    await tab.wait_notice()
     yield "connection lost"
-    line.down = False
-    await one.until("document.querySelector('#notice').hidden")
+    link.down = False
+    await tab.until("document.querySelector('#notice').hidden")

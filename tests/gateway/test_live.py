@@ -214,7 +214,7 @@ async def test_mixed_text_and_audio_end_the_stream_and_the_next_connection_works
         await page.socket.send(bytes(3200))
         error = await page.wait_for("error")
         assert error["reason"] == "INVALID_INPUT"
-        assert "mixes text and sound" in error["detail"]
+        assert "mixes text and audio" in error["detail"]
         with pytest.raises(ConnectionClosed):
             await page.wait_for("nothing")
     async with player(harness) as page:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 from collections.abc import AsyncIterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +167,25 @@ async def test_the_legacy_routes_answer_like_the_warm_server(harness: GatewayHar
     reset = (await harness.http.get("/reset")).json()
     assert reset == {"status": "ok", "video_path": spoken.json()["video_path"]}
     assert (await harness.http.get("/reset")).json() == {"status": "ok", "video_path": None}
+
+
+async def test_the_page_and_all_of_its_files_are_served(harness: GatewayHarness) -> None:
+    index = await harness.http.get("/")
+    assert index.headers["content-type"] == "text/html; charset=utf-8"
+    names = set(re.findall(r'(?:src|href)="([\w.]+)"', index.text))
+    assert "main.js" in names
+    scripts = {name for name in names if name.endswith(".js")} | {"worklet.js"}
+    for name in scripts | {"page.css"}:
+        file = await harness.http.get(f"/{name}")
+        assert file.status_code == 200, name
+        media_type = "text/css" if name == "page.css" else "text/javascript"
+        assert file.headers["content-type"] == f"{media_type}; charset=utf-8"
+        assert file.headers["cache-control"] == "no-cache"
+        assert file.headers["content-security-policy"].startswith("default-src 'self'")
+        assert file.headers["x-content-type-options"] == "nosniff"
+        assert set(re.findall(r'from "\./([\w.]+)"', file.text)) <= scripts, "the index preloads every module"
+    page = resources.files("warmtalk.services.gateway") / "page"
+    assert {file.name for file in page.iterdir()} == scripts | {"page.css", "index.html"}
 
 
 async def test_health_and_the_documentation(harness: GatewayHarness) -> None:

@@ -1,4 +1,4 @@
-"""The infer service with tiny weights, through its front door."""
+"""The infer service with tiny weights, over gRPC."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_configured_renderer_comes_first(models: Path, tmp_path: Path) -> No
     assert registry.renderers(Config(models_dir=models)) == ["mesh", "musetalk"]
 
 
-async def test_musetalk_over_the_wire(models: Path, avatars: Path, speech: Samples, tmp_path: Path) -> None:
+async def test_musetalk_over_grpc(models: Path, avatars: Path, speech: Samples, tmp_path: Path) -> None:
     (tmp_path / "avatars").symlink_to(avatars)
     server, engine = wiring.build(configured(models, tmp_path))
     await server.start()

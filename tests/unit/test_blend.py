@@ -64,7 +64,7 @@ def test_results_are_independent_of_each_other() -> None:
 
 
 def test_wrong_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match="does not cover"):
+    with pytest.raises(ValueError, match="does not fit"):
         BlendRegion(FRAME, mask()[:50], INNER, CROP)
     with pytest.raises(ValueError, match="256"):
         BlendRegion(FRAME, mask(), INNER, CROP).blend(FACE[:100])

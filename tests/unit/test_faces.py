@@ -74,8 +74,8 @@ def test_crop_partly_outside_is_not_distorted_and_repeats_the_edge() -> None:
         assert np.array_equal(crop_face(frame, place), crop_face(wide, shifted))
 
 
-def test_nothing_to_crop() -> None:
-    with pytest.raises(ValueError, match="nothing to crop"):
+def test_an_empty_box_is_refused() -> None:
+    with pytest.raises(ValueError, match="is empty"):
         crop_face(np.zeros((9, 9, 3), np.uint8), Box(3, 3, 3, 9))
 
 

@@ -152,8 +152,8 @@ def test_after_the_abort_nothing_of_it_is_drawn() -> None:
     assert len(scheduler) == 0
 
 
-def test_what_is_no_scheduler() -> None:
-    with pytest.raises(ValueError, match="a batch of 0"):
+def test_invalid_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match="max_batch is 0"):
         Scheduler(max_batch=0)
     scheduler = Scheduler(max_batch=1)
     scheduler.open(1, FPS, 1)

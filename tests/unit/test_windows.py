@@ -27,7 +27,7 @@ def test_reference_mode_is_the_reference(key: str) -> None:
 
 
 def test_the_reference_stops_at_50_fps() -> None:
-    with pytest.raises(InvalidInput, match="cannot do 50 fps"):
+    with pytest.raises(InvalidInput, match="does not support 50 fps"):
         windows.reference(40_000, 50)
 
 

@@ -70,7 +70,7 @@ class Broadcast:
         self.stream_id = uuid.uuid4().hex[:12]
         self.replay = ReplayBuffer()
         self.init_segment = b""
-        """Initialization segment (ftyp, moov) that precedes the fragments; available once started."""
+        """Initialization segment (ftyp, moov) before the fragments; available once started."""
         self.opened_event: dict[str, Any] = {}
         """First event for each viewer: MIME type, size, rate and stream id."""
         self.call = ConverseCall(backend, session_id, self._handle_event, self._handle_end)
@@ -134,7 +134,7 @@ class Broadcast:
         self.note_fragment_taken()
 
     def publish(self, event: dict[str, Any]) -> None:
-        """Sends an event to every viewer and keeps the event for viewers who join during the utterance."""
+        """Sends an event to every viewer and keeps the event for viewers joining during the utterance."""
         if event["event"] in _REPLAYED:
             self._utterance_events.append(event)
             del self._utterance_events[:-_MAX_EVENTS]

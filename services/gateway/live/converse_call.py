@@ -30,7 +30,7 @@ class ConverseCall:
         handle_event: Callable[[session_pb2.SpeakResponse], Awaitable[None]],
         handle_end: Callable[[], None],
     ) -> None:
-        """`handle_event` is awaited for each event in order; while it waits, no further event is read. A WarmtalkError
+        """`handle_event` is awaited for each event in order; no further event is read in the meantime. A WarmtalkError
         from `handle_event` ends the call. `handle_end` is called once, after the last event.
         """
         self._session_id = session_id

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 def add_edit_list(init_segment: bytes, start_s: float) -> bytes:
     """Returns the initialization segment with an edit list in every track.
 
-    `init_segment` is ftyp and moov without edit lists. A player decodes the frames before `start_s` without showing
-    them; the player's clock is 0 at `start_s` of the stream. Raises ValueError for a damaged box.
+    `init_segment` is ftyp and moov without edit lists. A player decodes the frames before `start_s` and
+    does not show those frames; the player's clock is 0 at `start_s` of the stream. Raises ValueError for a damaged box.
     """
     return b"".join(
         _box(kind, b"".join(_edited_moov(body, start_s))) if kind == b"moov" else _box(kind, body)

@@ -18,9 +18,9 @@ class LiveStreamRegistry:
         self._chat = chat
         self._streams: dict[str, Broadcast] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        """Held by session while its stream is opened or ended."""
+        """One lock per session, held while the stream is opened or ended."""
         self._endings: dict[str, asyncio.Task[None]] = {}
-        """Tasks by session that end a stream without viewers after `LINGER_S`."""
+        """Tasks by session; each ends a stream without viewers after `LINGER_S`."""
 
     def running_stream(self, session_id: str) -> Broadcast | None:
         """Returns the session's live stream while one runs. A Speak would wait behind that stream."""
@@ -32,7 +32,7 @@ class LiveStreamRegistry:
     ) -> Viewer:
         """Returns a new viewer of the session's stream; the caller ends the viewer with `leave`.
 
-        `stream` is the stream id that the viewer knows. If that stream still runs, the viewer resumes after the
+        `stream` is the stream id known to the viewer. If the same stream still runs, the viewer resumes after the
         fragment `after`, or else shows the stream from exactly `position_s`. Other viewers start at the newest key
         frame. Opens the stream if necessary and then raises the errors of the session service.
         """

@@ -65,7 +65,7 @@ class ReplayBuffer:
         """Returns (sequence after which a new viewer starts, stream second from which the viewer shows video).
 
         With a position in the buffer, the viewer gets the fragments from the key frame before the position and shows
-        video from exactly there. Without a position, the viewer starts at the newest key frame.
+        video from exactly the position. Without a position, the viewer starts at the newest key frame.
         """
         keys = [fragment for fragment in self._fragments if fragment.key_frame]
         if not keys:

@@ -13,7 +13,7 @@ from warmtalk.services.gateway.route_policy import Access, PolicyRouter
 
 
 def health_router(backend: Backend) -> PolicyRouter:
-    """Returns the health routes. They need no key: the health check of a container has none."""
+    """Returns the health routes. Open, because the health check of a container has no key."""
     router, started = PolicyRouter("health"), time.monotonic()
 
     async def live() -> dict[str, Any]:

@@ -101,8 +101,8 @@ class LiveRoutes:
         """Serves one viewer. Sends `opened`, then binary fragments and JSON events; receives JSON messages by `type`
         and binary audio (16 kHz, 16-bit mono).
 
-        Query: a reconnecting viewer gives its `stream`, with `after`, the sequence of its last fragment (in the mfhd
-        box), and the `position` of its player. `opened` tells whether the viewer is `resumed`: if so, only the next
+        Query: a reconnecting viewer gives the known `stream`, with `after`, the sequence of the last fragment (in the
+        mfhd box), and the `position` of the player. `opened` tells whether the viewer is `resumed`: then only the next
         fragments follow; else the initialization segment comes first, and the player shows video from `begin_s`.
         With `media=0` only events are sent.
         """

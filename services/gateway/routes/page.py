@@ -1,4 +1,4 @@
-"""The talk page: static files, read once, and the settings that the page asks for."""
+"""The talk page: static files, read once, and the settings for the page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HEADERS = {
 
 
 def page_router(config: Config) -> PolicyRouter:
-    """Returns the routes of the page. Its files hold no secret and are open."""
+    """Returns the routes of the page. The files hold no secret and are open."""
     router = PolicyRouter()
     for file in (resources.files("warmtalk.services.gateway") / "page").iterdir():
         if media_type := _MEDIA_TYPES.get(PurePath(file.name).suffix):
@@ -34,7 +34,7 @@ def page_router(config: Config) -> PolicyRouter:
             router.add("GET", path, endpoint, Access.OPEN, linkable=index, include_in_schema=False)
 
     async def settings() -> dict[str, Any]:
-        """Returns the settings that the page needs before a conversation."""
+        """Returns the settings needed by the page before a conversation."""
         gateway = config.gateway
         return {
             "avatar_id": config.avatar_id,

@@ -81,11 +81,11 @@ class SessionRoutes:
         return self._views.session(await self._backend.create_session(body.session_id, avatar_id))
 
     async def get(self, session_id: str) -> SessionView:
-        """Returns a session with its clips."""
+        """Returns a session with all clips."""
         return self._views.session(await self._backend.get_session(session_id))
 
     async def delete(self, session_id: str) -> None:
-        """Removes a session and its videos."""
+        """Removes a session with all videos."""
         self._chat.forget_session(session_id)
         with translated_errors("session"):
             request = session_pb2.DeleteSessionRequest(session_id=session_id)
@@ -101,7 +101,7 @@ class SessionRoutes:
         return ResetView(session=self._views.session(response.session), closed=closed)
 
     async def interrupt(self, session_id: str, body: InterruptBody | None = None) -> InterruptView:
-        """Stops the current speech of the session and keeps the part that was played."""
+        """Stops the current speech of the session and keeps the played part."""
         request = session_pb2.InterruptRequest(session_id=session_id)
         if body and body.played_s is not None:
             request.played.FromTimedelta(timedelta(seconds=body.played_s))

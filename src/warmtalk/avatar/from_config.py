@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from warmtalk.avatar.build_request import BuildParams, BuildRequest
@@ -16,8 +15,6 @@ from warmtalk.models.checkpoints import weights
 from warmtalk.models.faces import detectors, parsers
 from warmtalk.models.faces.parsers import ParserOptions
 from warmtalk.store import AvatarStore
-
-_MUSETALK_MODULES = ("torch", "diffusers")
 
 
 def params_from_config(config: Config) -> BuildParams:
@@ -61,7 +58,7 @@ def build_request(
 
 def renderers(config: Config) -> tuple[str, ...]:
     """Returns the names of the renderers that this service prepares avatars for."""
-    musetalk = weights.present(config.models_dir, config.musetalk.version) and all(map(find_spec, _MUSETALK_MODULES))
+    musetalk = weights.present(config.models_dir, config.musetalk.version) and not weights.missing_libraries()
     return ("mesh", "musetalk") if musetalk else ("mesh",)
 
 

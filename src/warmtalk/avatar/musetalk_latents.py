@@ -9,7 +9,7 @@ from warmtalk.config import MuseTalkConfig
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.bundle_files import Latents
 from warmtalk.models.device import pick_device, pick_dtype
-from warmtalk.models.musetalk.latents import LatentEncoder, latents_of
+from warmtalk.models.musetalk.latents import LatentEncoder, avatar_latents
 
 
 class MuseTalkLatents:
@@ -25,4 +25,4 @@ class MuseTalkLatents:
         if self._encoder is None:
             device = pick_device(self._config.device)
             self._encoder = LatentEncoder(self._models_dir, device, pick_dtype(self._config.dtype, device))
-        return latents_of(bundle, self._encoder, self._config.version, on_row)
+        return avatar_latents(bundle, self._encoder, self._config.version, on_row)

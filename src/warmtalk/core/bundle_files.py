@@ -1,4 +1,4 @@
-"""File formats of an avatar bundle: the dataclasses of its files, and functions that read and write them. No pickle."""
+"""File formats of an avatar bundle: dataclasses for the files, and functions for reading and writing. No pickle."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class AvatarInfo:
     frames: int
     """Number of rows: frames that are played."""
     renderers: tuple[str, ...]
-    """Names of the renderers that the avatar is prepared for."""
+    """Names of the renderers with all required files in the bundle."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Every parameter of the build (bbox_shift, extra_margin, mask ...), as given to the build."""
     tools: Mapping[str, str] = field(default_factory=dict)
@@ -99,9 +99,9 @@ class Latents:
     values: npt.NDArray[np.float16]
     """[n, 8, 32, 32]: VAE latents of the face with its lower half black, then of the whole face."""
     vae: str
-    """Fingerprint of the VAE that encoded the latents. Only the same VAE can decode them. "" when unknown."""
+    """Fingerprint of the VAE of the latents. No other VAE can decode the latents. "" when unknown."""
     version: str
-    """Version of MuseTalk that the boxes were made for: "v15" or "v1"."""
+    """Version of MuseTalk for which the boxes were made: "v15" or "v1"."""
 
     def __post_init__(self) -> None:
         if self.values.shape[1:] != (8, 32, 32):

@@ -8,7 +8,6 @@ from warmtalk.config import MuseTalkConfig
 from warmtalk.core.pipeline import RenderModel
 from warmtalk.core.ports import SpeechEncoder
 from warmtalk.core.silence_gate import SilenceGatedEncoder
-from warmtalk.models.checkpoints import load
 from warmtalk.models.device import pick_device, pick_dtype
 from warmtalk.models.musetalk.networks import MuseTalk
 from warmtalk.models.musetalk.renderer import MuseTalkRenderer
@@ -20,10 +19,10 @@ def model(models_dir: Path, config: MuseTalkConfig) -> RenderModel:
     """Loads the weights. Raises NotReady, Damaged and InvalidInput with what to do."""
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
-    encoder = WhisperEncoder(load.whisper(models_dir, dtype, device), device)
+    encoder = WhisperEncoder(models_dir, device, dtype)
     networks = MuseTalk(models_dir, config.version, device, dtype)
     renderer = MuseTalkRenderer(networks)
-    features = WhisperFeatures(encoder, device, lookahead=config.lookahead)
+    features = WhisperFeatures(encoder, lookahead=config.lookahead)
     if device.type == "cuda":  # a CPU would take minutes, to find that it is no match for one stream
         features.warm_up()
         renderer.measure(compiled=config.compile)

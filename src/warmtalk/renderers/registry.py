@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.util import find_spec
 
 from warmtalk.config import Config
 from warmtalk.core.blend import Blending
@@ -16,7 +15,7 @@ from warmtalk.models.mouth.net import TrainedMouth
 def renderers(config: Config) -> list[str]:
     """Names of the renderers of this server, the default first: musetalk where torch and its weights are there."""
     here = ["mesh"]
-    if weights.present(config.models_dir, config.musetalk.version) and find_spec("torch") and find_spec("diffusers"):
+    if weights.present(config.models_dir, config.musetalk.version) and not weights.missing_libraries():
         here.append("musetalk")
     return sorted(here, key=lambda name: name != config.infer.renderer)
 

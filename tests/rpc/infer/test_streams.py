@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 
-from tests.garbage import gone, no_collector
+from tests.garbage import collector_disabled, wait_until_freed
 from tests.rpc.infer.harness import END, Infer, all_free, audio, refused, running, start
 from warmtalk.core.audio_queue import UtteranceBuffer
 from warmtalk.core.types import Samples
@@ -69,7 +69,7 @@ async def test_streams_share_the_renderer_fairly(infer: Infer, speech: Samples) 
 
 
 async def test_streams_that_ended_leave_nothing_to_the_garbage_collector(infer: Infer, speech: Samples) -> None:
-    with no_collector():
+    with collector_disabled():
         await infer.patches(start(), audio(speech), END)
         call = infer.stub.Render()
         await call.write(start())
@@ -77,4 +77,4 @@ async def test_streams_that_ended_leave_nothing_to_the_garbage_collector(infer: 
         await call.read()
         call.cancel()
         await all_free(infer)
-        await gone(RenderStream, UtteranceBuffer)
+        await wait_until_freed(RenderStream, UtteranceBuffer)

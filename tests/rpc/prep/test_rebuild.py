@@ -45,7 +45,7 @@ async def test_a_better_detector_is_used_when_it_is_asked_for(
     """Weights that were fetched since make the same request no other one: the avatar says that there is better."""
     made = await prep.built("me", still)
     assert not any("--replace" in advice for advice in made.advice)
-    monkeypatch.setattr("warmtalk.models.checkpoints.optional_models.check", lambda kit, models_dir: [])
+    monkeypatch.setattr("warmtalk.models.checkpoints.optional_models.require", lambda kit, models_dir: [])
     again = await prep.create("me", still)
     assert again.state == Avatar.STATE_READY and again.create_time == made.create_time
     advice = "detector dwpose and parsing bisenet are available but not used: create the avatar again with --replace"

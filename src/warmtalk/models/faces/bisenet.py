@@ -19,7 +19,7 @@ from warmtalk.core.bundle import Bundle
 from warmtalk.core.errors import Damaged
 from warmtalk.core.masks import assemble
 from warmtalk.core.types import Mask
-from warmtalk.models.checkpoints.load import Tensors, read_tensors
+from warmtalk.models.checkpoints.tensor_files import Tensors, read_tensors
 from warmtalk.models.device import pick_device
 from warmtalk.models.faces import parsing
 

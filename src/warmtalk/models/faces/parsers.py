@@ -36,7 +36,7 @@ class MeshParser:
 
 def resolve_name(name: str, models_dir: Path) -> str:
     """Returns the parser's name; for "auto", the best parser that is installed. Raises NotReady, InvalidInput."""
-    return optional_models.choose(name, optional_models.PARSERS, models_dir, "prep.parsing").name
+    return optional_models.select(name, optional_models.PARSERS, models_dir, "prep.parsing").name
 
 
 def open_parser(options: ParserOptions, models_dir: Path, device: str) -> FaceParser:
@@ -44,10 +44,10 @@ def open_parser(options: ParserOptions, models_dir: Path, device: str) -> FacePa
 
     Raises NotReady for a missing library or file, Damaged for a file of another network, InvalidInput for the name.
     """
-    model = optional_models.choose(options.name, optional_models.PARSERS, models_dir, "prep.parsing")
+    model = optional_models.select(options.name, optional_models.PARSERS, models_dir, "prep.parsing")
     if model is optional_models.BISENET:
         from warmtalk.models.faces.bisenet import BisenetParser
 
-        (path,) = optional_models.check(model, models_dir)
+        (path,) = optional_models.require(model, models_dir)
         return BisenetParser(path, device, options.mode, options.cheeks)
     return MeshParser()
