@@ -190,7 +190,7 @@ class BuildJobs:
                 self._fail(request, str(error))
             except Exception:  # the thread must survive every build
                 log.exception("building %s failed", request.avatar_id)
-                self._fail(request, "internal error of the service; see the log of the service")
+                self._fail(request, "something went wrong in the service; its log has the cause")
             else:
                 self._uploads.remove_file(request.source)
                 self._finish(request, None)

@@ -190,8 +190,6 @@ def test_damage_in_the_middle_is_tolerated_and_reported(make: Any, tmp_path: Pat
         ([rotated(80)] * 3, "no usable face in a.mkv: the head is tilted too far"),
     ],
 )
-def test_unusable_sources_are_rejected_with_the_reason(
-    make: Any, tmp_path: Path, images: list[Image], words: str
-) -> None:
-    with pytest.raises(BadMedia, match=words):
+def test_unusable_sources_say_why(make: Any, tmp_path: Path, images: list[Image], message: str) -> None:
+    with pytest.raises(BadMedia, match=message):
         make(write_lossless_video(tmp_path / "a.mkv", images))

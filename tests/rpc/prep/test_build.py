@@ -101,7 +101,7 @@ async def test_no_report(prep: Prep, still: bytes) -> None:
         (prep.config.avatars_dir / "me" / name).unlink()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await prep.file("me", GetReportRequest.FILE_CONTACT_SHEET)
-    refused(caught, grpc.StatusCode.NOT_FOUND, "avatar 'me' has no contact_sheet.png", "build it again")
+    refused(caught, grpc.StatusCode.NOT_FOUND, "avatar 'me' has no contact_sheet.png", "build the avatar again")
     assert (await prep.get("me")).state == Avatar.STATE_READY
 
 
