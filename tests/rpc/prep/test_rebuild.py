@@ -65,7 +65,8 @@ async def test_a_renderer_that_came_later_is_told_and_prepared(
     prep: Prep, still: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await prep.built("me", still)
-    monkeypatch.setattr("warmtalk.avatar.from_config.renderers", lambda config: ("mesh", "musetalk"))
+    for module in ("warmtalk.avatar.from_config", "warmtalk.services.prep.messages"):
+        monkeypatch.setattr(f"{module}.renderers", lambda config: ("mesh", "musetalk"))
     again = await prep.create("me", still)
     assert "renderer musetalk is ready here and not used yet: create it again with --replace" in again.advice
     assert (await prep.create("me", still, other=True)).state == Avatar.STATE_CREATING
