@@ -48,7 +48,8 @@ from warmtalk.media.resampler import Resampler
 from warmtalk.media.segment_writer import SegmentWriter
 from warmtalk.models.faces.face_finder import FaceFinder
 from warmtalk.models.mesh.landmark_measures import lip_gap
-from warmtalk.renderers import registry
+from warmtalk.renderers import loading
+from warmtalk.renderers.registry import EMBEDDED
 from warmtalk.store import AvatarStore
 
 KINDS = {".mp4", ".mov", ".webm", ".mkv", ".mpg"}
@@ -63,11 +64,11 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, help="clips of one talking person with audio: mp4, mov, webm, mkv or mpg")
     parser.add_argument("--out", type=Path, help="folder for side-by-side videos")
-    parser.add_argument("--renderer", default="mesh")
+    parser.add_argument("--renderer", default=EMBEDDED.name)
     parser.add_argument("--config", type=Path, help="configuration file (default: the defaults and WARMTALK_*)")
     args = parser.parse_args()
     config = load(args.config)
-    model = registry.model(args.renderer, config)
+    model = loading.load(args.renderer, config)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
     tracks = []

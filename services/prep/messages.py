@@ -11,13 +11,14 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from warmtalk.avatar import from_config
 from warmtalk.avatar.build_match import available_upgrades
 from warmtalk.avatar.build_request import BuildParams
+from warmtalk.avatar.from_config import auto_params, params_from_config
 from warmtalk.avatar.report.footage_report import REPORT_FILE
 from warmtalk.config import Config
 from warmtalk.core.bundle_files import AvatarInfo
 from warmtalk.core.errors import InvalidInput
+from warmtalk.renderers import loading
 from warmtalk.rpc.convert import frame_rate, frame_rate_message
 from warmtalk.services.prep.build_state import Build, BuildState
 from warmtalk.v1 import prep_pb2
@@ -34,7 +35,7 @@ def build_params(message: prep_pb2.AvatarParams, config: Config) -> BuildParams:
     margin = message.extra_margin if message.HasField("extra_margin") else config.prep.extra_margin
     seconds = message.still_seconds if message.HasField("still_seconds") else config.prep.still_seconds
     return replace(
-        from_config.params_from_config(config),
+        params_from_config(config),
         bbox_shift=None if shift is None else int(_in_range(shift, -100, 100, "bbox_shift")),
         extra_margin=None if margin is None else int(_in_range(margin, 0, 200, "extra_margin")),
         fps=frame_rate(message.frame_rate, config.fps, highest=MAX_FPS),
@@ -97,7 +98,7 @@ def bundle_message(info: AvatarInfo, path: Path, config: Config) -> prep_pb2.Ava
 
 def _upgrade_advice(info: AvatarInfo, config: Config) -> list[str]:
     """Returns a line of advice when a new build on this service would improve the avatar."""
-    upgrades = available_upgrades(info, from_config.auto_params(config), from_config.renderers(config))
+    upgrades = available_upgrades(info, auto_params(config), loading.prepared_renderers(config))
     if not upgrades:
         return []
     verb = "is" if len(upgrades) == 1 else "are"

@@ -12,6 +12,7 @@ from warmtalk.avatar.detect.person_tracking import FaceChoice
 from warmtalk.avatar.track.frame_table import FrameTableParams
 from warmtalk.avatar.track.smoothing import SmoothingParams
 from warmtalk.models.faces.parsers import ParserOptions
+from warmtalk.renderers.registry import EMBEDDED
 
 PIPELINE_VERSION = 5
 """Incremented when the same source and parameters give a different bundle: unfinished builds then start again."""
@@ -101,7 +102,7 @@ class BuildRequest:
     auto_params: frozenset[str] = frozenset()
     """Keys of params.record() that the configuration sets to "auto": an existing avatar with another choice matches,
     unless a new build is requested."""
-    renderers: tuple[str, ...] = ("mesh",)
+    renderers: tuple[str, ...] = (EMBEDDED.name,)
     """Renderers that this service prepares avatars for."""
 
 

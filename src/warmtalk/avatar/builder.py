@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -28,11 +28,9 @@ from warmtalk.avatar.track.frame_table import FrameTable, build_frame_table
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.bundle_files import (
     AvatarInfo,
-    Latents,
     write_faces,
     write_info,
     write_json,
-    write_latents,
     write_mask,
 )
 from warmtalk.core.errors import BadMedia
@@ -42,14 +40,12 @@ from warmtalk.media.file_types import sniff_file
 from warmtalk.media.photo_decode import PHOTO_KINDS, decode_photo
 from warmtalk.media.video_decode import SourceLimits, VideoReader
 from warmtalk.models.faces.network_files import NETWORKS_VERSION
+from warmtalk.renderers.loading import BundleExtension
+from warmtalk.renderers.registry import RENDERERS
 from warmtalk.store import AvatarStore
 
 log = logging.getLogger(__name__)
 
-RENDERERS = ("mesh",)
-REFERENCE_MARGIN = 10
-"""Pixels. MuseTalk was trained on faces with this room under the chin; only the embedded renderer benefits from a
-larger margin."""
 _VOLUME_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -66,10 +62,6 @@ class BuildProgress:
     """Negative while unknown."""
 
 
-LatentMaker = Callable[[Bundle, Callable[[int, int], None]], Latents]
-"""Computes the latents of a bundle's rows; the callback receives the number of finished rows and of all rows. May raise
-NotReady for missing weights or Damaged for invalid weights."""
-
 ProgressCallback = Callable[[BuildProgress], None]
 """Called after every frame; may raise to stop the build."""
 
@@ -81,13 +73,13 @@ class AvatarBuilder:
         self,
         store: AvatarStore,
         limits: SourceLimits,
-        latents: LatentMaker | None = None,
+        extensions: Sequence[BundleExtension] = (),
         models: ModelCache | None = None,
     ) -> None:
-        """With `latents` the avatars are also prepared for MuseTalk."""
+        """`extensions` prepare the avatars for renderers with additional files in the bundle."""
         self._store = store
         self._limits = limits
-        self._latents = latents
+        self._extensions = tuple(extensions)
         self._models = models or ModelCache()
 
     def build(self, request: BuildRequest, on_progress: ProgressCallback) -> AvatarInfo:
@@ -120,11 +112,10 @@ class AvatarBuilder:
         write_info(work, info)
         _write_masks(work, self._models.parser(request.params.parsing), _stage_progress("writing", on_progress))
         _write_report(work, request, table, _description(request, source, scan))
-        if self._latents is None:
-            return info
-        write_latents(work, self._latents(Bundle(work), _stage_progress("encoding faces", on_progress)))
-        info = replace(info, renderers=(*RENDERERS, "musetalk"))
-        write_info(work, info)
+        for extension in self._extensions:
+            extension.extend(Bundle(work), _stage_progress("encoding faces", on_progress))
+            info = replace(info, renderers=(*info.renderers, extension.renderer))
+            write_info(work, info)
         return info
 
     def _frame_table(self, request: BuildRequest, source: ScanSource, scan: SourceScan) -> FrameTable:
@@ -136,8 +127,9 @@ class AvatarBuilder:
             log.warning(text, request.avatar_id, request.params.detector, missed, len(scan.faces))
         smoothing = None if source.synthetic else request.params.smoothing
         params = request.params.frame_table_params
-        if self._latents is not None and params.extra_margin is None:
-            params = replace(params, extra_margin=REFERENCE_MARGIN)
+        margins = [one.margin_px for one in self._extensions if one.margin_px is not None]
+        if margins and params.extra_margin is None:  # the automatic margin is larger, as the embedded renderer prefers
+            params = replace(params, extra_margin=min(margins))
         table = build_frame_table(scan, params, request.source_name, smoothing)
         if not table.faces.usable.any():
             raise _no_face_error(request.source_name, scan.width, scan.height, table)
@@ -190,7 +182,7 @@ def _info(request: BuildRequest, scan: SourceScan, table: FrameTable) -> AvatarI
         width=scan.width,
         height=scan.height,
         frames=len(table.faces.usable),
-        renderers=RENDERERS,
+        renderers=tuple(spec.name for spec in RENDERERS if not spec.extends_bundle),
         params=request.params.record(),
         tools={"warmtalk": warmtalk.__version__, "opencv": cv2.__version__, "faces": NETWORKS_VERSION},
         created=datetime.now(UTC).isoformat(timespec="seconds"),

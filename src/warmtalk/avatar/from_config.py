@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from warmtalk.avatar.build_request import BuildParams, BuildRequest
-from warmtalk.avatar.builder import AvatarBuilder, LatentMaker
+from warmtalk.avatar.builder import AvatarBuilder
 from warmtalk.avatar.detect.model_cache import ModelCache
 from warmtalk.avatar.track.smoothing import SmoothingParams
 from warmtalk.config import Config
 from warmtalk.core.errors import InvalidInput
 from warmtalk.media.video_decode import SourceLimits
-from warmtalk.models.checkpoints import weights
 from warmtalk.models.faces import detectors, parsers
 from warmtalk.models.faces.parsers import ParserOptions
+from warmtalk.renderers import loading
 from warmtalk.store import AvatarStore
 
 
@@ -52,14 +52,14 @@ def build_request(
 ) -> BuildRequest:
     """Returns the request for one avatar, with the renderers and "auto" parameters of this service."""
     return BuildRequest(
-        avatar_id, source, source_name, source_sha256, params, frozenset(auto_params(config)), renderers(config)
+        avatar_id,
+        source,
+        source_name,
+        source_sha256,
+        params,
+        frozenset(auto_params(config)),
+        loading.prepared_renderers(config),
     )
-
-
-def renderers(config: Config) -> tuple[str, ...]:
-    """Returns the names of the renderers that this service prepares avatars for."""
-    musetalk = weights.present(config.models_dir, config.musetalk.version) and not weights.missing_libraries()
-    return ("mesh", "musetalk") if musetalk else ("mesh",)
 
 
 def auto_params(config: Config) -> dict[str, str]:
@@ -75,13 +75,5 @@ def auto_params(config: Config) -> dict[str, str]:
 def builder_from_config(config: Config, store: AvatarStore) -> AvatarBuilder:
     """Returns the avatar builder. Use the builder in the calling thread only."""
     limits = SourceLimits(config.prep.max_source_s, config.prep.max_source_pixels)
-    return AvatarBuilder(store, limits, latent_maker(config), ModelCache(config.models_dir, config.musetalk.device))
-
-
-def latent_maker(config: Config) -> LatentMaker | None:
-    """Returns the encoder of MuseTalk's latents where torch and the weights are installed; None otherwise."""
-    if "musetalk" not in renderers(config):
-        return None
-    from warmtalk.avatar.musetalk_latents import MuseTalkLatents
-
-    return MuseTalkLatents(config.models_dir, config.musetalk)
+    models = ModelCache(config.models_dir, config.musetalk.device)
+    return AvatarBuilder(store, limits, loading.bundle_extensions(config), models)

@@ -30,6 +30,7 @@ from warmtalk.core.types import Mask
 from warmtalk.media.png_decode import PngDecoder
 from warmtalk.media.segment_writer import SegmentWriter
 from warmtalk.models.musetalk.reference_cache import ReferenceAvatar, read
+from warmtalk.renderers.registry import MUSETALK
 from warmtalk.store import AvatarStore
 
 
@@ -86,7 +87,7 @@ def _write_bundle(
         width=width,
         height=height,
         frames=len(avatar.images),
-        renderers=("musetalk",),
+        renderers=(MUSETALK.name,),
         params={"imported_from": "MuseTalk", "bbox_shift": avatar.bbox_shift, "version": avatar.version},
         tools={"warmtalk": warmtalk.__version__, "opencv": cv2.__version__},
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -21,6 +21,7 @@ from warmtalk.core.faces import crop_box, face_box, float_face_box
 from warmtalk.core.ports import FaceParser
 from warmtalk.core.types import Image
 from warmtalk.media.segment_writer import SegmentWriter
+from warmtalk.renderers.registry import EMBEDDED
 
 MAX_SEARCHED_FRAMES = 250
 """Number of frames that are searched for a usable face."""
@@ -93,7 +94,7 @@ def preview_bundle(
             np.array(float_boxes, np.float32),
         ),
     )
-    write_info(path, AvatarInfo("preview", "", "", str(_RATE), width, height, n, ("mesh",), usable_frames=n))
+    write_info(path, AvatarInfo("preview", "", "", str(_RATE), width, height, n, (EMBEDDED.name,), usable_frames=n))
     bundle = Bundle(path)
     for row in range(n):
         write_mask(path, row, parser.mask(bundle, row))

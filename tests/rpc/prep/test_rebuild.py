@@ -65,7 +65,7 @@ async def test_a_renderer_that_came_later_is_told_and_prepared(
     prep: Prep, still: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await prep.built("me", still)
-    monkeypatch.setattr("warmtalk.avatar.from_config.renderers", lambda config: ("mesh", "musetalk"))
+    monkeypatch.setattr("warmtalk.renderers.loading.prepared_renderers", lambda config: ("mesh", "musetalk"))
     again = await prep.create("me", still)
     assert "renderer musetalk is available but not used: create the avatar again with --replace" in again.advice
     assert (await prep.create("me", still, other=True)).state == Avatar.STATE_CREATING
