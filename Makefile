@@ -93,13 +93,13 @@ check: $(DEV_STAMP)  ## Format, lint, types, layers, protos, generated code, pro
 	$(BIN)/python -m scripts.check_prose
 	$(BIN)/python -m scripts.check_structure
 
-check-envs: $(STAMP) venv-streaming venv-full  ## Start each service in the environment that its Dockerfile makes
+check-envs: $(DEV_STAMP) venv-streaming venv-full  ## Start each service in the environment that its Dockerfile makes
 	@rm -rf build  # setuptools would install modules that are no longer there
 	@set -e; scratch=$$(mktemp -d); trap "rm -rf $$scratch" EXIT; \
 	for service in session gateway; do \
-	  $(PYTHON) -m venv $$scratch/$$service; \
-	  PATH=$$scratch/$$service/bin:$$PATH:$(CURDIR)/$(BIN) sh envs/install.sh $$service >/dev/null; \
-	  $$scratch/$$service/bin/python -m pip install --quiet --no-deps --no-build-isolation .; \
+	  $(BIN)/uv venv --quiet --python $(BIN)/python $$scratch/$$service; \
+	  PATH=$$scratch/$$service/bin:$$PATH:$(CURDIR)/$(BIN) sh envs/install.sh $$service >/dev/null 2>&1; \
+	  $(BIN)/uv pip install --quiet --python $$scratch/$$service/bin/python --no-deps --no-build-isolation .; \
 	done; \
 	cd $$scratch; \
 	for one in prep=$(CURDIR)/.venv-full infer=$(CURDIR)/.venv-streaming session=$$scratch/session gateway=$$scratch/gateway; do \
@@ -133,8 +133,8 @@ docs: $(DEV_STAMP)  ## Generate docs/configuration.md from the configuration's c
 update-locks: $(DEV_STAMP)  ## Renew envs/locks within the ranges of requirements*.txt and pyproject.toml
 	PATH=$(CURDIR)/$(BIN):$$PATH sh envs/update_locks.sh
 
-bench: $(DEV_STAMP)  ## Measure: a card and one JSON line
-	$(BIN)/python -m benchmarks.main
+bench: $(DEV_STAMP)  ## Measure: a card and one JSON line (SHORT=--short leaves out the slowest parts)
+	$(BIN)/python -m benchmarks.main $(SHORT)
 
 bench-gpu: venv-streaming  ## Measure MuseTalk on this machine's GPU (or CPU, slowly), with random weights of full size
 	.venv-streaming/bin/python -m benchmarks.engine

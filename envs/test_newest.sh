@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the unit tests with the newest packages that the ranges admit, to see the next break before users do.
 # Names the packages that are newer than in the lock, and the tests that fail. Never fails itself.
-# Without the tests of supervisor, preview and fuzzing, which take the longest. Run in the root of the repository.
+# Leaves out the two slowest files, which take half of the time. Run in the root of the repository.
 set -u
 python=.venv-newest/bin/python
 if ! uv venv --quiet --clear --python "${1:-python3}" .venv-newest ||
@@ -13,7 +13,8 @@ echo "newest packages: newer than in envs/locks/dev.txt:"
 uv pip freeze --python "$python" --exclude-editable | grep -vxFf envs/locks/dev.txt | while read -r line; do
     grep -qF "$line " envs/locks/dev.txt || echo "  $line"
 done
-if timeout -s INT 300 "$python" -m pytest tests/unit --maxfail=20 -rf; then
+if timeout -s INT 300 "$python" -m pytest tests/unit --maxfail=20 -rf \
+    --ignore=tests/unit/test_enhance.py --ignore=tests/unit/test_session_files_killed.py; then
     echo "newest packages: the unit tests pass"
 else
     echo "newest packages: the unit tests do not pass, see the names above; this fails nothing"
