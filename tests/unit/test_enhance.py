@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tests.audio import syllables, wav
-from tests.footage import HEIGHT, WIDTH, film, grey, panned, portrait, run
+from tests.footage import HEIGHT, WIDTH, grey_frames, panned_frames, portrait, run_ffmpeg, write_video
 from warmtalk.cli import main
 from warmtalk.cli.enhance import AREAS
 from warmtalk.cli.enhance_checkpoint import EnhanceRequest
@@ -26,7 +26,7 @@ from warmtalk.core import face_restoration
 from warmtalk.core.errors import BadMedia, InvalidInput
 from warmtalk.core.face_restoration import KEEP, SIDE, TEMPLATE, FaceRestoration, five_points, similarity
 from warmtalk.core.types import SPEECH_RATE_HZ, Image, Points
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 
 FRAMES, SEGMENT = 70, 50
 """Frames of the test video, and of the first of two segments."""
@@ -125,9 +125,9 @@ def test_alignment_maps_the_points_to_the_template(mesh: Points) -> None:
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("talk")
     (folder / "a.wav").write_bytes(wav(syllables(FRAMES / 25)))
-    silent = film(folder / "silent.mp4", panned(FRAMES))
+    silent = write_video(folder / "silent.mp4", panned_frames(FRAMES))
     inputs = ["-i", str(silent), "-i", str(folder / "a.wav")]
-    run([*inputs, "-c:v", "copy", "-c:a", "flac", "-strict", "-2", str(folder / "talk.mp4")])
+    run_ffmpeg([*inputs, "-c:v", "copy", "-c:a", "flac", "-strict", "-2", str(folder / "talk.mp4")])
     return folder / "talk.mp4"
 
 
@@ -256,15 +256,15 @@ async def test_video_and_audio_keep_their_offset(
     tmp_path: Path, ending: str, video_delay: str, audio_delay: str
 ) -> None:
     """A flash and a click, one of both later because the stream starts later."""
-    images = panned(35)
+    images = panned_frames(35)
     bright = [np.clip(image.astype(int) + 60 * (i >= 20), 0, 255).astype(np.uint8) for i, image in enumerate(images)]
     samples = np.zeros(35 * SPEECH_RATE_HZ // 25, np.float32)
     samples[20 * SPEECH_RATE_HZ // 25 :] = 0.3
     (tmp_path / "a.wav").write_bytes(wav(samples))
-    streams = ["-itsoffset", video_delay, "-i", str(film(tmp_path / "v.mp4", bright))]
+    streams = ["-itsoffset", video_delay, "-i", str(write_video(tmp_path / "v.mp4", bright))]
     streams += ["-itsoffset", audio_delay, "-i", str(tmp_path / "a.wav")]
     source, out = tmp_path / f"in{ending}", tmp_path / "out.mkv"
-    run([*streams, "-c:v", "libx264", "-c:a", "aac", str(source)])
+    run_ffmpeg([*streams, "-c:v", "libx264", "-c:a", "aac", str(source)])
     await enhance_video(EnhanceRequest(source, out), lambda face: face)
     assert abs(click_after_flash(out) - click_after_flash(source)) <= 0.021  # half a frame
 
@@ -282,9 +282,11 @@ def click_after_flash(path: Path) -> float:
 
 async def test_two_faces_get_sharper(tmp_path: Path) -> None:
     """The second face is missing in two frames."""
-    images = panned(35)
-    frames = [np.concatenate([image, image if i not in (20, 21) else grey(1)[0]], 1) for i, image in enumerate(images)]
-    source = film(tmp_path / "two.mp4", frames)
+    images = panned_frames(35)
+    frames = [
+        np.concatenate([image, image if i not in (20, 21) else grey_frames(1)[0]], 1) for i, image in enumerate(images)
+    ]
+    source = write_video(tmp_path / "two.mp4", frames)
     out = tmp_path / "out.mp4"
     assert await enhance_video(EnhanceRequest(source, out), NoisyRestorer(0)) == (35, 35)
     before, after = decode_frames(source), decode_frames(out)
@@ -328,7 +330,7 @@ async def test_another_request_starts_from_the_beginning(talk: Path, tmp_path: P
 
 
 async def test_a_video_without_audio_and_a_file_that_is_no_video(talk: Path, tmp_path: Path) -> None:
-    silent = film(tmp_path / "silent.mp4", panned(10), fps="30000/1001")
+    silent = write_video(tmp_path / "silent.mp4", panned_frames(10), fps="30000/1001")
     await enhance_video(EnhanceRequest(silent, tmp_path / "a.mp4"), NoisyRestorer(0))
     with av.open(str(tmp_path / "a.mp4")) as file:
         assert file.streams.video[0].average_rate == pytest.approx(29.97, abs=0.01)

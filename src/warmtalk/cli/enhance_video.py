@@ -23,7 +23,7 @@ from warmtalk.media.photo_decode import PHOTO_KINDS
 from warmtalk.media.probe import probe_frame_rate
 from warmtalk.media.segment_writer import SegmentWriter
 from warmtalk.media.video_decode import SourceLimits, VideoReader, video_kind
-from warmtalk.models.faces.mesh import FaceFinder, FoundFace
+from warmtalk.models.faces.face_finder import FaceFinder, FoundFace
 
 _MAX_SOURCE_S = 4 * 3600.0
 _MAX_FACES = 4

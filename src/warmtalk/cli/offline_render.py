@@ -19,7 +19,7 @@ from warmtalk.media.audio_decode import AudioReader
 from warmtalk.media.clip_writer import ClipWriter
 from warmtalk.media.h264 import X264Settings
 from warmtalk.media.resampler import Resampler
-from warmtalk.renderers import registry
+from warmtalk.renderers import loading
 from warmtalk.store import AvatarStore
 
 _MAX_AUDIO_S = 4 * 3600.0
@@ -38,7 +38,7 @@ def render_file(avatar_id: str, audio: Path, out: Path, renderer: str, config: C
 def _model(bundle: Bundle, requested: str, config: Config) -> RenderModel:
     """Loads the requested renderer ("": the first common one). Raises NotReady when the avatar or this machine has
     no such renderer."""
-    available = registry.renderers(config)
+    available = loading.available(config)
     name = requested or next((one for one in available if one in bundle.info.renderers), "")
     if name not in available or name not in bundle.info.renderers:
         raise NotReady(
@@ -46,7 +46,7 @@ def _model(bundle: Bundle, requested: str, config: Config) -> RenderModel:
             f" renderers on this machine: {', '.join(available)}",
             "Choose a renderer with --renderer, or build the avatar again",
         )
-    return registry.model(name, config)
+    return loading.load(name, config)
 
 
 def _read(path: Path) -> bytes:
@@ -67,7 +67,7 @@ def _write(bundle: Bundle, model: RenderModel, data: bytes, out: Path, config: C
             tqdm(unit="frame", desc="rendering", leave=False, disable=None) as bar,
         ):
             for patch in render(WarmAvatar(bundle, model.renderer, model.blending), model.encoder, chunks, clock):
-                writer.write_i420(source_frames.picture(patch))
+                writer.write_i420(source_frames.composite(patch))
                 bar.update()
         writer.finish()
     except BaseException:

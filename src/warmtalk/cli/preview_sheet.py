@@ -17,7 +17,6 @@ from warmtalk.avatar.detect.person_tracking import FaceChoice
 from warmtalk.avatar.track.bbox_shift import BboxShift
 from warmtalk.config import Config
 from warmtalk.core.bundle import Bundle
-from warmtalk.core.bundle_files import write_latents
 from warmtalk.core.errors import StorageFull
 from warmtalk.core.mouth import MouthShape, to_features
 from warmtalk.core.pipeline import WarmAvatar
@@ -26,7 +25,8 @@ from warmtalk.core.types import SPEECH_RATE_HZ, Box, Features, FrameClock, Image
 from warmtalk.media.file_types import sniff_file
 from warmtalk.media.photo_decode import PHOTO_KINDS, decode_photo
 from warmtalk.media.video_decode import SourceLimits, VideoReader
-from warmtalk.renderers import registry
+from warmtalk.renderers import loading
+from warmtalk.renderers.registry import spec_of
 
 _OPEN_MOUTH = MouthShape(opening=0.28)
 _TILE_PX = 320
@@ -50,8 +50,8 @@ class PreviewRequest:
 
 def write_preview(request: PreviewRequest, config: Config) -> BboxShift:
     """Writes the PNG and returns the shift that a build would choose."""
-    params = from_config.configured(config)
-    tools = ModelCache(config.models_dir, config.musetalk.device)
+    params = from_config.params_from_config(config)
+    models = ModelCache(config.models_dir, config.musetalk.device)
     with ExitStack() as stack:
         if sniff_file(request.source) in PHOTO_KINDS:
             frames: Sequence[Image] | VideoReader = [decode_photo(request.source)]
@@ -59,16 +59,16 @@ def write_preview(request: PreviewRequest, config: Config) -> BboxShift:
             limits = SourceLimits(config.prep.max_source_s, config.prep.max_source_pixels)
             frames = stack.enter_context(VideoReader(request.source, config.fps, limits))
         choice = FaceChoice(request.face, request.at)
-        image, face = preview.first_face(frames, tools.spotter(params.detector), choice, request.source.name)
-    advised = preview.advised(face)
+        detectors = models.face_detectors(params.detector)
+        image, face = preview.first_usable_face(frames, detectors, choice, request.source.name)
+    advised = preview.suggested_shift(face)
     shifts = request.shifts or _default_shifts(advised)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "preview"
-        bundle = preview.preview_bundle(path, image, face, shifts, tools.parser(params.parsing))
-        maker = from_config.latent_maker(config)
-        if maker is not None:
-            write_latents(path, maker(bundle, lambda done, total: None))
-        rows = [_row(bundle, name, shifts, advised.used, config) for name in registry.renderers(config)]
+        bundle = preview.preview_bundle(path, image, face, shifts, models.parser(params.parsing))
+        for extension in loading.bundle_extensions(config):
+            extension.extend(bundle, lambda done, total: None)
+        rows = [_row(bundle, name, shifts, advised.used, config) for name in loading.available(config)]
     _, png = cv2.imencode(".png", np.concatenate(rows))
     try:
         request.out.write_bytes(png.tobytes())
@@ -90,10 +90,11 @@ def _default_shifts(advised: BboxShift) -> list[int]:
 
 def _row(bundle: Bundle, renderer: str, shifts: Sequence[int], automatic: int, config: Config) -> Image:
     """Renders all shifts with one renderer and an open mouth."""
-    model = registry.model(renderer, config)
-    features = (
-        _features(model.encoder, len(bundle)) if renderer != "mesh" else to_features(*[_OPEN_MOUTH] * len(bundle))
-    )
+    model = loading.load(renderer, config)
+    if spec_of(renderer).takes_mouth_shapes:
+        features = to_features(*[_OPEN_MOUTH] * len(bundle))
+    else:
+        features = _features(model.encoder, len(bundle))
     patches = WarmAvatar(bundle, model.renderer).render(0, 0, features)
     crop = _common_crop(bundle)
     tiles = [

@@ -9,8 +9,8 @@ have mean zero and are at most the unit roundoff u, which is 2^-24 for fp32.
 2. Errors of different layers are independent, and norms keep the magnitude of values; squares add over the depth of a
    network: u * sqrt(N), where N is the sum of n over all layers and n is the fan-in of a convolution or of a
    matrix. The averages in attention and norms are not counted; the largest value in step 4 leaves room.
-3. In half precision each layer rounds its output once to u = 2^-11 (fp16) or 2^-8 (bf16), and products are added in
-   fp32: sqrt(layers) * u.
+3. In half precision each convolution, matrix and norm rounds its output to u = 2^-11 (fp16) or 2^-8 (bf16), and
+   products are added in fp32: u * sqrt(layers) in addition.
 4. No value may differ by more than SIGMAS standard deviations, times the largest value of the recorded array: errors
    are largest where values are.
 
@@ -35,6 +35,7 @@ UNIT_ROUNDOFF = {torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat1
 _CUDA_GAIN = 10.0
 """cuDNN may compute 3 x 3 convolutions by Winograd's transform, with up to ten times the errors of a sum."""
 _FFT_SIZE = 400
+_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear, nn.GroupNorm, nn.LayerNorm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,10 @@ class RoundingError:
 
 def rounding_error(networks: Iterable[nn.Module], dtype: torch.dtype, device: torch.device) -> RoundingError:
     """Returns the rounding error of `networks`, run in this order in `dtype`, against an fp32 machine."""
-    fan_ins = [fan_in for network in networks for fan_in in map(_fan_in, network.modules()) if fan_in]
-    variance = UNIT_ROUNDOFF[torch.float32] ** 2 * sum(fan_ins)
+    layers = [module for network in networks for module in network.modules() if isinstance(module, _LAYERS)]
+    variance = UNIT_ROUNDOFF[torch.float32] ** 2 * sum(map(_fan_in, layers))
     if dtype is not torch.float32:
-        variance += UNIT_ROUNDOFF[dtype] ** 2 * len(fan_ins)
+        variance += UNIT_ROUNDOFF[dtype] ** 2 * len(layers)
     return RoundingError(math.sqrt(variance) * (_CUDA_GAIN if device.type == "cuda" else 1.0))
 
 
@@ -97,7 +98,7 @@ def positions_limit(last: int) -> float:
 
 
 def _fan_in(module: nn.Module) -> int:
-    """Returns how many products one output of a convolution or a matrix adds; 0 for other modules."""
+    """Returns how many products one output of a convolution or a matrix adds; 0 for norms."""
     if isinstance(module, nn.Conv1d | nn.Conv2d):
         return int(module.in_channels // module.groups * math.prod(module.kernel_size))
     return int(module.in_features) if isinstance(module, nn.Linear) else 0
