@@ -187,14 +187,14 @@ async def serve_infer(fake: FakeInfer, listen: str = "127.0.0.1:0", api_key: str
 
 
 class FakeVoice:
-    """Hums a tenth of a second per word at 22,050 Hz. Records the sentences in `said`."""
+    """Hums a tenth of a second per word at 22,050 Hz. Records `sentences`."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.sentences: list[str] = []
         self.error: Exception | None = None
 
     async def synthesize(self, sentence: str) -> AsyncGenerator[SpeechChunk, None]:
-        self.said.append(sentence)
+        self.sentences.append(sentence)
         if self.error:
             raise self.error
         for _ in sentence.split():

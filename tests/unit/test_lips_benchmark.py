@@ -16,7 +16,9 @@ from warmtalk.renderers import loading
 
 
 def test_a_clip_is_drawn_from_its_most_closed_frame(tmp_path: Path) -> None:
-    source = lips.build_avatar(footage.film(tmp_path / "film.mp4", footage.panned(15)), Config(), tmp_path)
+    source = lips.build_avatar(
+        footage.write_video(tmp_path / "film.mp4", footage.panned_frames(15)), Config(), tmp_path
+    )
     still = lips.closed_frame_bundle(source, tmp_path / "still")
     row = int(np.argmin(lip_gap(source.faces.landmarks)))
     assert len(still) == 1 and np.abs(still.frame(0).astype(int) - source.frame(row)).mean() < 3

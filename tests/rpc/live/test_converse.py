@@ -128,10 +128,10 @@ async def test_text_in_chunks(service: SessionHarness) -> None:
         for chunk in ("Hel", "lo the", "re, my friend. How", " are you? Fi", "ne."):
             await client.send(text=chunk)
         await client.wait_for("started")
-        assert service.voice.said[:1] == ["Hello there, my friend."], "before the text has ended"
+        assert service.voice.sentences[:1] == ["Hello there, my friend."], "before the text has ended"
         await client.send(end=pb.EndOfUtterance())
         await client.wait_for("finished")
-    assert service.voice.said == ["Hello there, my friend.", "How are you?", "Fine."]
+    assert service.voice.sentences == ["Hello there, my friend.", "How are you?", "Fine."]
     clips = (await service.conversation()).clips
     assert [clip.text for clip in clips] == ["Hello there, my friend. How are you? Fine."]
 

@@ -19,7 +19,7 @@ async def test_text_then_audio(service: SessionHarness) -> None:
     events = await service.speak(text="Hello there, my friend. How are you? 😀")
     assert event_names(events) == STEPS
     assert (events[0].accepted.sentences, events[0].accepted.queued_before) == (2, 0)
-    assert service.voice.said == ["Hello there, my friend.", "How are you?"]
+    assert service.voice.sentences == ["Hello there, my friend.", "How are you?"]
     times = [event.conversation_time.ToTimedelta().total_seconds() for event in events]
     assert times == sorted(times)
     assert times[-1] == pytest.approx(0.72), "7 words of 0.1 s, in whole frames"
@@ -85,7 +85,7 @@ async def test_first_frame_before_the_last_word(service: SessionHarness) -> None
         if names[-1] == "started":
             gate.set()
     assert names[-1] == "finished"
-    assert service.voice.said == ["First one here.", "Second one."]
+    assert service.voice.sentences == ["First one here.", "Second one."]
 
 
 async def test_long_audio_with_credit(service: SessionHarness) -> None:
