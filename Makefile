@@ -94,6 +94,7 @@ check: $(DEV_STAMP)  ## Format, lint, types, layers, protos, generated code, pro
 	$(BIN)/python -m scripts.check_structure
 
 check-envs: $(STAMP) venv-streaming venv-full  ## Start each service in the environment that its Dockerfile makes
+	@rm -rf build  # setuptools would install modules that are no longer there
 	@set -e; scratch=$$(mktemp -d); trap "rm -rf $$scratch" EXIT; \
 	for service in session gateway; do \
 	  $(PYTHON) -m venv $$scratch/$$service; \

@@ -24,7 +24,7 @@ class ThroughputMeter:
         self._seconds_per_face: deque[float] = deque(maxlen=_RATE_WINDOW)
 
     def record(self, seconds: float, frames: int) -> None:
-        """Adds a batch of `frames` that occupied the device for `seconds`."""
+        """Adds a batch of `frames` with a device time of `seconds`."""
         self._seconds_per_face.append(seconds / frames)
 
     @property
@@ -37,7 +37,7 @@ class ThroughputMeter:
 class Admission:
     """Limits the number of open streams by `max_streams` and by the measured speed of the renderers.
 
-    Event loop only. All streams are opened there, so that a check stays true until the stream is added.
+    Event loop only. All streams open on the event loop, so a check stays valid until the stream is added.
     """
 
     def __init__(self, models: Mapping[str, RenderModel], max_streams: int) -> None:
@@ -78,7 +78,7 @@ class Admission:
 
     @property
     def capacity(self) -> int:
-        """Number of streams of 25 fps that the server takes at once, with its fastest renderer."""
+        """Largest number of streams at 25 fps, with the fastest renderer of the server."""
         rates = [self._measured_rate(name) for name in self._models]
         if 0.0 in rates:
             return self._max_streams

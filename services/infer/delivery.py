@@ -14,14 +14,14 @@ from warmtalk.services.infer.stream import RenderStream
 from warmtalk.services.infer.work_queue import WorkQueue
 
 _MAX_BATCHES = 2
-"""Batches under way: one on the device, and the next one, so that the device never waits for the render thread."""
+"""Batches in progress: one on the device and one more, so the device never waits for the render thread."""
 
 WaitForFaces = Callable[[], list[RenderedFaces | Exception]]
 """Blocks until a batch is rendered; returns the faces, or the error, of each plan."""
 
 
 class BatchDelivery:
-    """Delivers batches in the order of `submit`, on a thread of its own, so that the next batch is rendered meanwhile.
+    """Delivers batches in the order of `submit`, on its own thread, while the next batch is rendered.
 
     The render thread reserves a slot, then either submits a batch or releases the slot.
     """
@@ -34,11 +34,11 @@ class BatchDelivery:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="blend")
 
     def reserve_slot(self) -> None:
-        """Blocks while two batches are under way."""
+        """Blocks while two batches are in progress."""
         self._slots.acquire()
 
     def release_slot(self) -> None:
-        """Gives back a reserved slot that no batch uses."""
+        """Gives back an unused slot."""
         self._slots.release()
 
     def submit(
@@ -51,7 +51,7 @@ class BatchDelivery:
         self._executor.submit(self._deliver, streams, plans, wait_for_faces, start_s)
 
     def submit_end(self, stream: RenderStream) -> None:
-        """Ends the stream after the batches that were submitted before."""
+        """Ends the stream after all batches submitted before."""
         self._executor.submit(stream.deliver, None)
 
     async def close(self) -> None:
@@ -66,7 +66,7 @@ class BatchDelivery:
         finally:
             self._slots.release()
         now_s = time.perf_counter()
-        # A batch that waited for the one before it occupied the device only from the end of that one.
+        # A batch queued behind another one occupies the device only from the end of the other one.
         self._meter.record(now_s - max(start_s, self._last_batch_s), sum(len(plan.rows) for plan in plans))
         self._last_batch_s = now_s
         for stream, plan, faces in zip(streams, plans, results, strict=True):

@@ -65,7 +65,7 @@ class Engine:
 
     @property
     def capacity(self) -> int:
-        """Number of streams of 25 fps that the server takes at once, with its fastest renderer."""
+        """Largest number of streams at 25 fps, with the fastest renderer of the server."""
         return self._admission.capacity
 
     @property

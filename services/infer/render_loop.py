@@ -1,8 +1,8 @@
 """Render thread: the one thread that owns the renderers and the device.
 
 Each turn encodes the audio of a few streams (round robin), then starts rendering the most urgent frames of all streams
-as one batch (see core/scheduler.py). The blend thread waits for the faces and delivers them (see delivery.py), so that
-the next batch starts meanwhile. The credit of a stream bounds the frames that are rendered ahead.
+as one batch (see core/scheduler.py). The blend thread waits for the faces and delivers them (see delivery.py), while
+the next batch starts. The credit of a stream bounds the frames rendered ahead.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ class RenderLoop:
             rows_left = self._run_turn(rows_left)
 
     def _run_turn(self, rows_left: bool) -> bool:
-        """Does the work of one turn. Waits for work, unless `rows_left` says that rows of an avatar may be unprepared.
+        """Does the work of one turn. Waits for work, unless `rows_left` is set: an avatar may have unprepared rows.
 
-        Returns the new `rows_left`. A function of its own, so that the thread holds no stream while it waits.
+        Returns the new `rows_left`. The thread holds no stream while waiting, because this function has returned.
         """
         turn = self._queue.next_turn(block=not rows_left)
         if self._queue.closed:
@@ -104,7 +104,7 @@ class RenderLoop:
         if not self._queue.has_due_frames:
             return
         self._delivery.reserve_slot()
-        batch = self._queue.take_batch()  # after the wait another batch may be the most urgent one, or none be left
+        batch = self._queue.take_batch()  # the wait may have made another batch the most urgent one, or left none
         if batch is None:
             self._delivery.release_slot()
             return

@@ -21,12 +21,12 @@ from warmtalk.v1 import infer_pb2, infer_pb2_grpc
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _LINGER_S = 1.0
-"""Time that a finished stream waits for the client to hang up. A grpc.aio client that writes to an ended call loses the
-messages that are not read yet."""
+"""Time that a finished stream waits for the client to hang up. A grpc.aio client loses unread messages
+when writing to an ended call."""
 
 
 class InferServicer(infer_pb2_grpc.InferServiceServicer):
-    """RPC handlers of the infer service. See infer.proto for the contract of each RPC."""
+    """RPC handlers of the infer service. infer.proto holds the contract of each RPC."""
 
     def __init__(self, engine: Engine, *, batch_frames: int) -> None:
         self._engine = engine

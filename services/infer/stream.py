@@ -14,8 +14,8 @@ from warmtalk.core.sharpen import Sharpening
 from warmtalk.core.types import SPEECH_RATE_HZ, FrameClock, Patch, Samples
 
 _MAX_PENDING_SAMPLES = 20 * 60 * SPEECH_RATE_HZ
-"""More than the longest clip. Credit arrives behind the audio in the same request stream, so that reading on must not
-wait for credit. Audio is small (64 KB a second); features are not, so audio is encoded only shortly before its frames
+"""More than the longest clip. Credit arrives behind the audio in the same request stream, so reading must not wait for
+credit. Audio is small (64 KB a second); features are not, so audio is encoded only shortly before its frames
 are rendered."""
 
 
@@ -25,18 +25,18 @@ class StreamConfig:
 
     avatar_id: str
     renderer: str
-    """Name of the renderer; "" takes the first one of this server that the avatar is prepared for."""
+    """Name of the renderer; "" selects the first renderer of this server with a prepared avatar."""
     clock: FrameClock
     start_index: int
     """Position of frame 0 in the forth-and-back cycle of the avatar."""
     batch_frames: int
     """Most frames of this stream in one batch."""
     credit: int
-    """Frames that may be sent before the first RenderCredit."""
+    """Frames allowed before the first RenderCredit."""
 
 
 class EngineHandle(Protocol):
-    """The part of the engine that a stream calls. Thread-safe."""
+    """Interface of the engine for a stream. Thread-safe."""
 
     def push_audio(self, stream: RenderStream, samples: Samples) -> None:
         """Appends 16 kHz samples."""
@@ -48,7 +48,7 @@ class EngineHandle(Protocol):
         """Allows `frames` more to be sent."""
 
     def abort(self, stream: RenderStream) -> None:
-        """Drops frames that are not rendered yet."""
+        """Drops the frames not rendered yet."""
 
     def remove(self, stream: RenderStream) -> None:
         """Aborts the stream and frees its place. May be called any number of times."""
@@ -88,7 +88,7 @@ class RenderStream:
         self._engine.grant_credit(self, frames)
 
     def abort(self) -> None:
-        """Drops frames that are not rendered yet; the batch under way is still delivered."""
+        """Drops the frames not rendered yet; the batch in progress is still delivered."""
         self._engine.abort(self)
 
     def fail(self, error: Exception) -> None:

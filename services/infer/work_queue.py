@@ -28,7 +28,7 @@ class Turn:
     call: Callable[[], None] | None
     """A function to run alone, before anything else."""
     to_encode: list[RenderStream]
-    """Streams that have audio to encode, or are complete."""
+    """Streams with audio to encode, and complete streams."""
     idle: bool
     """True when there is nothing to do, not even a frame to render."""
 
@@ -67,7 +67,7 @@ class WorkQueue:
         return self._closed
 
     def streams_of(self, renderer: str) -> int:
-        """Returns the number of open streams of one renderer that are not aborted."""
+        """Returns the number of open streams of one renderer, without aborted streams."""
         return len(self._schedulers[renderer])
 
     def add(self, stream: RenderStream, config: StreamConfig) -> None:
@@ -97,7 +97,7 @@ class WorkQueue:
             self._lock.notify()
 
     def abort(self, stream: RenderStream) -> None:
-        """Drops frames of the stream that are not rendered yet."""
+        """Drops the frames of the stream not rendered yet."""
         with self._lock:
             stream.buffer.aborted = True
             self._schedulers[stream.renderer].close(stream)
@@ -141,7 +141,7 @@ class WorkQueue:
             return stream.buffer.take_audio()
 
     def add_features(self, stream: RenderStream, encoded: list[Features], last: bool) -> None:
-        """Adds encoded frames of the stream, which are ready to be rendered now."""
+        """Adds encoded frames of the stream, ready for rendering."""
         with self._lock:
             stream.buffer.add_features(encoded, last)
             frames = sum(len(features) for features in encoded)
@@ -149,7 +149,7 @@ class WorkQueue:
 
     @property
     def has_due_frames(self) -> bool:
-        """True when a stream has a frame that may be rendered now."""
+        """True when a stream has a frame ready for rendering."""
         with self._lock:
             return self._due_renderer() is not None
 
@@ -184,7 +184,7 @@ class WorkQueue:
         return streams
 
     def _due_renderer(self) -> str | None:
-        """Returns the renderer that has the frame with the earliest deadline."""
+        """Returns the renderer with the earliest deadline of all frames."""
         deadlines = {name: scheduler.next_due_s() for name, scheduler in self._schedulers.items()}
         waiting = {name: due_s for name, due_s in deadlines.items() if due_s is not None}
         return min(waiting, key=lambda name: waiting[name]) if waiting else None

@@ -12,8 +12,8 @@ import cv2
 import grpc
 
 from warmtalk.avatar.source_frames import SourceFrameCache
-from warmtalk.config import Config, SessionConfig
-from warmtalk.core.errors import InvalidInput, NotReady, Unreachable
+from warmtalk.config import Config
+from warmtalk.core.errors import NotReady, Unreachable
 from warmtalk.core.ports import Voice
 from warmtalk.media.h264 import X264Settings
 from warmtalk.media.live_encoder import LiveSettings
@@ -26,8 +26,7 @@ from warmtalk.services.session.sessions import Sessions
 from warmtalk.services.session.speech_control import SpeechControl
 from warmtalk.store import AvatarStore, SessionStore
 from warmtalk.v1 import session_pb2_grpc
-from warmtalk.voices.openai import OpenAiSettings, OpenAiVoice
-from warmtalk.voices.piper import PiperVoice
+from warmtalk.voices.registry import VOICES
 
 log = logging.getLogger(__name__)
 
@@ -71,24 +70,13 @@ class SessionService:
         await self.infer.close()
 
 
-def voice_of(config: SessionConfig) -> Voice:
-    """Returns the configured voice. Raises InvalidInput for an unknown name."""
-    if config.voice == "piper":
-        return PiperVoice()
-    if config.voice == "openai":
-        return OpenAiVoice(
-            OpenAiSettings(config.openai_url, config.openai_model, config.openai_voice, config.openai_key)
-        )
-    raise InvalidInput(f"session.voice is {config.voice!r}", "Use piper or openai", field="session.voice")
-
-
 def build(config: Config, voice: Voice | None = None) -> SessionService:
     """Builds the service without starting anything. Call within a running event loop.
 
     `voice` replaces the configured voice, for tests.
     """
     settings = config.session
-    voice = voice or voice_of(settings)
+    voice = voice or VOICES[settings.voice].load().build(settings)
     infer = channel(settings.infer, config.api_key)
     deps = PipelineDeps(
         avatars=SourceFrameCache(AvatarStore(config.avatars_dir), settings.cache_mb << 20),

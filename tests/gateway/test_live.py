@@ -137,7 +137,7 @@ async def test_the_built_in_bot_echoes_and_asks(harness: GatewayHarness) -> None
         await page.wait_for("finished")
         await page.send("ask", text="And snow.")
         assert "tell me more" in (await page.wait_for("answer"))["text"]
-    assert harness.voice.said[:2] == ["I see.", "You said: I like rain."]
+    assert harness.voice.sentences[:2] == ["I see.", "You said: I like rain."]
 
 
 async def test_an_interrupt_keeps_the_played_part(harness: GatewayHarness) -> None:
@@ -296,7 +296,7 @@ async def test_chat_and_transcription_servers(tmp_path: Path) -> None:
             await page.wait_for("finished")
             answer = "".join(event["text"] for event in page.events if event["event"] == "answer")
         assert answer == "Rain is lovely."
-        assert harness.voice.said == ["Rain is lovely."]
+        assert harness.voice.sentences == ["Rain is lovely."]
         assert b"authorization: bearer k" in requests[1].lower()
         assert json.loads(requests[1].partition(b"\r\n\r\n")[2])["stream"] is True
 

@@ -1,4 +1,4 @@
-"""Masks, crops and blending, bit for bit as the reference program does them (MuseTalk, commit 0a89dec).
+"""Masks, crops and blending, bit for bit as in the reference program (MuseTalk, commit 0a89dec).
 
 data/blend.npz holds its arrays for ten face boxes at and beyond the edges of a small frame and for one frame of a
 longer run: "hard" masks as its parsing leaves them, feathered masks, and blended frames of its two programs. The

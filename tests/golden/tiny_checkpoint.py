@@ -2,8 +2,8 @@
 
     python -m tests.golden.tiny_checkpoint OUT        writes OUT/musetalkV15, OUT/musetalk, OUT/sd-vae ...
 
-The golden vectors of tests/golden/data were made with it. Every weight is drawn from (seed, tag, name) alone, so it
-does not depend on the versions of the libraries. Needs torch and diffusers.
+The golden vectors of tests/golden/data were made with this checkpoint. Every weight is a function of (seed, tag, name)
+alone, independent of library versions. Needs torch and diffusers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ UNET = {
     "sample_size": 32,
     "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
 }
-VAE = {  # as the published one: no scaling_factor
+VAE = {  # like the published VAE without scaling_factor
     "_class_name": "AutoencoderKL",
     "_diffusers_version": "0.4.2",
     "act_fn": "silu",
@@ -71,10 +71,10 @@ Tensors = dict[str, torch.Tensor]
 
 
 def build(folder: Path) -> Path:
-    """Writes the published layout into `folder` and returns it."""
-    for tag, place in (("unet_v15", "musetalkV15/unet.pth"), ("unet_v1", "musetalk/pytorch_model.bin")):
-        _write(folder / place, _half(_unet(tag)))
-        _write_json(folder / place, "musetalk.json", UNET)
+    """Writes the published layout into `folder` and returns `folder`."""
+    for tag, path in (("unet_v15", "musetalkV15/unet.pth"), ("unet_v1", "musetalk/pytorch_model.bin")):
+        _write(folder / path, _half(_unet(tag)))
+        _write_json(folder / path, "musetalk.json", UNET)
     vae = _vae()
     _write(folder / "sd-vae/diffusion_pytorch_model.bin", {_old_name(name): value for name, value in vae.items()})
     _write_json(folder / "sd-vae/x", "config.json", VAE)
@@ -84,7 +84,7 @@ def build(folder: Path) -> Path:
 
 
 def write_modern_vae(folder: Path) -> None:
-    """The same VAE under its new names, as safetensors."""
+    """Writes the same VAE with the current names, as safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(_vae(), folder / "diffusion_pytorch_model.safetensors")
     _write_json(folder / "x", "config.json", VAE)
@@ -92,7 +92,7 @@ def write_modern_vae(folder: Path) -> None:
 
 def _unet(tag: str) -> Tensors:
     shapes = {k: tuple(v.shape) for k, v in UNet2DConditionModel(**_plain(UNET)).state_dict().items()}
-    # Cross-attention is boosted, so that the sound visibly matters in the output.
+    # Cross-attention is amplified, so that the audio has a visible effect on the output.
     return _fill(shapes, tag, [("attn2.to_v", 2.0), ("attn2.to_out", 2.0)])
 
 
@@ -134,16 +134,16 @@ def _whisper_shapes() -> dict[str, tuple[int, ...]]:
         shapes |= {f"{name}fc1.weight": (inner, width), f"{name}fc1.bias": (inner,)}
         shapes |= {f"{name}fc2.weight": (width, inner), f"{name}fc2.bias": (width,)}
     encoder = {f"model.encoder.{name}": shape for name, shape in shapes.items()}
-    return encoder | {"model.decoder.layer_norm.weight": (width,)}  # a reader must pass over the decoder
+    return encoder | {"model.decoder.layer_norm.weight": (width,)}  # a reader must skip the decoder
 
 
 def _fill(shapes: Mapping[str, tuple[int, ...]], tag: str, gains: Iterable[tuple[str, float]] = ()) -> Tensors:
     gain = {name: next((g for part, g in gains if part in name), 1.0) for name in shapes}
-    return {name: _draw(tag, name, shape, gain[name]) for name, shape in shapes.items()}
+    return {name: _random_tensor(tag, name, shape, gain[name]) for name, shape in shapes.items()}
 
 
-def _draw(tag: str, name: str, shape: tuple[int, ...], gain: float) -> torch.Tensor:
-    """Values that float16 holds exactly."""
+def _random_tensor(tag: str, name: str, shape: tuple[int, ...], gain: float) -> torch.Tensor:
+    """Returns values that float16 represents exactly."""
     digest = hashlib.sha256(f"{SEED}|{tag}|{name}".encode()).digest()
     values = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little"))).standard_normal(shape)
     if len(shape) > 1:

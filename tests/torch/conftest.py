@@ -1,4 +1,4 @@
-"""Tests that need torch: their own environment (make test-streaming), their own fixtures."""
+"""Fixtures of the tests that need torch, which run in an environment of their own (make test-streaming)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from tests.golden.tiny_checkpoint import build
 from warmtalk.avatar.import_musetalk import import_musetalk_avatar
 from warmtalk.core.types import Samples
-from warmtalk.models.checkpoints import load
 from warmtalk.models.musetalk.networks import MuseTalk
 from warmtalk.models.musetalk.renderer import MuseTalkRenderer
 from warmtalk.models.musetalk.whisper import WhisperEncoder
@@ -29,13 +28,13 @@ def two_threads() -> None:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint in the published layout. Not to be changed: copy what you break."""
+    """The tiny checkpoint in the published layout. Shared: copy files before changing them."""
     return build(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="session")
 def avatars(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An avatars folder with `synth`, 6 frames, taken over from the reference program's cache. Copy what you break."""
+    """An avatars folder with `synth`, 6 frames, imported from the reference program's cache. Shared, as `models`."""
     root = tmp_path_factory.mktemp("avatars")
     import_musetalk_avatar(GOLDEN / "synth_avatar_v15", "synth", AvatarStore(root), fps=Fraction(25))
     return root
@@ -49,9 +48,15 @@ def speech() -> Samples:
 
 @pytest.fixture(scope="session")
 def encoder(models: Path) -> WhisperEncoder:
-    return WhisperEncoder(load.whisper(models, torch.float32), CPU)
+    return WhisperEncoder(models, CPU, torch.float32)
 
 
 @pytest.fixture(scope="session")
-def renderer(models: Path) -> MuseTalkRenderer:
-    return MuseTalkRenderer(MuseTalk(models, "v15", CPU, torch.float32))
+def networks(models: Path) -> MuseTalk:
+    """v1.5 in fp32. Shared: a test that changes the execution mode loads its own."""
+    return MuseTalk(models, "v15", CPU, torch.float32)
+
+
+@pytest.fixture(scope="session")
+def renderer(networks: MuseTalk) -> MuseTalkRenderer:
+    return MuseTalkRenderer(networks)

@@ -1,4 +1,4 @@
-"""The face-parsing network as modules, written for tests: their names are those of the published 79999_iter.pth."""
+"""The face-parsing network as modules, for tests, with the names of the published 79999_iter.pth."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Output(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Channels weighed by what the whole picture holds of them."""
+    """Channels weighted by their mean over the whole image."""
 
     def __init__(self, inward: int, outward: int) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class _Fusion(nn.Module):
 
 
 class _ContextPath(nn.Module):
-    """[n, 3, h, w] to [n, 128, h/8, w/8] plain features, and as many refined by wider views."""
+    """[n, 3, h, w] to [n, 128, h/8, w/8] plain features, and [n, 128, h/8, w/8] features with wider context."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The engine's benchmark: its last line is for programs and has all figures."""
+"""The engine's benchmark: the last line is JSON with all figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks import engine, lips
 from benchmarks.roofline import Ceilings, Cost, cost_of
 from warmtalk.config_loader import load
 from warmtalk.core.types import Samples
-from warmtalk.renderers import registry
+from warmtalk.renderers import loading
 from warmtalk.store import AvatarStore
 
 
@@ -34,13 +34,13 @@ def test_the_last_line_is_json(
     assert list(result["gaps_by_streams"])
 
 
-def test_lips_are_drawn_by_musetalk_too(
+def test_the_lips_benchmark_renders_with_musetalk(
     models: Path, avatars: Path, speech: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One frame of an avatar, latents included, speaks half a second. Nobody looks for the lips of random weights."""
+    """One frame of an avatar, latents included, speaks half a second. Random weights have no lips to measure."""
     still = lips.closed_frame_bundle(AvatarStore(avatars).open("synth"), tmp_path / "still")
     monkeypatch.setenv("WARMTALK_MODELS_DIR", str(models))
-    drawn = list(lips.render_frames(still, registry.model("musetalk", load(None)), speech[:8000]))
+    drawn = list(lips.render_frames(still, loading.load("musetalk", load(None)), speech[:8000]))
     assert len(drawn) == 13 and not np.array_equal(drawn[0], drawn[6])
 
 

@@ -1,4 +1,4 @@
-"""The face-parsing network against a second one written as modules, and its masks against the reference's files."""
+"""The face-parsing network against a second implementation as modules, and masks against the reference's files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def modules() -> Modules:
 
 @pytest.fixture(scope="module")
 def weights(modules: Modules, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """In the form of the published file, which is older than torch's archives."""
+    """Weights in the format of the published file, which is older than torch's archives."""
     path = tmp_path_factory.mktemp("face-parse-bisent") / "79999_iter.pth"
     torch.save(modules.state_dict(), path, _use_new_zipfile_serialization=False)
     return path
@@ -47,7 +47,7 @@ def test_the_network_is_the_published_one(modules: Modules, weights: Path) -> No
     assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max()))
 
 
-def test_a_copy_in_the_newer_form_and_without_counters_is_read(modules: Modules, tmp_path: Path) -> None:
+def test_a_copy_in_the_newer_format_without_counters_is_read(modules: Modules, tmp_path: Path) -> None:
     path = tmp_path / "79999_iter.pth"
     torch.save({name: one for name, one in modules.state_dict().items() if "num_batches" not in name}, path)
     BiSeNet(path, CPU)
@@ -58,25 +58,25 @@ def test_labels_are_one_of_19_for_each_pixel(weights: Path) -> None:
     assert labels.shape == (512, 512) and labels.dtype == np.uint8 and labels.max() < 19
 
 
-@pytest.mark.parametrize("spoil", ["cut", "missing", "shape", "other"])
-def test_what_is_not_this_network_is_refused(modules: Modules, tmp_path: Path, spoil: str) -> None:
+@pytest.mark.parametrize("damage", ["cut", "missing", "shape", "other"])
+def test_files_of_other_networks_are_refused(modules: Modules, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "79999_iter.pth"
     tensors = dict(modules.state_dict())
-    if spoil == "missing":
+    if damage == "missing":
         del tensors["ffm.convblk.bn.running_mean"]
-    if spoil == "shape":
+    if damage == "shape":
         tensors["conv_out.conv_out.weight"] = torch.zeros(11, 256, 1, 1)
-    if spoil == "other":
+    if damage == "other":
         tensors = {"conv1.weight": torch.zeros(64, 3, 7, 7)}  # as resnet18-5c106cde.pth begins
     torch.save(tensors, path)
-    if spoil == "cut":
+    if damage == "cut":
         path.write_bytes(path.read_bytes()[:1_000_000])
     with pytest.raises(Damaged, match=r"79999_iter\.pth"):
         BisenetParser(path, "cpu")
 
 
-class Told(BisenetParser):
-    """The parser behind a network whose answer is the reference's."""
+class ScriptedParser(BisenetParser):
+    """The parser behind a network that returns the reference's label map."""
 
     def labels(self, pixels: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Mask:
         assert pixels.shape == (1, 3, 512, 512)
@@ -85,10 +85,10 @@ class Told(BisenetParser):
 
 def test_masks_are_the_reference_programs_to_the_bit(weights: Path, avatars: Path) -> None:
     bundle = Bundle(avatars / "synth")
-    parser = Told(weights, "cpu")
+    parser = ScriptedParser(weights, "cpu")
     rows = [row for row in range(len(bundle)) if bundle.usable(row)]
     assert len(rows) >= 4
-    for row in rows:  # what was adopted from the reference's own avatar folder
+    for row in rows:  # imported from the reference's own avatar folder
         assert np.array_equal(parser.mask(bundle, row), bundle.mask(row))
-    wide = Told(weights, "cpu", "neck").mask(bundle, rows[0])
+    wide = ScriptedParser(weights, "cpu", "neck").mask(bundle, rows[0])
     assert not np.array_equal(wide, bundle.mask(rows[0]))

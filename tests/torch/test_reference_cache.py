@@ -1,4 +1,4 @@
-"""Avatar folders of MuseTalk's own program: taken over, given back, and never trusted."""
+"""Avatar folders of MuseTalk's own program: imported, exported, and never trusted."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ ARRAYS = np.load(GOLDEN / "synth_realtime.npz")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The v1.5 folder, to break."""
-    return shutil.copytree(GOLDEN / "synth_avatar_v15", tmp_path / "theirs")
+    """A copy of the v1.5 folder that a test may break."""
+    return shutil.copytree(GOLDEN / "synth_avatar_v15", tmp_path / "folder")
 
 
 @pytest.mark.parametrize("version", ["v15", "v1"])
-def test_what_the_program_wrote_is_read(version: str, tmp_path: Path) -> None:
-    folder = shutil.copytree(GOLDEN / f"synth_avatar_{version}", tmp_path / "theirs")
-    if version == "v1":  # its pictures are those of v15
+def test_a_folder_of_the_program_is_read(version: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(GOLDEN / f"synth_avatar_{version}", tmp_path / "folder")
+    if version == "v1":  # with the images of v15
         shutil.copytree(GOLDEN / "synth_avatar_v15" / "full_imgs", folder / "full_imgs")
     avatar = reference_cache.read(folder)
     run = f"synth_rt_{version}"
@@ -49,7 +49,7 @@ def test_what_the_program_wrote_is_read(version: str, tmp_path: Path) -> None:
         assert np.array_equal(pictures.decode(avatar.images[5]), cv2.imread(str(GOLDEN / "synth_frames/00000005.png")))
 
 
-def test_there_and_back(avatars: Path, tmp_path: Path) -> None:
+def test_import_and_export_keep_the_avatar(avatars: Path, tmp_path: Path) -> None:
     bundle = Bundle(avatars / "synth")
     reference_cache.write(bundle, tmp_path / "back")
     theirs, back = (reference_cache.read(one) for one in (GOLDEN / "synth_avatar_v15", tmp_path / "back"))
@@ -77,7 +77,7 @@ def test_a_folder_of_n_entries_is_not_halved(folder: Path) -> None:
 
 
 def test_a_frame_without_a_face_keeps_the_latents_aligned(folder: Path, tmp_path: Path) -> None:
-    """The program leaves its latent out, so that all later ones shift; here they are put back in their rows."""
+    """The program leaves out the latent of this frame, which shifts all later latents; `read` restores the rows."""
     boxes = reference_cache._entries(folder / "coords.pkl")
     latents = torch.load(folder / "latents.pt", weights_only=True)
     for index in (2, 9):
@@ -141,7 +141,7 @@ def test_files_that_do_not_fit_together(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["full_imgs/00000002.png", "mask/00000002.png"])
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\nnothing"])
-def test_a_picture_that_is_none(folder: Path, tmp_path: Path, name: str, content: bytes) -> None:
+def test_an_image_that_is_none(folder: Path, tmp_path: Path, name: str, content: bytes) -> None:
     other = folder / name.replace("02.", "09.")  # its mirror image
     (folder / name).write_bytes(content)
     other.write_bytes(content)

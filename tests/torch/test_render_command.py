@@ -1,4 +1,4 @@
-"""The whole chain with torch and tiny weights, end to end: an imported avatar speaks in a playable video."""
+"""End to end with torch and tiny weights: an imported avatar speaks in a playable video."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_render_with_musetalk(
     (avatars.parent / "avatars").exists() or (avatars.parent / "avatars").symlink_to(avatars)
     out = tmp_path / "talk.mp4"
     command = ["render", "--avatar", "synth", "--audio", str(tmp_path / "speech.wav"), "--out", str(out)]
-    assert main([*command, "--renderer", "mesh"]) == 1  # the folder it came from has no mesh
+    assert main([*command, "--renderer", "mesh"]) == 1  # the imported folder has no mesh
     assert main([*command, "--renderer", "musetalk"]) == 0
     capture = cv2.VideoCapture(str(out))
     frames = []

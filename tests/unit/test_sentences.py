@@ -1,4 +1,4 @@
-"""Sentence splitting: where sentences end, where they do not, and what a voice never gets to see."""
+"""Sentence splitting: ends of sentences, full stops within sentences, and characters that no voice speaks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_splits(text: str, expected: list[str]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "   \n\t ", "😀🎉👍🏽", "... !!! ???", "👨‍👩‍👧‍👦", "\x00\x07\u200b", "❤️ ✨ — …"])
-def test_nothing_to_say(text: str) -> None:
+def test_text_without_letters_and_digits(text: str) -> None:
     assert split_sentences(text) == []
     assert not is_speakable(text)
 
@@ -57,7 +57,7 @@ def test_nothing_to_say(text: str) -> None:
         ("20 °C & 5 % © me", ["20 °C & 5 % © me"]),
     ],
 )
-def test_strips_what_has_no_sound(text: str, expected: list[str]) -> None:
+def test_silent_characters_are_removed(text: str, expected: list[str]) -> None:
     assert split_sentences(text) == expected
 
 
@@ -76,7 +76,7 @@ def test_long_sentence_without_commas_is_cut_at_spaces() -> None:
     assert " ".join(parts) == text.strip()
 
 
-def test_comma_within_a_number_is_no_place_to_cut() -> None:
+def test_a_comma_within_a_number_is_not_a_cut() -> None:
     text = "a" * 150 + " 1,000,000 " + "b" * 100
     assert split_sentences(text)[0] == "a" * 150 + " 1,000,000"
 
@@ -104,19 +104,19 @@ def test_any_text(text: str) -> None:
     assert bool(parts) == is_speakable(text)
 
 
-def test_long_text_is_quick() -> None:
+def test_long_text() -> None:
     text = "Some words, and more. " * 1000
     assert len(split_sentences(text)) == 1000
 
 
-def test_sentences_of_a_text_that_grows() -> None:
-    said: list[str] = []
+def test_complete_sentences_of_a_growing_text() -> None:
+    complete: list[str] = []
     rest = ""
-    for piece in ("Dr. Smi", "th has 3.", "14 cats! Re", "ally? 你好", "。他", "\nA line", " ends\nx"):
-        found, rest = split_complete_sentences(rest + piece)
-        said += found
-    assert said == ["Dr. Smith has 3.14 cats!", "Really?", "你好。", "他", "A line ends"]
+    for part in ("Dr. Smi", "th has 3.", "14 cats! Re", "ally? 你好", "。他", "\nA line", " ends\nx"):
+        sentences, rest = split_complete_sentences(rest + part)
+        complete += sentences
+    assert complete == ["Dr. Smith has 3.14 cats!", "Really?", "你好。", "他", "A line ends"]
     assert rest == "x"
-    found, rest = split_complete_sentences("word " * 100)
-    assert found
+    sentences, rest = split_complete_sentences("word " * 100)
+    assert sentences
     assert len(rest) < 400

@@ -180,7 +180,7 @@ async def test_cancelled_segment_drops_the_data() -> None:
         await asyncio.gather(harness.task, return_exceptions=True)
         assert not harness.segment.ready
         assert len(call.audio.read(call.audio.start, 1 << 20)) == 0
-        assert not harness.segment._playback_audio.size
+        assert harness.segment._frames.audio_ahead_s == 0
 
 
 async def test_playback_audio_matches_the_input() -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from warmtalk.media.h264 import EncodedPicture
 from warmtalk.media.i420 import I420
 from warmtalk.services.session.clip_transaction import ClipTransaction
 from warmtalk.services.session.live.background_pool import BACKGROUND_POOL
+from warmtalk.services.session.live.clip_timeline import ClipTimeline
 from warmtalk.services.session.live.compositor import EncodedFrame, FrameCompositor
 from warmtalk.services.session.live.crossfade import crossfade_idle
 from warmtalk.services.session.live.frame_sequencer import CUT_FADE, FramePlan
@@ -26,20 +25,7 @@ _MAX_WAITING_IMAGES = 16
 """Composited images that wait for the encoder of the clip; later frames are composited again when their turn comes."""
 _MAX_WAITING_FRAMES = 256
 """Frames that wait in all; beyond, the stream waits too."""
-_MAX_PLANS = 32
-"""Latest frame plans kept for `open_mouth_plan`: no player is further behind when the client interrupts."""
 _NO_AUDIO: Samples = np.zeros(0, np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedFrame:
-    """Position of one frame in the stream and in the clip."""
-
-    position: int
-    """48 kHz samples of the stream before the frame."""
-    clip_frames: int
-    """Frames of the clip before the frame."""
-    source_index: int
 
 
 class ClipRecorder:
@@ -70,32 +56,15 @@ class ClipRecorder:
         self._free_slots = asyncio.Semaphore(_MAX_WAITING_FRAMES)
         self._writes: set[asyncio.Future[Any]] = set()
         self._error: BaseException | None = None
-        self._samples = 0
-        self._frames = 0
-        self._frames_to_speech_end = 0
         self._idle_samples = 0
         """Idle audio in a row since the last speech."""
         self._closed = False
-        self._recorded: list[RecordedFrame] = []
-        self._plans: deque[tuple[int, FramePlan]] = deque(maxlen=_MAX_PLANS)
-        """(frames of the clip before the frame, plan) of the latest frames."""
-        self.lead_in_frames = 0
-        """Idle frames in front of the speech."""
+        self.timeline = ClipTimeline(clock, conversation.frames)
 
     @property
     def started(self) -> bool:
         """True after `begin`."""
         return self._writer is not None
-
-    @property
-    def frames(self) -> int:
-        """Frames of the clip so far."""
-        return self._frames
-
-    @property
-    def frames_to_speech_end(self) -> int:
-        """Frames of the clip up to the last speech frame; idle frames after the speech do not count."""
-        return self._frames_to_speech_end
 
     async def begin(self, source_index: int, idle_frames: int, open_mouth: FramePlan | None) -> None:
         """Waits until the clip is open, then writes the idle frames in front of the speech, as people pause.
@@ -123,25 +92,7 @@ class ClipRecorder:
         plan = frame.plan
         self._idle_samples = 0 if plan.speech else self._idle_samples + len(plan.audio)
         if self._idle_samples <= round(self._max_idle_s * CLIP_RATE_HZ):
-            self._recorded.append(RecordedFrame(frame.position, self._frames, plan.source_index))
-            self._plans.append((self._frames, plan))
             await self._write(self._writer, frame)
-            if plan.speech:
-                self._frames_to_speech_end = self._frames
-
-    def frames_before(self, position: int) -> int:
-        """Returns the frames of the clip, lead-in included, that the stream shows before `position`."""
-        later = (one.clip_frames for one in self._recorded if one.position >= position)
-        return next(later, self._frames)
-
-    def next_source_index(self, frames: int) -> int:
-        """Returns the source index after the last frame of the clip cut to `frames`, more than the lead-in."""
-        return next(one.source_index for one in reversed(self._recorded) if one.clip_frames < frames) + 1
-
-    def open_mouth_plan(self, frames: int) -> FramePlan | None:
-        """Returns the last plan of the clip cut to `frames` when the plan has a patch and is recent; else None."""
-        plan = next((plan for clip_frames, plan in reversed(self._plans) if clip_frames < frames), None)
-        return plan if plan is not None and plan.patch is not None else None
 
     async def flush(self) -> None:
         """Waits until every frame is written. Raises the first error of the writes."""
@@ -154,35 +105,31 @@ class ClipRecorder:
     def close(self) -> None:
         """Ignores all further frames and frees the patches. Idempotent."""
         self._closed = True
-        self._plans.clear()
+        self.timeline.release()
 
     def _submit_lead_in(
         self, writer: ClipWriter, after: int, before: int, frames: int, open_mouth: FramePlan | None
     ) -> None:
         """Writes `frames` idle frames from source index `after`, where the last clip would continue, to `before`."""
-        first = self._conversation.frames
-        start, end = (self._clock.samples_at(first + k, CLIP_RATE_HZ) for k in (0, frames))
-        self._samples = end - start
-        self._frames = self.lead_in_frames = frames
+        samples = self.timeline.add_lead_in(frames)
         closing = {} if open_mouth is None else _closing_mouth(open_mouth, after)
 
         def composite(source_index: int) -> I420:
             return self._compositor.composite(closing.get(source_index) or FramePlan(source_index, _NO_AUDIO))
 
-        def write(samples: int) -> None:
+        def write() -> None:
             for image in crossfade_idle(composite, after, before, frames):
                 writer.write_i420(image)
             writer.write_audio(np.zeros(samples, np.float32))
 
         # in the shared pool, because every image is encoded here and many streams may begin to speak at once
-        lead_in = partial(write, self._samples)
-        self._submit(lambda: BACKGROUND_POOL.submit(lead_in).result())
+        self._submit(lambda: BACKGROUND_POOL.submit(write).result())
 
     async def _write(self, writer: ClipWriter, frame: EncodedFrame) -> None:
         if self._error is not None:
             raise self._error
         audio = frame.plan.audio
-        repeats = self._count(len(audio))
+        repeats = self.timeline.add_frame(frame.position, frame.plan)
         await self._free_slots.acquire()
         if self._closed:
             self._free_slots.release()
@@ -195,18 +142,6 @@ class ClipRecorder:
             image = frame.image if len(self._writes) < _MAX_WAITING_IMAGES else None
             write = self._submit(self._encode, writer, frame.plan, image, repeats)
         write.add_done_callback(lambda _: self._free_slots.release())
-
-    def _count(self, samples: int) -> int:
-        """Adds the samples to the clip and returns how often the frame is repeated.
-
-        The clip keeps the rate of the conversation, so the frames of a slower stream are repeated.
-        """
-        first = self._conversation.frames
-        self._samples += samples
-        end = self._clock.samples_at(first, CLIP_RATE_HZ) + self._samples
-        frames = round(end * self._clock.fps / CLIP_RATE_HZ) - first
-        repeats, self._frames = frames - self._frames, frames
-        return repeats
 
     def _can_copy(self, frame: EncodedFrame) -> bool:
         """Returns True when the encoded frame can follow the last frame of the clip."""

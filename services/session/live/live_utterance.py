@@ -22,6 +22,7 @@ from warmtalk.services.session.events import (
 )
 from warmtalk.services.session.live.background_pool import BACKGROUND_POOL, lower_thread_priority
 from warmtalk.services.session.live.clip_recorder import ClipRecorder
+from warmtalk.services.session.live.clip_timeline import ClipTimeline
 from warmtalk.services.session.live.frame_loop import FrameLoop
 from warmtalk.services.session.live.outbox import EventQueue
 from warmtalk.services.session.live.speech_segment import SpeechSegment
@@ -101,17 +102,17 @@ class LiveUtterance(QueueSlot):
         if self._interrupted.done():
             return
         if self._recorder is not None:
-            self._max_frames = self._frames_played(self._recorder, position, played_s)
+            self._max_frames = self._frames_played(self._recorder.timeline, position, played_s)
         self._interrupted.set_result(None)
         self._source.discard()
         self._frame_loop.cut_segment()
 
-    def _frames_played(self, recorder: ClipRecorder, position: int | None, played_s: float | None) -> int:
+    def _frames_played(self, timeline: ClipTimeline, position: int | None, played_s: float | None) -> int:
         if position is not None:
-            return min(recorder.frames, recorder.frames_before(position))
+            return min(timeline.frames, timeline.frames_before(position))
         if played_s is not None:
-            return min(recorder.frames, recorder.lead_in_frames + round(played_s * self._files.clock.fps))
-        return recorder.frames
+            return min(timeline.frames, timeline.lead_in_frames + round(played_s * self._files.clock.fps))
+        return timeline.frames
 
     async def _wait_turn(self) -> None:
         await self.turn.wait()
@@ -187,16 +188,17 @@ class LiveUtterance(QueueSlot):
         return True
 
     async def _keep(self, clip: ClipTransaction, recorder: ClipRecorder) -> ClipRecord | None:
-        frames = recorder.frames_to_speech_end if self._max_frames is None else self._max_frames
-        speech_frames = max(0, frames - recorder.lead_in_frames)
+        timeline = recorder.timeline
+        frames = timeline.frames_to_speech_end if self._max_frames is None else self._max_frames
+        speech_frames = max(0, frames - timeline.lead_in_frames)
         self._speech_s = self._files.clock.seconds_at(speech_frames)
         if self._interrupted.done():
             self._events.put(SpeechInterrupted(self._speech_s))
         if not speech_frames:
             return None
-        open_mouth = recorder.open_mouth_plan(frames)
+        open_mouth = timeline.open_mouth_plan(frames)
         await recorder.flush()
-        following = recorder.next_source_index(frames)
+        following = timeline.next_source_index(frames)
         committed = await clip.commit(frames, self._source.text, following=following)
         self._stream_recorder.open_mouth = open_mouth
         return committed

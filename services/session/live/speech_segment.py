@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -15,6 +14,8 @@ from warmtalk.core.types import CLIP_RATE_HZ, SPEECH_RATE_HZ, FrameClock, Patch,
 from warmtalk.services.session.audio_buffer import AudioBuffer
 from warmtalk.services.session.audio_splitter import AudioSplitter
 from warmtalk.services.session.infer_client import InferClient, RenderSettings
+from warmtalk.services.session.live.frame_buffer import FrameBuffer
+from warmtalk.services.session.live.render_speed import RenderSpeed
 from warmtalk.services.session.live.time_source import SYSTEM_TIME, TimeSource
 
 _TAIL_S = 0.24
@@ -27,8 +28,6 @@ _MAX_AHEAD_FRAMES = 16
 """Frames rendered before they are shown, reached one by one: streams that start at once share infer, and share the
 processor with the frames that are due.
 """
-_RATE_FRAMES = 25
-"""Number of arrivals over which the speed of infer is measured."""
 _ENOUGH_AUDIO_S = 0.6
 """With more audio ahead of the patches, infer alone limits the speed at which patches arrive."""
 _MIN_READY_FRAMES = 2
@@ -54,23 +53,19 @@ class SpeechSegment:
         `on_ready` is called when patches arrive and when the last patch has arrived.
         """
         self.start_index = settings.start_index
-        self.clock = settings.clock
-        """Frame clock of the frames that are ready."""
-        self.first_frame_delay_s = 0.0
-        """Time from the start to the first patch; 0 before."""
         self._infer = infer
         self._settings = settings
         self._time = time_source
         self._on_ready = on_ready
-        self._started_at = self._pushed_at = time_source.monotonic()
+        self._pushed_at = time_source.monotonic()
+        """Time of the latest audio."""
         self._changed = asyncio.Event()
         """Set when patches arrive or are shown, at the end of the audio and at a change of rate."""
         self._splitter = AudioSplitter(settings.clock, 0)
         self._rate_hz = CLIP_RATE_HZ
         """Sample rate of the latest audio."""
         self._audio_ended = False
-        self._playback_audio: Samples = np.zeros(0, np.float32)
-        """48 kHz audio not shown yet."""
+        self._frames = FrameBuffer(settings.clock)
         self._model_audio = AudioBuffer()
         """16 kHz audio, shared with the render call, which discards audio that is not needed any more."""
         self._audio_start = 0
@@ -78,16 +73,22 @@ class SpeechSegment:
         self._render_call = infer.render(settings, self._model_audio)
         self._ahead_frames = settings.ahead_frames
         """Frames that infer may be ahead of the frames shown."""
-        self._patches: deque[Patch] = deque()
-        self._arrivals: deque[float] = deque(maxlen=_RATE_FRAMES)
-        """Times of the latest patches."""
+        self._speed = RenderSpeed(self._pushed_at)
         self._rendered_all = False
-        self._shown = 0
-        """Frames shown by the present clock."""
         self._shown_before = 0
         """Frames shown by earlier clocks."""
         self._next_clock: FrameClock | None = None
         """Clock of a change of rate that is pending."""
+
+    @property
+    def clock(self) -> FrameClock:
+        """Frame clock of the frames that are ready."""
+        return self._frames.clock
+
+    @property
+    def first_frame_delay_s(self) -> float:
+        """Time from the start to the first patch; 0 before."""
+        return self._speed.first_frame_delay_s
 
     @property
     def audio_ended(self) -> bool:
@@ -97,26 +98,25 @@ class SpeechSegment:
     @property
     def ready(self) -> bool:
         """True when `next_frame` has a frame."""
-        return bool(self._patches)
+        return self._frames.waiting_frames > 0
 
     @property
     def done(self) -> bool:
         """True when every frame of the segment has been consumed."""
-        return self._rendered_all and not self._patches
+        return self._rendered_all and not self.ready
 
     @property
     def starved(self) -> bool:
         """True when the segment waits for more audio, and not for infer."""
         late = self._time.monotonic() - self._pushed_at > _CHUNK_LATE_S
-        return not self._audio_ended and not self._patches and late and self._audio_ahead_s < _ENOUGH_AUDIO_S
+        return not self._audio_ended and not self.ready and late and self._frames.audio_ahead_s < _ENOUGH_AUDIO_S
 
     @property
     def too_slow_fps(self) -> float:
         """Frames per second rendered by infer when infer is slower than the stream; else 0."""
-        enough = self._audio_ahead_s > _ENOUGH_AUDIO_S and len(self._arrivals) == _RATE_FRAMES
-        if not enough or len(self._patches) > _MIN_READY_FRAMES or self._rendered_all:
+        fps, enough_audio = self._speed.fps, self._frames.audio_ahead_s > _ENOUGH_AUDIO_S
+        if fps is None or not enough_audio or self._rendered_all or self._frames.waiting_frames > _MIN_READY_FRAMES:
             return 0.0
-        fps = (_RATE_FRAMES - 1) / max(1e-6, self._arrivals[-1] - self._arrivals[0])
         return fps if fps < _SLOW_SHARE * self.clock.fps else 0.0
 
     def push_audio(self, speech: SpeechChunk) -> None:
@@ -137,21 +137,18 @@ class SpeechSegment:
 
     async def wait_for_room(self) -> None:
         """Waits while more than 10 s of audio have not been shown."""
-        while self._audio_ahead_s > _MAX_WAITING_S:
+        while self._frames.audio_ahead_s > _MAX_WAITING_S:
             self._changed.clear()
             await self._changed.wait()
 
     def next_frame(self) -> tuple[Patch, Samples]:
         """Consumes the next frame: the patch and the 48 kHz audio. Only when `ready`."""
-        patch = self._patches.popleft()
-        length = self._samples_at(self._shown + 1) - self._samples_at(self._shown)
-        audio, self._playback_audio = self._playback_audio[:length], self._playback_audio[length:]
-        self._shown += 1
-        extra = int(self._settings.ahead_frames < self._shown and self._ahead_frames < _MAX_AHEAD_FRAMES)
+        frame = self._frames.take_frame()
+        extra = int(self._settings.ahead_frames < self._frames.shown and self._ahead_frames < _MAX_AHEAD_FRAMES)
         self._ahead_frames += extra
         self._render_call.grant_credit(1 + extra)
         self._changed.set()
-        return patch, np.pad(audio, (0, length - len(audio)))
+        return frame
 
     def change_rate(self, clock: FrameClock) -> None:
         """Continues at the rate of `clock`: patches that wait are shown at the old rate, the rest is rendered again."""
@@ -164,9 +161,8 @@ class SpeechSegment:
             while not await self._render():
                 self._restart()
         except asyncio.CancelledError:
-            self._patches.clear()
+            self._frames.clear()
             self._model_audio.clear()
-            self._playback_audio = np.zeros(0, np.float32)
             raise
 
     async def _render(self) -> bool:
@@ -189,10 +185,8 @@ class SpeechSegment:
     async def _receive(self) -> None:
         async with aclosing(self._render_call.patches()) as batches:
             async for patches in batches:
-                now = self._time.monotonic()
-                self.first_frame_delay_s = self.first_frame_delay_s or now - self._started_at
-                self._arrivals.extend([now] * len(patches))
-                self._patches.extend(patches)
+                self._speed.add(len(patches), self._time.monotonic())
+                self._frames.push_patches(patches)
                 self._signal()
 
     def _signal(self) -> None:
@@ -201,19 +195,18 @@ class SpeechSegment:
 
     async def _wait_for_rate_change(self) -> None:
         """Returns when a change of rate is pending and every patch at the old rate has been shown."""
-        while self._next_clock is None or self._patches:
+        while self._next_clock is None or self.ready:
             self._changed.clear()
             await self._changed.wait()
 
     def _restart(self) -> None:
         """Renders again from the next frame on, by the next clock."""
         assert self._next_clock is not None
-        self._patches.clear()  # one batch may have arrived since the last one was shown
-        self._audio_start += round(self._shown * SPEECH_RATE_HZ / self.clock.fps)
-        self.clock, self._next_clock = self._next_clock, None
-        self._shown_before += self._shown
-        self._shown = 0
-        self._arrivals.clear()
+        self._audio_start += round(self._frames.shown * SPEECH_RATE_HZ / self.clock.fps)
+        self._shown_before += self._frames.shown
+        self._frames.change_clock(self._next_clock)  # drops a batch that arrived after the last patch was shown
+        self._next_clock = None
+        self._speed.restart()
         self._ahead_frames = self._settings.ahead_frames
         settings = replace(self._settings, clock=self.clock, start_index=self.start_index + self._shown_before)
         self._render_call = self._infer.render(settings, self._model_audio, self._audio_start)
@@ -221,14 +214,5 @@ class SpeechSegment:
             self._render_call.end_audio()
 
     def _append(self, playback_audio: Samples, model_audio: Samples) -> None:
-        self._playback_audio = np.concatenate([self._playback_audio, playback_audio])
+        self._frames.push_audio(playback_audio)
         self._render_call.push_audio(model_audio)
-
-    @property
-    def _audio_ahead_s(self) -> float:
-        """Seconds of audio that have no patch yet."""
-        waiting_s = len(self._patches) / self.clock.fps
-        return float(len(self._playback_audio) / CLIP_RATE_HZ - waiting_s)
-
-    def _samples_at(self, frame: int) -> int:
-        return self.clock.samples_at(frame, CLIP_RATE_HZ)

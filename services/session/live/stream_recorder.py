@@ -24,7 +24,7 @@ class StreamRecorder:
 
     def conversation_s(self) -> float:
         """Returns the length of the conversation in seconds, the clip in progress included."""
-        clip_frames = 0 if self._recorder is None else self._recorder.frames
+        clip_frames = 0 if self._recorder is None else self._recorder.timeline.frames
         return self._files.clock.seconds_at(self._files.record.conversation.frames + clip_frames)
 
     def start(self, recorder: ClipRecorder) -> None:

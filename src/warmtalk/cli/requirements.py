@@ -9,13 +9,14 @@ from importlib.util import find_spec
 
 from warmtalk.config import Config
 from warmtalk.core.errors import NotReady
+from warmtalk.models.checkpoints.weights import LIBRARIES
 
 Command = Callable[[argparse.Namespace, Config], Awaitable[int]]
 
 
 def requires_torch(command: Command) -> Command:
-    """Raises NotReady with installation instructions when torch or diffusers is not installed."""
-    return _requires(command, "torch", "diffusers")
+    """Raises NotReady with installation instructions when a library of MuseTalk's networks is not installed."""
+    return _requires(command, *LIBRARIES)
 
 
 def requires_hub(command: Command) -> Command:

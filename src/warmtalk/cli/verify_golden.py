@@ -1,4 +1,4 @@
-"""warmtalk verify-golden: this installation against recorded arrays of the reference program."""
+"""warmtalk verify-golden: compares this installation with recorded arrays of the reference program."""
 
 from __future__ import annotations
 
@@ -10,26 +10,31 @@ from warmtalk.config import Config
 
 
 def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    verify = verbs.add_parser("verify-golden", help="does this machine compute what the reference program does?")
-    verify.add_argument("folder", type=Path, metavar="DIR", help="manifest.json, arrays and inputs")
-    verify.add_argument(
-        "--models", type=Path, metavar="DIR", help="the weights they were made with (default: models_dir)"
+    """Adds the verb and all arguments to the command line."""
+    verify = verbs.add_parser(
+        "verify-golden", help="check whether this machine computes the same as the reference program"
     )
+    verify.add_argument("folder", type=Path, metavar="DIR", help="folder with manifest.json, arrays and inputs")
+    verify.add_argument("--models", type=Path, metavar="DIR", help="weights that made the arrays (default: models_dir)")
     verify.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:0")
-    verify.add_argument("--dtype", default="fp32", choices=("fp32", "fp16", "bf16"), help="with its own tolerances")
+    verify.add_argument(
+        "--dtype", default="fp32", choices=("fp32", "fp16", "bf16"), help="precision, with tolerances of its own"
+    )
     verify.set_defaults(run=_verify)
 
 
 @requires_torch
 async def _verify(args: argparse.Namespace, config: Config) -> int:
     from warmtalk.golden.verify import verify
+    from warmtalk.models.device import describe, pick_device
 
+    print("\n".join(describe(pick_device(args.device))))
     print(f"{'array':54} {'tolerance':24} {'largest':10} result")
     table, unchecked = verify(
-        args.folder, args.models or config.models_dir, device=args.device, dtype=args.dtype, tell=print
+        args.folder, args.models or config.models_dir, device=args.device, dtype=args.dtype, on_row=print
     )
     failed = sum(not row.passed for row in table.rows)
     if unchecked:
-        print(f"nothing to compare with for {len(unchecked)} arrays: {', '.join(unchecked)}")
+        print(f"no counterpart for {len(unchecked)} arrays, which were not compared: {', '.join(unchecked)}")
     print(f"{len(table.rows) - failed} of {len(table.rows)} pass" + ("" if table.passed else f", {failed} FAIL"))
     return 0 if table.passed else 1

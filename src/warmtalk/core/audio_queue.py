@@ -1,4 +1,4 @@
-"""Buffer of one utterance between the audio that arrives and the frames that are rendered. No threads, no clock."""
+"""Buffer of one utterance between incoming audio and rendered frames. No threads, no clock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from warmtalk.core.ports import AHEAD_SAMPLES, LookaheadStream, SpeechStream
 from warmtalk.core.types import SPEECH_RATE_HZ, Features, Samples
 
 _SLICE_SAMPLES = SPEECH_RATE_HZ // 2
-"""Most audio encoded in one turn, so that other utterances are served between the turns."""
+"""Most audio encoded in one turn; other utterances are served between the turns."""
 _MAX_READY_FRAMES = 64
 """Encoding pauses while so many frames wait to be rendered: features of MuseTalk take 77 KB a frame."""
 
@@ -87,7 +87,7 @@ class UtteranceBuffer:
         return taken, self.ended and not self.pending_audio
 
     def encode(self, chunks: list[Samples], last: bool) -> list[Features]:
-        """Encodes the result of `take_audio`. Changes the encoder stream alone, so that no lock is needed."""
+        """Encodes the result of `take_audio`. Changes the encoder stream alone and needs no lock."""
         encoded = [self.encoder_stream.push_audio(np.concatenate(chunks))] if chunks else []
         if last and not self._encoder_finished:
             encoded.append(self.encoder_stream.finish())

@@ -1,4 +1,4 @@
-"""File formats of an avatar bundle: the dataclasses of its files, and functions that read and write them. No pickle."""
+"""File formats of an avatar bundle: dataclasses for the files, and functions for reading and writing. No pickle."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ SCHEMA = 1
 _STORED_NAMES = {"float_boxes": "places"}
 """Field of FaceTable -> tensor of faces.safetensors, where the names differ."""
 _FIELDS = {stored: name for name, stored in _STORED_NAMES.items()}
+_LATENTS_FILE = "latents.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class AvatarInfo:
     frames: int
     """Number of rows: frames that are played."""
     renderers: tuple[str, ...]
-    """Names of the renderers that the avatar is prepared for."""
+    """Names of the renderers with all required files in the bundle."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Every parameter of the build (bbox_shift, extra_margin, mask ...), as given to the build."""
     tools: Mapping[str, str] = field(default_factory=dict)
@@ -99,9 +100,9 @@ class Latents:
     values: npt.NDArray[np.float16]
     """[n, 8, 32, 32]: VAE latents of the face with its lower half black, then of the whole face."""
     vae: str
-    """Fingerprint of the VAE that encoded the latents. Only the same VAE can decode them. "" when unknown."""
+    """Fingerprint of the VAE of the latents. No other VAE can decode the latents. "" when unknown."""
     version: str
-    """Version of MuseTalk that the boxes were made for: "v15" or "v1"."""
+    """Version of MuseTalk for which the boxes were made: "v15" or "v1"."""
 
     def __post_init__(self) -> None:
         if self.values.shape[1:] != (8, 32, 32):
@@ -128,15 +129,20 @@ def read_faces(path: Path) -> FaceTable:
         raise damaged(path, f"faces.safetensors cannot be read ({error})") from error
 
 
+def has_latents(path: Path) -> bool:
+    """Returns whether the bundle at `path` has latents."""
+    return (path / _LATENTS_FILE).is_file()
+
+
 def read_latents(path: Path) -> Latents:
     """Reads latents.safetensors of the bundle at `path`. Raises Damaged."""
-    file = path / "latents.safetensors"
+    file = path / _LATENTS_FILE
     try:
         with safe_open(file, "np") as opened:
             metadata = opened.metadata()
             return Latents(opened.get_tensor("latents"), metadata["vae"], metadata["version"])
     except Exception as error:  # safetensors raises its own type, OSError or ValueError, depending on the cause
-        raise damaged(path, f"latents.safetensors cannot be read ({error})") from error
+        raise damaged(path, f"{_LATENTS_FILE} cannot be read ({error})") from error
 
 
 def write_info(path: Path, info: AvatarInfo) -> None:
@@ -156,7 +162,7 @@ def write_latents(path: Path, latents: Latents) -> None:
     """Writes latents.safetensors of the bundle at `path`."""
     values = np.ascontiguousarray(latents.values, np.float16)
     metadata = {"vae": latents.vae, "version": latents.version}
-    (path / "latents.safetensors").write_bytes(save({"latents": values}, metadata))
+    (path / _LATENTS_FILE).write_bytes(save({"latents": values}, metadata))
 
 
 def write_mask(path: Path, row: int, mask: Mask) -> None:

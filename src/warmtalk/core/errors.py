@@ -1,26 +1,26 @@
-"""Every error a caller can meet, named by cause. One interceptor maps them to gRPC codes.
+"""Errors for callers, named by cause. One interceptor maps each error to a gRPC status code.
 
     WarmtalkError
-    ├── InvalidInput     INVALID_ARGUMENT     the request cannot be served as it is
-    │   └── BadMedia     INVALID_ARGUMENT     the file is not what it should be
+    ├── InvalidInput     INVALID_ARGUMENT     the request is invalid
+    │   └── BadMedia     INVALID_ARGUMENT     the media file cannot be used
     ├── NotFound         NOT_FOUND            no such avatar, session or upload
-    ├── AlreadyExists    ALREADY_EXISTS       the id is taken by something else
-    ├── NotReady         FAILED_PRECONDITION  still building, not prepared, a tool is missing
+    ├── AlreadyExists    ALREADY_EXISTS       the id is in use
+    ├── NotReady         FAILED_PRECONDITION  still building, not prepared, or a tool is missing
     ├── Busy             RESOURCE_EXHAUSTED   try again after `retry_after_s`
-    ├── StorageFull      RESOURCE_EXHAUSTED   the volume has no room
-    ├── Unauthenticated  UNAUTHENTICATED      no API key, or a wrong one
-    ├── Interrupted      ABORTED              somebody reset or interrupted it
+    ├── StorageFull      RESOURCE_EXHAUSTED   the volume is full
+    ├── Unauthenticated  UNAUTHENTICATED      the API key is missing or wrong
+    ├── Interrupted      ABORTED              a reset or an interrupt ended the work
     ├── Damaged          DATA_LOSS            a file on the volume is broken
-    └── Unreachable      UNAVAILABLE          a service this one needs does not answer
+    └── Unreachable      UNAVAILABLE          a required service does not answer
 
-Anything else is a bug: the caller sees INTERNAL with an id, the text stays in the log.
+Any other exception is a bug: the caller receives INTERNAL with an incident id, and the text stays in the log.
 """
 
 from __future__ import annotations
 
 
 class WarmtalkError(Exception):
-    """`message` says what happened and why; `hint` says what to do next."""
+    """Base class. `message` says which problem occurred and why; `hint` gives the next step."""
 
     reason = "INTERNAL"
 
@@ -34,7 +34,7 @@ class WarmtalkError(Exception):
 
 
 class InvalidInput(WarmtalkError):
-    """`field` is the request field to blame, for google.rpc.BadRequest."""
+    """The request is invalid. `field` names the request field, for google.rpc.BadRequest."""
 
     reason = "INVALID_INPUT"
 
@@ -44,22 +44,32 @@ class InvalidInput(WarmtalkError):
 
 
 class BadMedia(InvalidInput):
+    """The media file is damaged, of an unsupported type, or without a usable face."""
+
     reason = "BAD_MEDIA"
 
 
 class NotFound(WarmtalkError):
+    """The avatar, session or upload does not exist."""
+
     reason = "NOT_FOUND"
 
 
 class AlreadyExists(WarmtalkError):
+    """The id is in use for something else."""
+
     reason = "ALREADY_EXISTS"
 
 
 class NotReady(WarmtalkError):
+    """The avatar is still building or not prepared, or a tool or a model is missing."""
+
     reason = "NOT_READY"
 
 
 class Busy(WarmtalkError):
+    """The server is at capacity. A client may try again after `retry_after_s` seconds."""
+
     reason = "BUSY"
 
     def __init__(self, message: str, hint: str = "", *, retry_after_s: float = 1.0) -> None:
@@ -68,20 +78,30 @@ class Busy(WarmtalkError):
 
 
 class StorageFull(WarmtalkError):
+    """The volume is full."""
+
     reason = "STORAGE_FULL"
 
 
 class Unauthenticated(WarmtalkError):
+    """The API key is missing or wrong."""
+
     reason = "UNAUTHENTICATED"
 
 
 class Interrupted(WarmtalkError):
+    """A reset or an interrupt ended the work."""
+
     reason = "INTERRUPTED"
 
 
 class Damaged(WarmtalkError):
+    """A file on the volume is damaged."""
+
     reason = "DAMAGED"
 
 
 class Unreachable(WarmtalkError):
+    """A required service does not answer."""
+
     reason = "UNREACHABLE"

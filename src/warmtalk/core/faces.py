@@ -1,7 +1,7 @@
-"""Where a renderer's square face lies: 468 mesh points to 68, to the face box, to the square around it.
+"""Geometry of faces: from 468 mesh points to 68 points, to the face box, to the square crop box.
 
-The rules are MuseTalk's (its preprocessing and blending modules, commit 0a89dec), so that boxes made here fit its
-weights; where its crop fails or distorts (a box that leaves the frame), this one does not.
+The rules follow the preprocessing and blending modules of MuseTalk (commit 0a89dec), because its weights expect such
+boxes. Unlike in MuseTalk, the crop of a box outside the frame neither fails nor distorts the face.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ IBUG_68 = np.array([
     78, 82, 13, 312, 308, 317, 14, 87,  # inner lips, 60 to 67
 ])
 # fmt: on
-"""Mesh point of each of the 68 iBUG points, in their order: the mapping in common use."""
+"""Index of the mesh point for each of the 68 iBUG points, in iBUG order: the mapping in common use."""
 
 _NOSE_MIDDLE = 29
-"""iBUG point at the vertical middle of the face box: above it nothing is drawn."""
+"""iBUG point at the vertical middle of the face box. Renderers change the lower half only."""
 
 
 def ibug68(mesh: Points) -> Points:
-    """[468, 2] mesh points to the [68, 2] iBUG points."""
+    """Returns the [68, 2] iBUG points of [468, 2] mesh points."""
     return np.asarray(mesh[IBUG_68], np.float32)
 
 
 def face_box(points: Points, frame_height: int, *, bbox_shift: int = 0, extra_margin: int = 10) -> Box | None:
-    """The box of a face given by its [68, 2] iBUG points in frame pixels; None for a face without extent.
+    """Returns the box of a face with [68, 2] iBUG points in frame pixels; None for a face without extent.
 
-    `bbox_shift` moves the middle down by so many pixels, `extra_margin` is room under the chin, cut at the frame's
-    lower edge. As in the reference the points are cut to integers and the middle takes part in the lowest point.
-    Unlike it, a box that leaves the frame on the left is kept: `crop_face` can take it.
+    `bbox_shift` moves the middle down by `bbox_shift` pixels. `extra_margin` is the room under the chin in pixels,
+    limited by the lower edge of the frame. As in the reference, the points are truncated to integers, and the shifted
+    middle counts for the lowest point. Unlike the reference, a box may leave the frame on the left: `crop_face`
+    handles such boxes.
     """
     x, y = points.astype(np.int32).T.tolist()
     middle = y[_NOSE_MIDDLE] = y[_NOSE_MIDDLE] + bbox_shift
@@ -52,7 +53,7 @@ def face_box(points: Points, frame_height: int, *, bbox_shift: int = 0, extra_ma
 def float_face_box(
     points: Points, frame_height: int, *, bbox_shift: float = 0, extra_margin: float = 10
 ) -> FloatBox | None:
-    """`face_box` without its cuts to whole pixels, so that it moves as smoothly as the points do."""
+    """Returns `face_box` without truncation to whole pixels: the box moves as smoothly as the points."""
     x, y = points[:, 0].astype(float), points[:, 1].astype(float)
     middle = y[_NOSE_MIDDLE] = y[_NOSE_MIDDLE] + bbox_shift
     top, bottom = max(0.0, 2 * middle - y.max()), min(y.max() + extra_margin, float(frame_height))
@@ -62,41 +63,41 @@ def float_face_box(
 
 
 def crop_box(face: Box) -> Box:
-    """The square that masks and blending work on: the face box, 1.5 times its longer side. May leave the frame."""
+    """Returns the square of the mask, around the face box: 1.5 times the longer side. May leave the frame."""
     x, y = (face.x1 + face.x2) // 2, (face.y1 + face.y2) // 2
     half = int(max(face.width, face.height) // 2 * 1.5)
     return Box(x - half, y - half, x + half, y + half)
 
 
 def crop_face(frame: Image, box: Box | FloatBox) -> Image:
-    """The box stretched to [256, 256, 3]. What lies outside the frame repeats its edge, so nothing is distorted.
+    """Returns the content of the box, resized to [256, 256, 3]. Outside the frame the edge pixels are repeated.
 
     Raises ValueError for an empty box.
     """
     if isinstance(box, FloatBox):
         return sample_box(frame, box, cv2.INTER_LANCZOS4)
     if box.empty:
-        raise ValueError(f"nothing to crop in {box}")
+        raise ValueError(f"{box} is empty")
     inside = box.clipped(frame.shape[1], frame.shape[0])
-    part = frame[box.y1 : box.y2, box.x1 : box.x2] if inside == box else _replicated(frame, box)
+    part = frame[box.y1 : box.y2, box.x1 : box.x2] if inside == box else _crop_replicated(frame, box)
     return np.asarray(cv2.resize(part, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_LANCZOS4), np.uint8)
 
 
-def sample_box(frame: Image, place: FloatBox, interpolation: int, side: int = FACE_SIZE) -> Image:
-    """The place, to parts of a pixel, as [side, side, 3]; outside the frame its edge goes on."""
-    columns, rows = side / place.width, side / place.height
-    # Centres of pixels lie at halves of a box's coordinates.
+def sample_box(frame: Image, box: FloatBox, interpolation: int, side: int = FACE_SIZE) -> Image:
+    """Returns the content of a sub-pixel box as [side, side, 3]. Outside the frame the edge pixels are repeated."""
+    columns, rows = side / box.width, side / box.height
+    # Pixel centres have half-integer box coordinates.
     matrix = np.array(
         [
-            [columns, 0, (0.5 - place.x1) * columns - 0.5],
-            [0, rows, (0.5 - place.y1) * rows - 0.5],
+            [columns, 0, (0.5 - box.x1) * columns - 0.5],
+            [0, rows, (0.5 - box.y1) * rows - 0.5],
         ]
     )
-    found = cv2.warpAffine(frame, matrix, (side, side), flags=interpolation, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(found, np.uint8)
+    sampled = cv2.warpAffine(frame, matrix, (side, side), flags=interpolation, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(sampled, np.uint8)
 
 
-def _replicated(frame: Image, box: Box) -> Image:
+def _crop_replicated(frame: Image, box: Box) -> Image:
     rows = _indices(box.y1, box.y2, frame.shape[0])
     columns = _indices(box.x1, box.x2, frame.shape[1])
     return frame[rows[:, None], columns]

@@ -1,4 +1,4 @@
-"""Protocols of the pipeline: the interfaces that models and voices implement. Adapters live in models/ and voices/."""
+"""Protocols of the pipeline: interfaces for models and voices. Adapters live in models/ and voices/."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FaceParser(Protocol):
 
 
 class PreparedAvatar(Protocol):
-    """State that a renderer keeps for one avatar between utterances."""
+    """State of a renderer for one avatar, kept between utterances."""
 
     @property
     def nbytes(self) -> int:
@@ -72,10 +72,10 @@ class SpeechStream(Protocol):
 
 @runtime_checkable
 class LookaheadStream(Protocol):
-    """A SpeechStream whose features improve when the audio that follows is already known."""
+    """A SpeechStream with better features when the following audio is already known."""
 
     def look_ahead(self, samples: Samples, *, last: bool) -> None:
-        """Shows the audio that follows the consumed samples, as much as is known; `push_audio` still receives it later.
+        """Shows the known audio after the consumed samples. `push_audio` still receives the same audio later.
 
         At most AHEAD_SAMPLES. `last` is True when no audio follows `samples`. A caller may call `look_ahead` before
         every `push_audio`, or never.
@@ -101,9 +101,6 @@ class SpeechEncoder(Protocol):
 
 class FaceRenderer(Protocol[Prepared]):
     """Renders faces from features and source rows. `prepare` and `render` run on the thread that owns the device."""
-
-    name: str
-    """Name of the renderer in the registry, in the configuration and in avatar.json."""
 
     def prepare(self, bundle: Bundle) -> Prepared:
         """Loads the state needed to render this avatar, kept between utterances. May read files of the bundle."""
@@ -138,7 +135,7 @@ class BatchRenderer(Protocol):
     """Throughput measured at start-up with full batches; 0 when not measured."""
 
     def submit_batch(self, jobs: Sequence[FaceJob[Any]]) -> Callable[[], list[Image | WarmtalkError]]:
-        """Starts rendering and returns a function that waits for the result. Raises errors that concern all jobs.
+        """Starts rendering and returns a blocking function for the result. Raises errors concerning all jobs.
 
         The returned function is called once, on any thread. For each job, in order, the result holds the face or the
         error of the job.
@@ -148,7 +145,7 @@ class BatchRenderer(Protocol):
 
 @runtime_checkable
 class RowRenderer(Protocol):
-    """A FaceRenderer with a cache per source row that can be filled ahead of time. Runs on the same thread."""
+    """A FaceRenderer with a cache per source row, which may be filled ahead of time. Runs on the same thread."""
 
     cached_rows: int
     """Most rows in the cache."""

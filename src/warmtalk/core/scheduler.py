@@ -1,9 +1,9 @@
-"""Which windows of which conversations are drawn next, as one batch. Pure: no clock, no threads, no networks.
+"""Batch scheduler: selects the next frames of all streams to render as one batch. No clock, no threads, no networks.
 
-Every frame has a deadline: the time it is due if its stream plays from when it could first be drawn. The earliest
-deadlines go first, whichever streams they are of, so every open conversation has its most urgent window in the batch
-and one that is behind gets more. Within a stream frames keep their order. Nothing starves: a waiting frame's deadline
-stays, those of the streams that are served move on.
+Every frame has a deadline: the time when the frame is due, if its stream has played since the first frame could be
+rendered. The earliest deadlines are served first, regardless of the stream. So the most urgent frame of every open
+stream is in the batch, and a stream behind schedule gets a larger share. Frames of one stream keep their order. No
+stream starves: the deadline of a waiting frame stays, while the deadlines of served streams advance.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 Key = Hashable
+"""Identifies a stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """`count` frames of one stream from `first` on."""
+    """Part of a batch: `count` frames of one stream, starting at frame `first`."""
 
     key: Key
     first: int
@@ -30,30 +31,31 @@ class _Stream:
     interval_s: float
     credit: int
     share: int
-    """Most of its frames in one batch."""
+    """Most frames of the stream in one batch."""
     next: int = 0
-    """First frame that was not taken yet."""
+    """Number of the next frame to render."""
     ready: int = 0
-    """Frames whose features are there, from `next` on."""
+    """Encoded frames, starting at `next`."""
     due_s: float = 0.0
     """Deadline of frame `next`."""
 
     @property
     def open_frames(self) -> int:
+        """Frames allowed in a batch now: encoded and within the credit."""
         return min(self.ready, self.credit)
 
 
 class Scheduler:
-    """Streams come with `open`, offer frames and credit as they have them, and leave with `close` at any time.
+    """Earliest-deadline-first scheduler. A stream joins with `open`, adds frames and credit, and leaves with `close`.
 
-    Not thread-safe: the engine guards it with its lock. Times are seconds of any steady clock. Unknown keys are
-    passed over, so that what is under way for a stream that left does no harm.
+    Not thread-safe: the engine calls every method under its lock. Times are seconds of any monotonic clock. Unknown
+    keys are ignored, because work for a closed stream may still be in progress.
     """
 
     def __init__(self, *, max_batch: int) -> None:
-        """At most `max_batch` frames at once."""
+        """`max_batch` is the largest number of frames in one batch."""
         if max_batch < 1:
-            raise ValueError(f"a batch of {max_batch} is none")
+            raise ValueError(f"max_batch is {max_batch}, not 1 or more")
         self.max_batch = max_batch
         self._streams: dict[Key, _Stream] = {}
 
@@ -64,32 +66,33 @@ class Scheduler:
         return key in self._streams
 
     def open(self, key: Key, fps: Fraction, credit: int, share: int = 8) -> None:
-        """At most `share` frames of it come at once, the first alone, to be early.
+        """Adds a stream. A batch holds at most `share` frames of the stream; the first frame comes alone, for low
+        latency.
 
-        Raises ValueError when the key is taken.
+        Raises ValueError when the key is in use.
         """
         if key in self._streams:
             raise ValueError(f"stream {key!r} is open already")
         self._streams[key] = _Stream(float(1 / fps), credit, share)
 
     def close(self, key: Key) -> None:
-        """Also the abort: frames not taken are forgotten. Any number of times."""
+        """Removes a stream and drops the waiting frames. May be called any number of times."""
         self._streams.pop(key, None)
 
     def add_frames(self, key: Key, frames: int, now_s: float) -> None:
-        """`frames` more can be drawn."""
+        """Adds `frames` encoded frames, which may be rendered from now on."""
         self._add(key, frames, 0, now_s)
 
     def add_credit(self, key: Key, frames: int, now_s: float) -> None:
-        """`frames` more may be sent. A stream without credit is passed over."""
+        """Allows `frames` more to be sent. A stream without credit is not served."""
         self._add(key, 0, frames, now_s)
 
     def next_due_s(self) -> float | None:
-        """The earliest deadline of all that can be drawn; None: nothing can."""
+        """Returns the earliest deadline of all streams with frames to render; None without any."""
         return min((stream.due_s for stream in self._streams.values() if stream.open_frames), default=None)
 
     def next_batch(self) -> list[Share]:
-        """The next batch, most urgent first; empty when nothing can be drawn. Its credit is spent."""
+        """Removes and returns the next batch, most urgent stream first; [] without frames to render. Spends credit."""
         counts: dict[Key, int] = {}
         waiting = [
             (stream.due_s, order, key)
@@ -115,7 +118,7 @@ class Scheduler:
         stream.ready += ready
         stream.credit += credit
         if idle and stream.open_frames:
-            # It could not have been drawn before: what it missed meanwhile gives it no claim on the others' time.
+            # The stream could not be served before now: time spent idle gives no claim on the time of other streams.
             stream.due_s = max(stream.due_s, now_s)
 
     def _spend(self, key: Key, count: int) -> Share:
@@ -125,11 +128,11 @@ class Scheduler:
         stream.ready -= count
         stream.credit -= count
         stream.due_s += count * stream.interval_s
-        # The stream that was served goes behind those that are due at the same time.
+        # A served stream moves behind other streams with the same deadline.
         self._streams[key] = self._streams.pop(key)
         return share
 
 
 def streams_at(faces_per_second: float, fps: Fraction, *, reserve: float = 0.1) -> int:
-    """Streams of this rate that a device of so many faces a second can serve, with a part of it kept in reserve."""
+    """Returns the number of streams of this rate for a device of `faces_per_second`, less the share in `reserve`."""
     return int(faces_per_second * (1 - reserve) / fps)

@@ -1,7 +1,7 @@
-"""The nouns. Read this file first.
+"""Basic types of the pipeline. Read this file first.
 
-Pictures are H x W x 3 uint8 BGR. Boxes are half-open pixel boxes (x1, y1, x2, y2) in frame coordinates
-and may lie partly outside the frame. Sound is mono float32 in [-1, 1].
+Images are H x W x 3 uint8 BGR. Boxes are half-open pixel boxes (x1, y1, x2, y2) in frame coordinates and may lie
+partly outside the frame. Audio is mono float32 in [-1, 1].
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ Points: TypeAlias = npt.NDArray[np.float32]
 """[K, 2] float32 pixel coordinates (x, y)."""
 
 SPEECH_RATE_HZ = 16_000
-"""Rate of the sound that speech encoders hear."""
+"""Sample rate of the audio for speech encoders."""
 CLIP_RATE_HZ = 48_000
-"""Rate of the sound that people hear."""
+"""Sample rate of the audio in clips and live streams."""
 FACE_SIZE = 256
-"""Side of the square face that a renderer draws, in pixels."""
+"""Side of the square face that a renderer returns, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Half-open pixel box; may lie partly outside the frame, never inside out."""
+    """Half-open pixel box; may lie partly outside the frame. Width and height are never negative."""
 
     x1: int
     y1: int
@@ -43,7 +43,7 @@ class Box:
 
     def __post_init__(self) -> None:
         if self.x2 < self.x1 or self.y2 < self.y1:
-            raise ValueError(f"box is inside out: {self}")
+            raise ValueError(f"box has a negative size: {self}")
 
     @property
     def width(self) -> int:
@@ -55,21 +55,23 @@ class Box:
 
     @property
     def empty(self) -> bool:
+        """True when the box holds no pixel."""
         return self.width == 0 or self.height == 0
 
     def clipped(self, width: int, height: int) -> Box:
-        """The part inside a frame of this size; an empty box when nothing is."""
+        """Returns the part inside a frame of this size; an empty box when the box lies outside."""
         x1, x2 = (min(max(x, 0), width) for x in (self.x1, self.x2))
         y1, y2 = (min(max(y, 0), height) for y in (self.y1, self.y2))
         return Box(x1, y1, x2, y2)
 
     def as_tuple(self) -> tuple[int, int, int, int]:
+        """Returns (x1, y1, x2, y2)."""
         return (self.x1, self.y1, self.x2, self.y2)
 
 
 @dataclass(frozen=True, slots=True)
 class FloatBox:
-    """Where a face lies in its frame, to parts of a pixel: edges of a box, in the same coordinates as `Box`."""
+    """Sub-pixel box of a face: edges in the same coordinates as `Box`."""
 
     x1: float
     y1: float
@@ -85,10 +87,11 @@ class FloatBox:
         return self.y2 - self.y1
 
     def as_tuple(self) -> tuple[float, float, float, float]:
+        """Returns (x1, y1, x2, y2)."""
         return (self.x1, self.y1, self.x2, self.y2)
 
     def box(self) -> Box:
-        """The nearest whole pixels."""
+        """Returns the box of the nearest whole pixels."""
         return Box(round(self.x1), round(self.y1), round(self.x2), round(self.y2))
 
 
@@ -96,48 +99,50 @@ class FloatBox:
 class FrameClock:
     """Exact time of frames and samples: frame k starts at sample round(k * rate / fps).
 
-    Counting from the start of the conversation, not of the clip, keeps sound and picture together
-    for hours also where a frame is not a whole number of samples (29.97 fps).
+    Frames are counted from the start of the conversation, not of the clip. Audio and video stay in sync for hours,
+    also where a frame is not a whole number of samples (29.97 fps).
     """
 
     fps: Fraction = Fraction(25)
+    """Frames per second, 1 to 120."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.fps <= 120:
             raise ValueError(f"fps must be from 1 to 120, not {self.fps}")
 
     def samples_at(self, frame: int, rate_hz: int) -> int:
-        """Samples before the start of `frame`."""
+        """Returns the number of samples before the start of `frame`."""
         return round(frame * rate_hz / self.fps)
 
     def frames_for(self, samples: int, rate_hz: int) -> int:
-        """Frames that a sound of `samples` needs; a part of a frame counts as a whole one."""
+        """Returns the number of frames that cover `samples`; a partial frame counts as a whole frame."""
         frames = -(-samples * self.fps // rate_hz)
         return int(frames)
 
     def seconds_at(self, frame: int) -> float:
+        """Returns the start of `frame` in seconds."""
         return float(frame / self.fps)
 
 
 def cycle_row(index: int, rows: int) -> int:
-    """Source row shown at frame `index` when `rows` source frames are played forth and back.
+    """Returns the source row of frame `index` when `rows` source frames are played forth and back.
 
-    The reference mirrors its lists (x + reversed(x)), so the first and the last row show twice in a row.
+    The reference mirrors its lists (x + reversed(x)), so that the first and the last row appear twice in succession.
     """
-    place = index % (2 * rows)
-    return place if place < rows else 2 * rows - 1 - place
+    position = index % (2 * rows)
+    return position if position < rows else 2 * rows - 1 - position
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """What changes in one frame: `pixels` replace `box`. An empty box means the source frame as it is."""
+    """Change of one frame: `pixels` replace `box`. An empty box leaves the source frame unchanged."""
 
     frame: int
-    """Frame of the utterance, from 0."""
+    """Number of the frame in the utterance, from 0."""
     row: int
-    """Source row of the avatar that it is pasted on."""
+    """Source row of the avatar that the patch is pasted on."""
     box: Box
-    """Inside the frame."""
+    """Position in the frame; lies inside the frame."""
     pixels: Image
     """[box.height, box.width, 3] uint8 BGR."""
 

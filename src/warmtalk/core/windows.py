@@ -1,6 +1,6 @@
-"""Which speech features each video frame sees: ten steps of 20 ms, as indices into the features of the whole sound.
+"""Feature window of each video frame: ten steps of 20 ms, as indices into the features of the whole audio.
 
-An index map is [frames, 10] int32; -1 stands for a step before or after the sound, whose feature is zero.
+An index map is [frames, 10] int32; -1 stands for a step before or after the audio, where the feature is zero.
 """
 
 from __future__ import annotations
@@ -15,49 +15,53 @@ from warmtalk.core.errors import InvalidInput
 from warmtalk.core.types import SPEECH_RATE_HZ, FrameClock
 
 WINDOW_STEPS = 10
+"""Steps in the window of one frame."""
 STEPS_PER_SECOND = 50
 STEP_SAMPLES = SPEECH_RATE_HZ // STEPS_PER_SECOND
+"""16 kHz samples in one step."""
 
 IndexMap = npt.NDArray[np.int32]
+"""[frames, 10]; -1 outside the audio."""
 
 
 def first_step(frame: int, fps: Fraction) -> int:
-    """First step of the window whose middle is nearest to the middle of the frame; may be negative.
+    """Returns the first step of the window centred on the frame; may be negative.
 
-    The middle of frame i is step (i + 1/2) * 50 / fps, that of the window its first step + 5. Of two that are as near
-    the earlier is taken: then 25 and 30 fps have the reference's windows. Whole numbers only, so exact at any length.
+    The centre of frame i is step (i + 1/2) * 50 / fps; the centre of a window is the first step + 5. Of two equally
+    near windows the earlier one is used, which gives the windows of the reference at 25 and 30 fps. Integer arithmetic,
+    exact at any length.
     """
     n, d = fps.numerator, fps.denominator
     return -((11 * n - STEPS_PER_SECOND * (2 * frame + 1) * d) // (2 * n))
 
 
 def end_step(frame: int, fps: Fraction) -> int:
-    """The step after the last of the frame's window: all sound before it must be there."""
+    """Returns the end of the window (exclusive): all audio before this step must be known."""
     return first_step(frame, fps) + WINDOW_STEPS
 
 
 def steps_in(samples: int) -> int:
-    """Steps of a sound of 16 kHz samples; a part of a step counts as a whole one."""
+    """Returns the number of steps in 16 kHz samples; a partial step counts as a whole step."""
     return -(-samples // STEP_SAMPLES)
 
 
 def centred(samples: int, clock: FrameClock) -> IndexMap:
-    """Windows of a whole sound, centred at every rate: clock.frames_for(samples) of them, so that none is lost."""
+    """Returns the windows of the whole audio, centred at every frame rate: clock.frames_for(samples) windows."""
     frames = clock.frames_for(samples, SPEECH_RATE_HZ)
     first = np.array([first_step(frame, clock.fps) for frame in range(frames)], np.int64)
     return _indices(first, steps_in(samples))
 
 
 def reference(samples: int, fps: float) -> IndexMap:
-    """Windows of MuseTalk's scripts (commit 0a89dec), defects included: for comparison only.
+    """Returns the windows of the scripts of MuseTalk (commit 0a89dec), defects included: for comparison only.
 
-    The rate is cut to a whole number, a last part of a frame is dropped, and below 25 fps the window lies before the
-    frame. Raises InvalidInput from 50 fps, where those scripts stop.
+    The scripts truncate the rate to an integer, drop a last partial frame, and place the window before the frame below
+    25 fps. Raises InvalidInput from 50 fps, which the scripts do not support.
     """
     fps = int(fps)
     ratio = STEPS_PER_SECOND / fps
     if ratio <= 1:
-        raise InvalidInput(f"the reference cannot do {fps} fps", "Use less than 50", field="fps")
+        raise InvalidInput(f"the reference does not support {fps} fps", "Use less than 50", field="fps")
     seconds = samples / SPEECH_RATE_HZ
     frames, steps = math.floor(seconds * fps), math.floor(seconds * STEPS_PER_SECOND)
     first = [math.floor(frame * ratio) - 2 * math.ceil(ratio) for frame in range(frames)]

@@ -1,1 +1,1 @@
-"""This installation against recorded arrays of the reference program: `warmtalk verify-golden`."""
+"""Compares this installation with recorded arrays of the reference program: `warmtalk verify-golden`."""

@@ -1,7 +1,8 @@
-"""What was compared, by which rule, and how it came out."""
+"""Table of comparisons: array, rule, largest difference, result."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,35 +13,14 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Tolerances:
-    """Largest differences allowed, by precision. What comes before the networks is exact on a CPU."""
+class Comparison:
+    """One row of the table."""
 
-    mel: float
-    states: float
-    latents: float
-    unet: float
-    pixels: int
-    """Largest difference of a decoded pixel, of 255."""
-    pixel_share: float
-    """Part of the pixels that may differ at all."""
-
-
-TOLERANCES = {
-    "fp32": Tolerances(0.0, 2e-5, 5e-6, 2e-5, 1, 0.002),
-    "fp16": Tolerances(1e-4, 2e-2, 2e-2, 3e-2, 6, 1.0),
-    "bf16": Tolerances(1e-4, 2e-1, 2e-1, 2e-1, 40, 1.0),
-}
-"""fp32: what the reference's own batches differ by. Half precision: about twice what the tiny checkpoint shows."""
-ON_CUDA = Tolerances(1e-4, 2e-4, 1e-4, 1e-3, 2, 0.05)
-"""fp32 on a GPU: other orders of summing, nothing rounded to TF32."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
     array: str
+    """File and key of the recorded array."""
     rule: str
     difference: float
-    """Largest absolute one; infinite when the shapes differ."""
+    """Largest absolute difference; infinite when the shapes differ."""
     passed: bool
     note: str = ""
 
@@ -53,33 +33,47 @@ class Row:
 
 @dataclass(slots=True)
 class Table:
-    rows: list[Row] = field(default_factory=list)
+    """Comparisons in the order of the calls."""
 
-    def close(self, array: str, wanted: Array, found: Array, tolerance: float = 0.0, note: str = "") -> None:
-        """At most `tolerance` apart everywhere; 0 is exact, the type may differ."""
-        difference = _largest(wanted, found)
-        rule = f"<= {tolerance:g}" if tolerance else "exact"
-        self.rows.append(Row(array, rule, difference, difference <= tolerance, note))
+    on_row: Callable[[Comparison], None] = lambda row: None
+    """Called with each row as soon as the row is known."""
+    rows: list[Comparison] = field(default_factory=list)
 
-    def pixels(self, array: str, wanted: Array, found: Array, tolerances: Tolerances) -> None:
-        difference = _largest(wanted, found)
-        share = float((wanted != found).mean()) if wanted.shape == found.shape else 1.0
-        passed = difference <= tolerances.pixels and share < tolerances.pixel_share + 1e-12
-        rule = f"<= {tolerances.pixels} on < {tolerances.pixel_share:.1%}"
-        self.rows.append(Row(array, rule, difference, passed, f"{share:.4%} differ"))
+    def compare(self, array: str, expected: Array, actual: Array, tolerance: float | Array = 0.0) -> None:
+        """Adds a row that passes when no value differs by more than `tolerance`.
 
-    def differs(self, array: str, wanted: Array, found: Array, why: str) -> None:
-        """Corrected on purpose: no failure, and the table says so."""
-        self.rows.append(Row(array, "corrected", _largest(wanted, found), True, why))
+        0 means exact; the dtype may differ. An array holds the tolerance of each value.
+        """
+        difference = _differences(expected, actual)
+        largest = float(np.max(tolerance))
+        rule = f"<= {largest:.3g}" if largest else "exact"
+        self._add(Comparison(array, rule, float(difference.max(initial=0.0)), bool((difference <= tolerance).all())))
+
+    def compare_pixels(self, array: str, expected: Array, actual: Array, largest: int, share: float) -> None:
+        """Adds a row that passes when no pixel differs by more than `largest`, and at most `share` of the pixels do."""
+        difference = _differences(expected, actual)
+        differing = float((difference > 0).mean()) if difference.size else 0.0
+        passed = bool((difference <= largest).all()) and differing <= share
+        rule = f"<= {largest} on <= {share:.2%}"
+        self._add(Comparison(array, rule, float(difference.max(initial=0.0)), passed, f"{differing:.4%} differ"))
+
+    def add_correction(self, array: str, expected: Array, actual: Array, reason: str) -> None:
+        """Adds a row for an array with an intended difference: the row passes and states the reason."""
+        difference = float(_differences(expected, actual).max(initial=0.0))
+        self._add(Comparison(array, "corrected", difference, True, reason))
 
     @property
     def passed(self) -> bool:
+        """True when there are rows and all pass."""
         return bool(self.rows) and all(row.passed for row in self.rows)
 
+    def _add(self, row: Comparison) -> None:
+        self.rows.append(row)
+        self.on_row(row)
 
-def _largest(wanted: Array, found: Array) -> float:
-    if wanted.shape != found.shape:
-        return float("inf")
-    if not wanted.size:
-        return 0.0
-    return float(np.abs(wanted.astype(np.float64) - found.astype(np.float64)).max())
+
+def _differences(expected: Array, actual: Array) -> npt.NDArray[np.float64]:
+    """Returns absolute differences; one infinite value when the shapes differ."""
+    if expected.shape != actual.shape:
+        return np.full(1, np.inf)
+    return np.abs(expected.astype(np.float64) - actual.astype(np.float64))

@@ -1,6 +1,6 @@
-"""A folder of recorded arrays: manifest.json, *.npz, and the inputs that they were made of.
+"""A folder of recorded arrays: manifest.json, *.npz, and the inputs of the arrays.
 
-NAME_clip.wav, NAME_frames/    inputs            NAME_audio.npz       what becomes of the sound
+NAME_clip.wav, NAME_frames/    inputs            NAME_audio.npz       audio features at each step
 NAME_offline.npz               runs of the offline program: NAME_v15_jaw/..., NAME_v1/..., NAME_..._fps30/...
 NAME_realtime.npz              runs of the realtime program: NAME_rt_v15/...
 audio_index, pe, parsing, edge, long_audio .npz        inputs and outputs of single steps
@@ -23,36 +23,43 @@ from warmtalk.golden.table import Array
 
 
 class Vectors:
-    """Opens files when they are asked for, and remembers which arrays were."""
+    """Opens files on first use, and records which arrays were used."""
 
     def __init__(self, path: Path) -> None:
-        """Raises InvalidInput when there is no readable manifest."""
+        """Raises InvalidInput when the folder has no readable manifest."""
         self.path = path
         try:
             entries = json.loads((path / "manifest.json").read_text("utf-8"))["arrays"]
-            self.about: dict[tuple[str, str], str] = {(e["file"], e["key"]): str(e.get("desc", "")) for e in entries}
+            self.descriptions: dict[tuple[str, str], str] = {
+                (entry["file"], entry["key"]): str(entry.get("desc", "")) for entry in entries
+            }
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InvalidInput(
                 f"{path} is no folder of golden vectors: manifest.json: {error}", "Check the path"
             ) from error
         self.used: set[tuple[str, str]] = set()
+        """File and key of each array that `get` has returned."""
         self._open: dict[str, Any] = {}
 
     def keys(self, file: str, prefix: str = "") -> list[str]:
-        return [key for name, key in self.about if name == file and key.startswith(prefix)]
+        """Returns the keys of `file` in the manifest that start with `prefix`."""
+        return [key for name, key in self.descriptions if name == file and key.startswith(prefix)]
 
     def get(self, file: str, key: str) -> Array:
-        """Raises InvalidInput when the file or the array is missing or broken."""
+        """Returns an array. Raises InvalidInput when the file or the array is missing or broken."""
         self.used.add((file, key))
         try:
             if file not in self._open:
                 self._open[file] = np.load(self.path / file)
             return cast(Array, self._open[file][key])
         except (OSError, ValueError, KeyError) as error:
-            raise InvalidInput(f"{self.path / file} has no readable array {key!r}: {error}", "Copy it again") from error
+            raise InvalidInput(
+                f"{self.path / file} has no readable array {key!r}: {error}", "Copy the folder of vectors again"
+            ) from error
 
     def find(self, file: str, key: str) -> Array | None:
-        return self.get(file, key) if (file, key) in self.about else None
+        """Returns an array, or None when the manifest does not list the array. Raises as `get` does."""
+        return self.get(file, key) if (file, key) in self.descriptions else None
 
     @cached_property
     def names(self) -> list[str]:
@@ -60,30 +67,35 @@ class Vectors:
         return sorted(path.name.removesuffix("_clip.wav") for path in self.path.glob("*_clip.wav"))
 
     def runs(self, file: str) -> list[str]:
+        """Returns the names of the runs or cases in `file`: the part of the keys before the slash."""
         return sorted({key.split("/")[0] for key in self.keys(file) if "/" in key})
 
     def frames(self, name: str) -> list[Image]:
-        """Source frames in order. Raises InvalidInput."""
+        """Returns the source frames in order. Raises InvalidInput."""
         images = [cv2.imread(str(path)) for path in sorted((self.path / f"{name}_frames").glob("*.png"))]
         if not images or any(image is None for image in images):
-            raise InvalidInput(f"{self.path / f'{name}_frames'} has no readable frames", "Copy it again")
+            raise InvalidInput(
+                f"{self.path / f'{name}_frames'} has no readable frames", "Copy the folder of vectors again"
+            )
         return [np.asarray(image, np.uint8) for image in images]
 
     def frame_numbers(self, file: str, key: str) -> list[int]:
-        """The video frames that an array is of, from its description: "... [0, 6, 52]"."""
-        found = re.search(r"\[([\d, ]+)\]", self.about[(file, key)])
-        return [int(number) for number in found[1].split(",")] if found else [0]
+        """Returns the video frames of an array, from a description such as "... [0, 6, 52]"; [0] without numbers."""
+        listed = re.search(r"\[([\d, ]+)\]", self.descriptions[(file, key)])
+        return [int(number) for number in listed[1].split(",")] if listed else [0]
 
 
 def version_of(run: str) -> str:
+    """Returns the MuseTalk version of a run: v15 or v1."""
     return "v15" if "_v15" in run else "v1"
 
 
 def mode_of(run: str) -> str:
-    """Parsing mode: v1 has only "raw"."""
+    """Returns the parsing mode of a run: jaw or raw. v1 has only "raw"."""
     return "raw" if "_raw" in run or version_of(run) == "v1" else "jaw"
 
 
 def fps_of(run: str) -> float:
-    found = re.search(r"_fps([\d.]+)", run)
-    return float(found[1]) if found else 25.0
+    """Returns the frame rate of a run, 25 unless the name states another."""
+    stated = re.search(r"_fps([\d.]+)", run)
+    return float(stated[1]) if stated else 25.0

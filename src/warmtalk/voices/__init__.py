@@ -1,1 +1,1 @@
-"""Text to PCM, behind the Voice port of the core."""
+"""Text to speech: implementations of the port Voice, and their registry."""

@@ -19,7 +19,7 @@ async def test_text_then_audio(service: SessionHarness) -> None:
     events = await service.speak(text="Hello there, my friend. How are you? 😀")
     assert event_names(events) == STEPS
     assert (events[0].accepted.sentences, events[0].accepted.queued_before) == (2, 0)
-    assert service.voice.said == ["Hello there, my friend.", "How are you?"]
+    assert service.voice.sentences == ["Hello there, my friend.", "How are you?"]
     times = [event.conversation_time.ToTimedelta().total_seconds() for event in events]
     assert times == sorted(times)
     assert times[-1] == pytest.approx(0.72), "7 words of 0.1 s, in whole frames"
@@ -32,10 +32,10 @@ async def test_text_then_audio(service: SessionHarness) -> None:
     assert (conversation.frames, conversation.samples) == (68, 68 * 1920)
     assert [config.start_index for config in service.fake.configs] == [0, 18], "the head does not jump"
     whole = read_video(conversation.uri)
-    assert len(whole.pictures) == 68
+    assert len(whole.frames) == 68
     pcm = np.concatenate([read_video(clip.uri).pcm for clip in conversation.clips])
     assert np.array_equal(whole.pcm, pcm)
-    for number, picture in enumerate(whole.pictures):
+    for number, picture in enumerate(whole.frames):
         assert abs(int(picture[24, 24].mean()) - (50 + number)) < 8, "the patch of this frame"
         row = number % 14 if number % 14 < 7 else 13 - number % 14
         assert abs(int(picture[56, 80].mean()) - (40 + 20 * row)) < 8, "on the source frame of this index"
@@ -85,7 +85,7 @@ async def test_first_frame_before_the_last_word(service: SessionHarness) -> None
         if names[-1] == "started":
             gate.set()
     assert names[-1] == "finished"
-    assert service.voice.said == ["First one here.", "Second one."]
+    assert service.voice.sentences == ["First one here.", "Second one."]
 
 
 async def test_long_audio_with_credit(service: SessionHarness) -> None:

@@ -1,1 +1,1 @@
-"""Files of published weights: where they lie, how they come, how they are opened."""
+"""Published weights: file locations, download, and loading into networks."""

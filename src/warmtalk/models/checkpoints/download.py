@@ -1,4 +1,4 @@
-"""A file of known size and sha256 by plain https: goes on where an earlier try stopped, is put in place when right."""
+"""Downloads a file of known size and sha256 by https. Resumes partial downloads; the file appears once verified."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tqdm import tqdm
 
 from warmtalk.core.errors import Damaged, Interrupted, StorageFull, Unreachable, WarmtalkError
 
-_PIECE = 1 << 20
+_CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 30.0
 
 
 def download(url: str, path: Path, size: int, sha256: str, stopped: Callable[[], bool] = lambda: False) -> Path:
-    """Blocks, with a progress bar on a terminal's stderr. A broken connection is taken up again as long as each try
-    brings something; what came so far stays in `path`.part for the next call.
+    """Downloads `url` to `path` and returns `path`. Blocks, with a progress bar when stderr is a terminal.
 
-    Raises Unreachable, StorageFull, Interrupted soon after `stopped()`; Damaged when it is another file than expected,
-    which is then deleted.
+    A broken connection is resumed as long as each attempt brings data; `path`.part keeps the data for the next call.
+    Raises Unreachable; StorageFull; Interrupted soon after `stopped()` returns True; Damaged when size or sha256
+    differ, after deleting the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -32,7 +32,7 @@ def download(url: str, path: Path, size: int, sha256: str, stopped: Callable[[],
         while True:
             before = _size(part)
             try:
-                _go_on(url, part, size, bar, stopped)
+                _resume(url, part, size, bar, stopped)
                 break
             except (OSError, http.client.HTTPException) as error:
                 if _size(part) == before or isinstance(error, urllib.error.HTTPError):
@@ -41,28 +41,32 @@ def download(url: str, path: Path, size: int, sha256: str, stopped: Callable[[],
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != sha256:
         part.unlink()
-        raise _another(url, f"sha256 {digest[:16]}...", f"{sha256[:16]}...")
+        raise _mismatch(url, f"sha256 {digest[:16]}...", f"{sha256[:16]}...")
     return part.replace(path)
 
 
-def _go_on(url: str, part: Path, size: int, bar: tqdm[Any], stopped: Callable[[], bool]) -> None:
-    """Raises OSError or HTTPException when the connection breaks before `size` bytes are there."""
+def _resume(url: str, part: Path, size: int, bar: tqdm[Any], stopped: Callable[[], bool]) -> None:
+    """Appends to `part` until `size` bytes are stored.
+
+    Raises OSError or HTTPException when the connection breaks, Interrupted, Damaged when the server reports another
+    size.
+    """
     have = _size(part)
     if have == size:
         return
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310 - ours
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - as above
-        start = have if answer.status == http.client.PARTIAL_CONTENT else 0
-        if answer.length is not None and start + answer.length != size:
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310 - our URL
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310 - as above
+        start = have if response.status == http.client.PARTIAL_CONTENT else 0
+        if response.length is not None and start + response.length != size:
             part.unlink(missing_ok=True)
-            raise _another(url, f"{start + answer.length} bytes", str(size))
+            raise _mismatch(url, f"{start + response.length} bytes", str(size))
         bar.update(start - bar.n)
         with open(part, "ab" if start else "wb") as file:
-            while data := answer.read(_PIECE):
+            while data := response.read(_CHUNK_BYTES):
                 file.write(data)
                 bar.update(len(data))
                 if stopped():
-                    raise Interrupted(f"{part} is kept", "Run the command again to go on")
+                    raise Interrupted(f"{part} is kept", "Run the command again to continue")
             if file.tell() < size:
                 raise http.client.IncompleteRead(b"", size - file.tell())
 
@@ -71,18 +75,18 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _another(url: str, found: str, wanted: str) -> Damaged:
+def _mismatch(url: str, actual: str, expected: str) -> Damaged:
     return Damaged(
-        f"{url} gave a file of {found}, not {wanted}",
-        "Run the command again; if it stays so, a proxy is in the way or the file was replaced",
+        f"{url} gave a file of {actual}, not {expected}",
+        "Run the command again; if the error stays, a proxy answers instead, or the file was replaced",
     )
 
 
 def _failure(url: str, error: OSError | http.client.HTTPException) -> WarmtalkError:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return StorageFull("the disk is full", "Make room and run the command again: it goes on")
+        return StorageFull("the disk is full", "Free some space and run the command again: the download continues")
     return Unreachable(
         f"{url} cannot be fetched ({str(error) or type(error).__name__})",
-        "Check the network and run the command again, it goes on; or fetch the file elsewhere, then run: "
-        "warmtalk weights import DIR",
+        "Check the network and run the command again, which continues the download; or fetch the file elsewhere, then "
+        "run: warmtalk weights import DIR",
     )

@@ -1,4 +1,7 @@
-"""Weights from the network or another folder into the published layout. No torch; `fetch` needs huggingface_hub."""
+"""Brings weights from the network or from another folder into the published layout. No torch.
+
+`fetch_part` needs huggingface_hub.
+"""
 
 from __future__ import annotations
 
@@ -15,47 +18,54 @@ from warmtalk.models.checkpoints.optional_weights import WeightFile
 from warmtalk.models.checkpoints.weights import CheckpointPart, FoundPart, find
 
 
-def fetch(part: CheckpointPart, models_dir: Path) -> list[Path]:
-    """Downloads what is missing, with a progress bar on stderr; goes on where an earlier try stopped.
+def fetch_part(part: CheckpointPart, models_dir: Path) -> list[Path]:
+    """Downloads the missing files of a part and returns all files. Shows a progress bar on stderr; resumes.
 
-    The hub's sha256 of the weights is compared with the file. $HF_ENDPOINT names a mirror.
-    Raises Unreachable when the hub does not answer, Damaged when a file is not what the hub says.
+    Compares the weights with the hub's sha256. $HF_ENDPOINT names a mirror. Raises Unreachable when the hub does not
+    answer, Damaged when a file differs from the hub's sha256.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     folder = models_dir / part.prefix if part.prefix else models_dir / part.folders[0]
-    done = []
+    files = []
     for name in (part.config, part.fetched):
         remote = part.prefix + name
         try:
-            about = get_hf_file_metadata(hf_hub_url(part.repository, remote))
+            metadata = get_hf_file_metadata(hf_hub_url(part.repository, remote))
             root = models_dir if part.prefix else folder
             path = Path(hf_hub_download(part.repository, remote, local_dir=root))
-        except Exception as error:  # requests, httpx and the hub's own types, by version
+        except Exception as error:  # requests, httpx and the hub's own types, depending on the version
             raise Unreachable(
                 f"{part.repository}/{remote} cannot be fetched ({str(error).splitlines()[0][:200]})",
-                "Check the network; HF_ENDPOINT=https://MIRROR names a mirror; what is there already is kept",
+                "Check the network; HF_ENDPOINT=https://MIRROR names a mirror; finished files are kept",
             ) from error
-        _check(path, str(about.etag or ""))
-        done.append(path)
-    return done
+        _check_digest(path, str(metadata.etag or ""))
+        files.append(path)
+    return files
 
 
-def fetch_extra(
-    extra: WeightFile, models_dir: Path, *, hub: str = optional_weights.HUB, stopped: Callable[[], bool] = lambda: False
+def fetch_weight_file(
+    weight_file: WeightFile,
+    models_dir: Path,
+    *,
+    hub: str = optional_weights.HUB,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Path:
-    """Downloads it unless it is there; `hub` is the hub's address or a mirror's. Raises as `download` does."""
-    path = models_dir / extra.path
+    """Downloads a file unless present, and returns the path. `hub` is the address of the hub or of a mirror.
+
+    Raises as `download` does.
+    """
+    path = models_dir / weight_file.path
     if path.is_file():
         return path
-    url = hub.rstrip("/") + extra.url if extra.url.startswith("/") else extra.url
-    return download(url, path, extra.size, extra.sha256, stopped)
+    url = hub.rstrip("/") + weight_file.url if weight_file.url.startswith("/") else weight_file.url
+    return download(url, path, weight_file.size, weight_file.sha256, stopped)
 
 
-def adopt(source: Path, parts: Iterable[CheckpointPart], models_dir: Path) -> list[Path]:
-    """Copies the parts found in `source`, however nested, into the published layout.
+def import_parts(source: Path, parts: Iterable[CheckpointPart], models_dir: Path) -> list[Path]:
+    """Copies `parts` from `source`, in any nesting, into the published layout, and returns the copies.
 
-    Raises NotReady for a part that is not there, OSError.
+    Raises NotReady for a part missing in `source`, OSError.
     """
     copied = []
     for found in [find(source, part) for part in parts]:
@@ -65,22 +75,27 @@ def adopt(source: Path, parts: Iterable[CheckpointPart], models_dir: Path) -> li
     return copied
 
 
-def adopt_extra(source: Path, extra: WeightFile, models_dir: Path) -> Path:
-    """Copies the first file of its name and contents from anywhere in `source`. Raises NotReady, Damaged, OSError."""
-    problem: Exception = NotReady(f"{source} has no {extra.name}", f"Run: warmtalk weights fetch {extra.group}")
-    for path in optional_weights.below(source, extra):
+def import_weight_file(source: Path, weight_file: WeightFile, models_dir: Path) -> Path:
+    """Copies the first file in `source` with the published name and sha256, and returns the copy.
+
+    Searches all folders below `source`. Raises NotReady, Damaged, OSError.
+    """
+    problem: Exception = NotReady(
+        f"{source} has no {weight_file.name}", f"Run: warmtalk weights fetch {weight_file.group}"
+    )
+    for path in optional_weights.find_by_name(source, weight_file):
         try:
-            optional_weights.check(path, extra)
+            optional_weights.check_contents(path, weight_file)
         except Damaged as error:
             problem = error
             continue
-        (models_dir / extra.path).parent.mkdir(parents=True, exist_ok=True)
-        return _copy(path, models_dir / extra.path)
+        (models_dir / weight_file.path).parent.mkdir(parents=True, exist_ok=True)
+        return _copy(path, models_dir / weight_file.path)
     raise problem
 
 
 def size(found: FoundPart) -> int:
-    """Bytes."""
+    """Returns the size of the weights in bytes."""
     return found.weights.stat().st_size
 
 
@@ -92,12 +107,12 @@ def _copy(source: Path, target: Path) -> Path:
     return partial.replace(target)
 
 
-def _check(path: Path, etag: str) -> None:
-    """The hub's etag of a large file is its sha256; that of a small one is git's and is not compared."""
+def _check_digest(path: Path, etag: str) -> None:
+    """Compares sha256 and etag. Skips small files: the etag of a small file is a git hash."""
     if len(etag) != 64 or not set(etag) <= set(string.hexdigits):
         return
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != etag:
         path.unlink()
-        raise Damaged(f"{path} has sha256 {digest[:16]}..., the hub says {etag[:16]}...", "Run the command again")
+        raise Damaged(f"{path} has sha256 {digest[:16]}..., the hub states {etag[:16]}...", "Run the command again")

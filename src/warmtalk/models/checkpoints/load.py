@@ -1,215 +1,164 @@
-"""Files of tensors into networks, without a second copy of the weights in memory.
+"""Loads the networks of MuseTalk from the folder of models, without a second copy of the weights in memory.
 
-Networks are built on the meta device (shapes only) and take the tensors of the file as their own. Tensors come from
-safetensors, or from torch files read with weights_only=True; both are mapped, not read. One that is converted or goes
-to another device does so alone, and the pages it was read from are given back before the next: what is in memory at
-most is the network as it is used, and one tensor of the file.
+Networks are built on the meta device (shapes only) and use the tensors of the file in place. Functions import diffusers
+and transformers on first use: an import takes seconds.
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
-import json
-import mmap
-import pickle
-import sys
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from warmtalk.core.errors import Damaged, NotReady
 from warmtalk.models.checkpoints import weights
+from warmtalk.models.checkpoints.tensor_files import (
+    CPU,
+    Tensors,
+    damaged,
+    first_line,
+    read_config,
+    read_metadata,
+    read_tensors,
+)
 from warmtalk.models.checkpoints.weights import FoundPart
 
-Tensors = dict[str, torch.Tensor]
-CPU = torch.device("cpu")
-
 PART_KEY = "warmtalk_part"
-"""Metadata of a file written by warmtalk: the published folder of its network."""
+"""Metadata key of a file written by warmtalk; the value is the published folder of the network."""
 VAE_SCALE = 0.18215
-"""The library's default; the published config of the VAE does not state one."""
-_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-_CONV_PARTS = ("encoder.", "quant_conv.")
-
-
-def read_tensors(
-    path: Path,
-    dtype: torch.dtype | None = None,
-    keep: Callable[[str], bool] = lambda _: True,
-    device: torch.device = CPU,
-) -> Tensors:
-    """Tensors of a file whose name is kept, on `device`; floating ones as `dtype` if it is given.
-
-    Raises Damaged when the file is truncated, no file of tensors, or holds anything but tensors; NotReady when the
-    device has no room for them.
-    """
-    try:
-        read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
-        wanted = {name: tensor for name, tensor in read(path).items() if keep(name)}
-        found = {name: _moved(wanted.pop(name), dtype, device, mapped=_is_mapped(path)) for name in list(wanted)}
-    except torch.OutOfMemoryError as error:  # a RuntimeError too
-        raise NotReady(
-            f"{device} has no memory for {path.name} ({path.stat().st_size / 1e9:.1f} GB)",
-            "Close other programs on it, or set musetalk.dtype to fp16",
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise _damaged(path, f"cannot be read ({_first_line(error)})") from error
-    except AttributeError as error:
-        raise _damaged(path, "holds something else than named tensors") from error
-    return found
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Keyword arguments of the network; keys that start with _ are left out. Raises Damaged."""
-    try:
-        raw = json.loads(path.read_text("utf-8"))
-        return {key: value for key, value in raw.items() if not key.startswith("_")}
-    except (OSError, ValueError, AttributeError) as error:
-        raise _damaged(path, f"cannot be read ({_first_line(error)})") from error
+"""Default of diffusers; the published config of the VAE does not state the factor."""
+_OLD_ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_VAE_ENCODER_PREFIXES = ("encoder.", "quant_conv.")
+_WHISPER_TINY = {"d_model": 384, "encoder_layers": 4, "num_mel_bins": 80, "max_source_positions": 1500}
+_FRONT_END = {"feature_size": 80, "sampling_rate": 16_000, "hop_length": 160, "n_fft": 400, "chunk_length": 30}
 
 
 def unet(models_dir: Path, version: str, dtype: torch.dtype | None, device: torch.device = CPU) -> Any:
-    """The UNet2DConditionModel of one MuseTalk version, on `device`, in `dtype` or that of the file.
+    """Returns the UNet2DConditionModel of one MuseTalk version, on `device`, in `dtype` or the type of the file.
 
-    Raises NotReady when a file is missing, Damaged when it is broken or no MuseTalk UNet of that version,
+    Raises NotReady when a file is missing, Damaged when a file is broken or not a MuseTalk UNet of `version`,
     InvalidInput for an unknown version.
     """
     from diffusers import UNet2DConditionModel
 
     found = weights.find(models_dir, weights.unet_part(version))
     _check_part(found)
-    return _assembled(UNet2DConditionModel, found, read_tensors(found.weights, dtype, device=device), lambda _: None)
+    return _assemble(UNet2DConditionModel, found, read_tensors(found.weights, dtype, device=device))
 
 
 def vae(models_dir: Path, dtype: torch.dtype | None, device: torch.device = CPU, *, encoder: bool = True) -> Any:
-    """The AutoencoderKL, on `device`. Without `encoder` only the decoder is loaded (60 % of the weights).
+    """Returns the AutoencoderKL on `device`. Without `encoder`, loads the decoder alone (60 % of the weights).
 
-    Raises as `unet` does, and NotReady when the encoder is asked of a file that has the decoder only.
+    Raises as `unet` does, and NotReady when the encoder is requested from a file with the decoder alone.
     """
     from diffusers import AutoencoderKL
 
     found = weights.find(models_dir, weights.VAE)
-    tensors = read_tensors(found.weights, dtype, lambda name: encoder or not name.startswith(_CONV_PARTS), device)
+    keep: Callable[[str], bool] = lambda name: encoder or not name.startswith(_VAE_ENCODER_PREFIXES)  # noqa: E731
+    tensors = read_tensors(found.weights, dtype, keep, device)
     if encoder and not any(name.startswith("encoder.") for name in tensors):
         raise NotReady(
-            f"{found.weights} has only the decoder of the image codec: avatars cannot be prepared with it",
+            f"{found.weights} has only the decoder of the image codec: avatars cannot be prepared with this file",
             "Run: warmtalk weights fetch, into another folder",
         )
-    tensors = {_modern_name(name): _linear(name, tensor) for name, tensor in tensors.items()}
-    return _assembled(AutoencoderKL, found, tensors, lambda model: None if encoder else _decoder_only(model))
+    tensors = {_modern_name(name): _as_matrix(name, tensor) for name, tensor in tensors.items()}
+    return _assemble(AutoencoderKL, found, tensors, trim=None if encoder else _remove_encoder)
 
 
-def whisper(models_dir: Path, dtype: torch.dtype | None, device: torch.device = CPU) -> Tensors:
-    """Tensors of whisper's encoder on `device`, without the prefix of the whole model. Raises as `unet` does."""
+def whisper(models_dir: Path, dtype: torch.dtype | None, device: torch.device = CPU) -> Any:
+    """Returns the WhisperEncoder of transformers on `device`, with fused attention. Raises as `unet` does."""
+    from transformers import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder as EncoderModule
+
     found = weights.find(models_dir, weights.WHISPER)
+    config = read_config(found.config)
+    if any(config.get(key) != value for key, value in _WHISPER_TINY.items()):
+        raise Damaged(
+            f"{found.config} does not describe whisper-tiny",
+            "Fetch openai/whisper-tiny, not another size: warmtalk weights fetch",
+        )
     prefixes = ("model.encoder.", "encoder.")
     tensors = read_tensors(found.weights, dtype, lambda name: name.startswith(prefixes), device)
-    return {name.partition("encoder.")[2]: tensor for name, tensor in tensors.items()}
+    tensors = {name.partition("encoder.")[2]: tensor for name, tensor in tensors.items()}
+    return _assemble(lambda **keys: EncoderModule(WhisperConfig(**keys, attn_implementation="sdpa")), found, tensors)
+
+
+def feature_extractor(models_dir: Path) -> Any:
+    """Returns the WhisperFeatureExtractor of preprocessor_config.json.
+
+    A folder without this file gets the defaults of transformers, equal to whisper-tiny's. Opens no connection.
+    Raises NotReady as `unet` does, Damaged for a front end of another Whisper.
+    """
+    from transformers import WhisperFeatureExtractor
+
+    path = weights.find(models_dir, weights.WHISPER).config.with_name("preprocessor_config.json")
+    config = read_config(path) if path.is_file() else {}
+    if any(config.get(key, value) != value for key, value in _FRONT_END.items()):
+        raise damaged(path, "does not describe the front end of whisper-tiny")
+    return WhisperFeatureExtractor(**config)
 
 
 def vae_fingerprint(models_dir: Path) -> str:
-    """Tells one VAE from another, in whatever precision it is stored: latents fit one VAE only."""
+    """Returns 16 hex digits, the identity of the VAE in any precision: latents fit one VAE only."""
     found = weights.find(models_dir, weights.VAE)
     bias = read_tensors(found.weights, torch.float16, lambda name: name == "decoder.conv_in.bias")
     return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in bias.values())).hexdigest()[:16]
 
 
-def _assembled(kind: Any, found: FoundPart, tensors: Tensors, trim: Callable[[Any], None]) -> Any:
+def _assemble(
+    build: Callable[..., Any], found: FoundPart, tensors: Tensors, trim: Callable[[Any], None] | None = None
+) -> Any:
+    """Returns the network of `build(**config)`, without the parts removed by `trim`, with `tensors` as weights."""
     try:
         with torch.device("meta"):
-            model = kind(**read_config(found.config))
+            model = build(**read_config(found.config))
     except (TypeError, ValueError, KeyError) as error:
-        raise _damaged(found.config, f"describes no {kind.__name__} ({_first_line(error)})") from error
-    trim(model)
+        raise damaged(found.config, f"does not describe the {found.part.name} ({first_line(error)})") from error
+    if trim:
+        trim(model)
     _check_fit(found, {name: tuple(p.shape) for name, p in model.state_dict().items()}, tensors)
     model.load_state_dict(tensors, assign=True)
     return model.eval().requires_grad_(False)
 
 
-def _check_fit(found: FoundPart, wanted: Mapping[str, tuple[int, ...]], tensors: Tensors) -> None:
-    missing = [name for name in wanted if name not in tensors]
-    surplus = [name for name in tensors if name not in wanted]
-    unlike = [name for name in wanted if name in tensors and tuple(tensors[name].shape) != wanted[name]]
-    for problem, names in (("missing", missing), ("not part of it", surplus), ("of another shape", unlike)):
+def _check_fit(found: FoundPart, shapes: Mapping[str, tuple[int, ...]], tensors: Tensors) -> None:
+    missing = [name for name in shapes if name not in tensors]
+    surplus = [name for name in tensors if name not in shapes]
+    misshapen = [name for name in shapes if name in tensors and tuple(tensors[name].shape) != shapes[name]]
+    for problem, names in (("missing", missing), ("not part of it", surplus), ("of another shape", misshapen)):
         if names:
-            raise _damaged(
+            raise damaged(
                 found.weights,
-                f"is not the {found.part.name} that {found.config.name} describes: of {len(wanted)} tensors, "
+                f"is not the {found.part.name} that {found.config.name} describes: of {len(shapes)} tensors, "
                 f"{len(names)} are {problem}, the first {names[0]}",
             )
 
 
 def _check_part(found: FoundPart) -> None:
-    if found.weights.suffix != ".safetensors":
-        return
-    try:
-        with safe_open(found.weights, "pt") as file:
-            part = (file.metadata() or {}).get(PART_KEY, found.part.folders[0])
-    except (SafetensorError, OSError) as error:
-        raise _damaged(found.weights, f"cannot be read ({_first_line(error)})") from error
-    if part != found.part.folders[0]:
-        raise _damaged(found.weights, f"was written for {part}, not for {found.part.folders[0]}")
-
-
-def _read_safetensors(path: Path) -> Tensors:
-    with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-
-
-def _read_torch(path: Path) -> Tensors:
-    tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_mapped(path))
-    return dict(tensors.items())
-
-
-def _is_mapped(path: Path) -> bool:
-    """Files of torch before 1.6 are no archives and cannot be mapped."""
-    return path.suffix == ".safetensors" or zipfile.is_zipfile(path)
-
-
-def _moved(tensor: torch.Tensor, dtype: torch.dtype | None, device: torch.device, *, mapped: bool) -> torch.Tensor:
-    moved = tensor.to(device, dtype if tensor.is_floating_point() else None)
-    if mapped and moved is not tensor:
-        _give_back(tensor)
-    return moved
-
-
-def _give_back(tensor: torch.Tensor) -> None:
-    """The pages of a mapped tensor leave memory; whoever reads it again reads the file. Its neighbours keep theirs."""
-    if sys.platform != "linux":
-        return
-    first, last = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
-    begin, end = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE, last // mmap.PAGESIZE * mmap.PAGESIZE
-    if begin < end:
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
+    """Raises Damaged for a file written by warmtalk for another network."""
+    if found.weights.suffix == ".safetensors":
+        part = read_metadata(found.weights).get(PART_KEY, found.part.folders[0])
+        if part != found.part.folders[0]:
+            raise damaged(found.weights, f"was written for {part}, not for {found.part.folders[0]}")
 
 
 def _modern_name(name: str) -> str:
-    """Names of the VAE's attention before diffusers renamed them are what the published file has."""
+    """Returns the current name of a VAE tensor; the published file has older names for the attention."""
     if ".attentions.0." not in name:
         return name
     head, part, kind = name.rsplit(".", 2)
-    return f"{head}.{_OLD_ATTENTION.get(part, part)}.{kind}"
+    return f"{head}.{_OLD_ATTENTION_NAMES.get(part, part)}.{kind}"
 
 
-def _linear(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Some copies keep the attention's matrices as 1 x 1 convolutions."""
+def _as_matrix(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Some copies store the attention's matrices as 1 x 1 convolutions."""
     attention = ".attentions.0." in name and name.endswith(".weight")
     return tensor[:, :, 0, 0] if attention and tensor.ndim == 4 else tensor
 
 
-def _decoder_only(model: Any) -> None:
+def _remove_encoder(model: Any) -> None:
     model.encoder = None
     model.quant_conv = None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-def _damaged(path: Path, why: str) -> Damaged:
-    return Damaged(f"{path} {why}", "Fetch it again: delete the file, then run warmtalk weights fetch")

@@ -1,4 +1,4 @@
-"""Optional networks that look at the source: which libraries and files each needs, and whether they are here."""
+"""Optional networks for source video: required libraries, required files, and a check of both."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ class OptionalModel:
 
     name: str
     modules: tuple[str, ...] = ()
+    """Imports of the network."""
     install: str = ""
-    """Command that installs them."""
+    """Command to install the modules."""
     files: tuple[WeightFile, ...] = ()
 
 
 RTMLIB = "pip install onnxruntime && pip install --no-deps rtmlib==0.0.16"
 ALIGNMENT = "pip install 'warmtalk[full]' && pip install --no-deps face-alignment==1.5.0"
-_OTHER_NAMES = {optional_weights.FAN.path: "face-alignment/2DFAN4-11f355bf06.pth.tar"}
-"""The same network as face-alignment 1.5 itself keeps it, in torch's cache: as good as the file that is fetched."""
+_ALTERNATIVE_PATHS = {optional_weights.FAN.path: "face-alignment/2DFAN4-11f355bf06.pth.tar"}
+"""The same network in the format of face-alignment 1.5, from torch's cache: equal to the fetched file."""
 MESH = OptionalModel("mesh")
 DWPOSE = OptionalModel("dwpose", ("rtmlib", "onnxruntime"), RTMLIB, (optional_weights.DWPOSE,))
 FACE_ALIGNMENT = OptionalModel(
@@ -36,45 +37,46 @@ FACE_ALIGNMENT = OptionalModel(
 )
 BISENET = OptionalModel("bisenet", ("torch", "PIL"), "pip install 'torch>=2.13,<3' pillow", (optional_weights.BISENET,))
 DETECTORS = (DWPOSE, FACE_ALIGNMENT, MESH)
-"""The best first. MuseTalk was trained on boxes of DWPose's points; face-alignment's points follow the same
-annotations, and see faces that the mesh does not; the mesh's are the steadiest, but lie on another outline."""
+"""Best first. MuseTalk was trained on boxes of DWPose's points. The points of face-alignment follow the same
+annotations and exist for faces that the mesh misses. The mesh's points are the steadiest, on another outline."""
 PARSERS = (BISENET, MESH)
-"""The best first: a parsing network knows hair, hands and collars, the mesh only where the face would be."""
+"""Best first: a parsing network recognises hair, hands and collars, the mesh knows the outline of the face alone."""
 
 
-def check(kit: OptionalModel, models_dir: Path) -> list[Path]:
-    """Its files. Raises NotReady that says what is missing and the command that brings it."""
-    modules = [module for module in kit.modules if importlib.util.find_spec(module) is None]
-    found = [_file(models_dir, extra) for extra in kit.files]
-    files = [str(path) for path in found if not path.is_file()]
+def require(model: OptionalModel, models_dir: Path) -> list[Path]:
+    """Returns the files of `model`. Raises NotReady with the missing modules and files, and the commands for both."""
+    modules = [module for module in model.modules if importlib.util.find_spec(module) is None]
+    paths = [_path(models_dir, weight_file) for weight_file in model.files]
+    files = [str(path) for path in paths if not path.is_file()]
     if modules or files:
-        commands = [kit.install] * bool(modules) + [f"warmtalk weights fetch {kit.name}"] * bool(files)
-        raise NotReady(f"{kit.name} needs {', '.join(modules + files)}", f"Run: {' && '.join(commands)}")
-    return found
+        commands = [model.install] * bool(modules) + [f"warmtalk weights fetch {model.name}"] * bool(files)
+        raise NotReady(f"{model.name} needs {', '.join(modules + files)}", f"Run: {' && '.join(commands)}")
+    return paths
 
 
-def choose(wanted: str, kits: tuple[OptionalModel, ...], models_dir: Path, key: str) -> OptionalModel:
-    """The kit of that name; the best that is ready for "auto".
+def select(name: str, models: tuple[OptionalModel, ...], models_dir: Path, key: str) -> OptionalModel:
+    """Returns the model of that name; for "auto" the first ready model of `models`.
 
-    Raises NotReady when it is not ready, InvalidInput when there is none of that name: `key` is the configuration's.
+    Raises NotReady when the named model is not ready, InvalidInput for an unknown name. `key` is the configuration key.
     """
-    if wanted == "auto":
-        return next(kit for kit in kits if _ready(kit, models_dir))
-    for kit in kits:
-        if kit.name == wanted:
-            check(kit, models_dir)
-            return kit
-    raise InvalidInput(f"{key} is {wanted!r}", f"Use auto, {', '.join(kit.name for kit in reversed(kits))}", field=key)
+    if name == "auto":
+        return next(model for model in models if _is_ready(model, models_dir))
+    for model in models:
+        if model.name == name:
+            require(model, models_dir)
+            return model
+    known = ", ".join(model.name for model in reversed(models))
+    raise InvalidInput(f"{key} is {name!r}", f"Use auto, {known}", field=key)
 
 
-def _ready(kit: OptionalModel, models_dir: Path) -> bool:
+def _is_ready(model: OptionalModel, models_dir: Path) -> bool:
     try:
-        check(kit, models_dir)
+        require(model, models_dir)
     except NotReady:
         return False
     return True
 
 
-def _file(models_dir: Path, extra: WeightFile) -> Path:
-    other = models_dir / _OTHER_NAMES.get(extra.path, extra.path)
-    return other if other.is_file() else models_dir / extra.path
+def _path(models_dir: Path, weight_file: WeightFile) -> Path:
+    alternative = models_dir / _ALTERNATIVE_PATHS.get(weight_file.path, weight_file.path)
+    return alternative if alternative.is_file() else models_dir / weight_file.path

@@ -1,11 +1,11 @@
-"""Weights that single features need, one file each, in the layout of MuseTalk's own download script. No torch.
+"""Weights of single features, one file each, in the layout of MuseTalk's own download script. No torch.
 
-    dwpose/            dw-ll_ucoco_384.onnx                         face boxes as the reference program finds them
-    face-parse-bisent/ 79999_iter.pth  resnet18-5c106cde.pth        masks as the reference program cuts them
-    face-alignment/    s3fd-619a316812.pth  2DFAN4-cd938726ad.zip   faces where the embedded finder sees none
+    dwpose/            dw-ll_ucoco_384.onnx                         face boxes as in the reference program
+    face-parse-bisent/ 79999_iter.pth  resnet18-5c106cde.pth        masks as in the reference program
+    face-alignment/    s3fd-619a316812.pth  2DFAN4-cd938726ad.zip   faces missed by the embedded detector
     gfpgan/            GFPGANv1.4.pth                               sharper faces
 
-Sizes and sha256 are those that several public projects pin, independently of each other.
+Several public projects pin the same sizes and sha256, independently of each other.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ class WeightFile:
     """One file."""
 
     group: str
-    """What the command line calls it."""
+    """Name on the command line."""
     path: str
-    """In the folder of models."""
+    """Path in the folder of models."""
     url: str
-    """Where it comes from; one that starts with a slash is on the hub or its mirror."""
+    """Source; a leading slash means the hub or a mirror of the hub."""
     size: int
     """Bytes."""
     sha256: str
     enables: str
-    """What does not work without it."""
+    """Feature of the file, as `weights verify` reports."""
 
     @property
     def name(self) -> str:
@@ -65,7 +65,7 @@ BISENET_START = WeightFile(
     "https://download.pytorch.org/models/resnet18-5c106cde.pth",
     46_827_520,
     "5c106cde386e87d4033832f2996f5493238eda96ccf559d1d62760c4de0613f8",
-    "nothing here; the reference program opens it before 79999_iter.pth",
+    "nothing here; the reference program loads this file before 79999_iter.pth",
 )
 S3FD = WeightFile(
     "face-alignment",
@@ -92,35 +92,36 @@ GFPGAN = WeightFile(
     "sharper faces (GFPGAN)",
 )
 WEIGHT_FILES = (DWPOSE, BISENET, BISENET_START, S3FD, FAN, GFPGAN)
-GROUPS = tuple(dict.fromkeys(extra.group for extra in WEIGHT_FILES))
+GROUPS = tuple(dict.fromkeys(weight_file.group for weight_file in WEIGHT_FILES))
 
 
-def of_groups(names: list[str]) -> list[WeightFile]:
-    return [extra for extra in WEIGHT_FILES if extra.group in names]
+def files_of_groups(names: list[str]) -> list[WeightFile]:
+    """Returns the files of the named groups."""
+    return [weight_file for weight_file in WEIGHT_FILES if weight_file.group in names]
 
 
-def find(models_dir: Path, extra: WeightFile) -> Path:
-    """Its file. Raises NotReady with the command that fetches it. What is in the file is not looked at."""
-    path = models_dir / extra.path
+def find(models_dir: Path, weight_file: WeightFile) -> Path:
+    """Returns the path of a file, without a look at the contents. Raises NotReady with the fetch command."""
+    path = models_dir / weight_file.path
     if not path.is_file():
-        raise NotReady(f"there is no {path}", f"Run: warmtalk weights fetch {extra.group}")
+        raise NotReady(f"there is no {path}", f"Run: warmtalk weights fetch {weight_file.group}")
     return path
 
 
-def check(path: Path, extra: WeightFile) -> None:
-    """Raises Damaged when it is not the published file. Reads it all: half a second for the largest."""
+def check_contents(path: Path, weight_file: WeightFile) -> None:
+    """Raises Damaged when size or sha256 differ from the published file. Takes half a second at most."""
     size = path.stat().st_size
-    if size == extra.size:
+    if size == weight_file.size:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest == extra.sha256:
+        if digest == weight_file.sha256:
             return
-        why = f"has sha256 {digest[:16]}..., the published one {extra.sha256[:16]}..."
+        reason = f"has sha256 {digest[:16]}..., the published file {weight_file.sha256[:16]}..."
     else:
-        why = f"has {size} bytes, the published one {extra.size}"
-    raise Damaged(f"{path} {why}", f"Delete it, then run: warmtalk weights fetch {extra.group}")
+        reason = f"has {size} bytes, the published file {weight_file.size}"
+    raise Damaged(f"{path} {reason}", f"Delete the file, then run: warmtalk weights fetch {weight_file.group}")
 
 
-def below(folder: Path, extra: WeightFile) -> Iterator[Path]:
-    """Files of that name anywhere in a folder, such as torch's cache (~/.cache/torch/hub/checkpoints)."""
-    yield from sorted(path for path in folder.rglob(extra.name) if path.is_file())
+def find_by_name(folder: Path, weight_file: WeightFile) -> Iterator[Path]:
+    """Yields files of that name below a folder such as torch's cache (~/.cache/torch/hub/checkpoints)."""
+    yield from sorted(path for path in folder.rglob(weight_file.name) if path.is_file())

@@ -1,45 +1,49 @@
-"""Where MuseTalk's published weights lie in a folder of models, and what is wrong when they do not. No torch.
+"""Locations of MuseTalk's published weights in a folder of models, with error messages for missing files. No torch.
 
     musetalkV15/   musetalk.json  unet.pth (or unet.safetensors)                      MuseTalk v1.5
     musetalk/      musetalk.json  pytorch_model.bin (or unet.safetensors)             MuseTalk v1
     sd-vae/        config.json    diffusion_pytorch_model.bin (or .safetensors)       stabilityai/sd-vae-ft-mse
     whisper/       config.json    pytorch_model.bin (or model.safetensors)            openai/whisper-tiny
 
-A file is also found one or two folders deeper, where downloads without --local-dir leave it
-(musetalkV15/musetalkV15/unet.pth), and under the folder names of the hub (sd-vae-ft-mse, whisper-tiny).
+The search includes one or two folders more, where downloads without --local-dir store files
+(musetalkV15/musetalkV15/unet.pth), and the folder names of the hub (sd-vae-ft-mse, whisper-tiny). Beside Whisper's
+config.json, preprocessor_config.json is read if present.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from warmtalk.core.errors import InvalidInput, NotReady
 
 Version = Literal["v15", "v1"]
+LIBRARIES = ("torch", "diffusers", "transformers")
+"""Imports of MuseTalk's networks."""
 _FETCH = "Run: warmtalk weights fetch"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointPart:
-    """One network: a file of tensors and the JSON file that describes it."""
+    """One network: a file of tensors and a JSON file with the configuration."""
 
     name: str
     folders: tuple[str, ...]
-    """The published folder first, then other names it goes by."""
+    """The published folder first, then alternative names."""
     files: tuple[str, ...]
-    """Names of the file of tensors, the preferred first."""
+    """Names of the file of tensors, the preferred name first."""
     config: str
     repository: str
-    """On the hub."""
+    """OWNER/NAME on the hub."""
     prefix: str
     """Folder in the repository, "" or ending in a slash."""
     fetched: str
-    """The one of `files` that the repository has."""
+    """Entry of `files` in the repository."""
     enables: str
-    """What does not work without it."""
+    """Feature of the part, as `weights verify` reports."""
 
 
 UNET_V15 = CheckpointPart(
@@ -95,7 +99,7 @@ class FoundPart:
 
 
 def unet_part(version: str) -> CheckpointPart:
-    """Raises InvalidInput for a version that there is not."""
+    """Returns the UNet of a version. Raises InvalidInput for an unknown version."""
     for known, part in UNETS.items():
         if known == version:
             return part
@@ -103,7 +107,7 @@ def unet_part(version: str) -> CheckpointPart:
 
 
 def find(models_dir: Path, part: CheckpointPart) -> FoundPart:
-    """Raises NotReady that names the missing file and the command that fetches it."""
+    """Returns the files of a part. Raises NotReady with the missing file and the fetch command."""
     for folder in _folders(models_dir, part):
         for name in part.files:
             weights, config = folder / name, folder / part.config
@@ -113,13 +117,18 @@ def find(models_dir: Path, part: CheckpointPart) -> FoundPart:
 
 
 def present(models_dir: Path, version: str = "v15") -> bool:
-    """All that rendering with this version needs is there."""
+    """Returns True when all weights for rendering with this version are present."""
     try:
         for part in (unet_part(version), VAE, WHISPER):
             find(models_dir, part)
     except NotReady:
         return False
     return True
+
+
+def missing_libraries() -> list[str]:
+    """Returns the entries of LIBRARIES without an installation."""
+    return [module for module in LIBRARIES if find_spec(module) is None]
 
 
 def _folders(models_dir: Path, part: CheckpointPart) -> Iterator[Path]:
@@ -135,10 +144,10 @@ def _missing(models_dir: Path, part: CheckpointPart) -> str:
     if not models_dir.is_dir():
         return f"there is no folder of models at {models_dir}"
     home = models_dir / part.folders[0]
-    seen = list(_folders(models_dir, part))
-    if any((folder / part.config).is_file() for folder in seen):
-        return f"{part.name}: {home} has {part.config}, but none of {', '.join(part.files)}{_wrong_name(seen, part)}"
-    if any((folder / name).is_file() for folder in seen for name in part.files):
+    folders = list(_folders(models_dir, part))
+    if any((folder / part.config).is_file() for folder in folders):
+        return f"{part.name}: {home} has {part.config}, but none of {', '.join(part.files)}{_wrong_name(folders, part)}"
+    if any((folder / name).is_file() for folder in folders for name in part.files):
         return f"{part.name}: {home} has weights, but no {part.config}"
     return f"{part.name}: {home} has no {' or '.join(part.files)}{_other_version(models_dir, part)}"
 

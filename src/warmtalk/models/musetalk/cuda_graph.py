@@ -1,6 +1,6 @@
-"""Work of fixed shapes, recorded once on a GPU and replayed: nine hundred kernels start with one call, not one by one.
+"""Work of fixed shapes, recorded once on a GPU and replayed: one call starts about 900 kernels.
 
-Elsewhere the same work is simply done again, so that both ways run the same code.
+On other devices the same work runs again for each call: both cases run the same code.
 """
 
 from __future__ import annotations
@@ -9,46 +9,48 @@ from collections.abc import Callable
 
 import torch
 
-Work = Callable[..., tuple[torch.Tensor, ...]]
-_WARM = 3
-"""Runs before recording: libraries choose their kernels and workspaces in them."""
+GraphFunction = Callable[..., tuple[torch.Tensor, ...]]
+_WARM_UP_RUNS = 3
+"""Runs before recording, in which libraries choose kernels and workspaces."""
 
 
 class CudaGraph:
-    """Fill `inputs`, call it, use what it returns before the next call. One thread, one stream at a time.
+    """A recorded function: fill `inputs`, call, use the outputs before the next call. One thread, one CUDA stream.
 
-    Recordings with the same `pool` share memory: the outputs of one are gone once another runs.
+    Graphs with the same `pool` share memory: a run of one graph overwrites the outputs of the others.
     """
 
-    def __init__(self, work: Work, inputs: tuple[torch.Tensor, ...], pool: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, function: GraphFunction, inputs: tuple[torch.Tensor, ...], pool: tuple[int, int] | None = None
+    ) -> None:
         """Records on CUDA, which takes a second. Raises torch.OutOfMemoryError."""
         self.inputs = inputs
-        self._work = work
+        self._function = function
         self._graph: torch.cuda.CUDAGraph | None = None
         if inputs[0].device.type == "cuda":
             self._record(pool)
 
     def __call__(self) -> tuple[torch.Tensor, ...]:
         if self._graph is None:
-            return self._work(*self.inputs)
+            return self._function(*self.inputs)
         self._graph.replay()
         return self._outputs
 
     def _record(self, pool: tuple[int, int] | None) -> None:
         device = self.inputs[0].device
-        beside, here = torch.cuda.Stream(device), torch.cuda.current_stream(device)
-        beside.wait_stream(here)
-        with torch.cuda.stream(beside):
-            for _ in range(_WARM):
-                self._work(*self.inputs)
-        here.wait_stream(beside)
+        side_stream, current_stream = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+        side_stream.wait_stream(current_stream)
+        with torch.cuda.stream(side_stream):
+            for _ in range(_WARM_UP_RUNS):
+                self._function(*self.inputs)
+        current_stream.wait_stream(side_stream)
         torch.cuda.synchronize(device)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            self._outputs = self._work(*self.inputs)
+            self._outputs = self._function(*self.inputs)
         self._graph = graph
 
 
 def shared_pool(device: torch.device) -> tuple[int, int] | None:
-    """Memory for recordings that never run at the same time; None where nothing is recorded."""
+    """Returns a memory pool for graphs that never run at the same time; None for devices without recording."""
     return torch.cuda.graph_pool_handle() if device.type == "cuda" else None

@@ -1,4 +1,4 @@
-"""The weights that streaming needs and no others: half precision, safetensors, no VAE encoder, no whisper decoder."""
+"""Exports the weights of streaming: half precision, safetensors, no VAE encoder, no Whisper decoder."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ from safetensors.torch import save_file
 
 from warmtalk.core.errors import AlreadyExists
 from warmtalk.models.checkpoints import load, weights
-from warmtalk.models.checkpoints.load import PART_KEY, Tensors
+from warmtalk.models.checkpoints.load import PART_KEY
+from warmtalk.models.checkpoints.tensor_files import Tensors
 from warmtalk.models.checkpoints.weights import CheckpointPart
 
 
 def export(models_dir: Path, out: Path, version: str) -> list[Path]:
-    """Writes OUT in the published layout: 1.8 GB for the published weights. Raises as checkpoints.load does."""
+    """Writes `out` in the published layout and returns the files: 1.8 GB for the published weights.
+
+    Raises AlreadyExists when `out` is not empty, and as checkpoints.load does.
+    """
     if out.exists() and any(out.iterdir()):
-        raise AlreadyExists(f"{out} is not empty", "Take an empty folder")
-    part = weights.unet_part(version)
-    done = [_write(models_dir, out, part, load.unet(models_dir, version, torch.float16).state_dict())]
+        raise AlreadyExists(f"{out} is not empty", "Name an empty folder")
+    unet = load.unet(models_dir, version, torch.float16).state_dict()
+    files = [_write(models_dir, out, weights.unet_part(version), unet)]
     decoder = load.vae(models_dir, torch.float16, encoder=False).state_dict()
-    done.append(_write(models_dir, out, weights.VAE, decoder))
-    whisper = load.whisper(models_dir, torch.float16)
-    done.append(_write(models_dir, out, weights.WHISPER, {f"model.encoder.{n}": t for n, t in whisper.items()}))
-    return done
+    files.append(_write(models_dir, out, weights.VAE, decoder))
+    encoder = load.whisper(models_dir, torch.float16).state_dict()
+    named = {f"model.encoder.{name}": tensor for name, tensor in encoder.items()}
+    files.append(_write(models_dir, out, weights.WHISPER, named))
+    return files
 
 
 def _write(models_dir: Path, out: Path, part: CheckpointPart, tensors: Tensors) -> Path:

@@ -1,8 +1,8 @@
-"""Avatar folders of MuseTalk's realtime program (results/v15/avatars/ID), read without trusting them, and written.
+"""Reads and writes avatar folders of MuseTalk's realtime program (results/v15/avatars/ID). Input is not trusted.
 
     full_imgs/00000000.png ...  mask/00000000.png ...  coords.pkl  mask_coords.pkl  latents.pt  avator_info.json
 
-The program keeps the cycle mirrored: 2n entries, x + reversed(x). Other tools keep n. Both are read.
+The program stores the cycle mirrored: 2n entries, x + reversed(x). Other tools store n entries. `read` accepts both.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ import numpy.typing as npt
 import torch
 
 from warmtalk.core.bundle import Bundle
-from warmtalk.core.bundle_files import read_latents
+from warmtalk.core.bundle_files import has_latents, read_latents
 from warmtalk.core.errors import BadMedia, NotReady
 from warmtalk.core.types import Box, cycle_row
 
-_MOST_BYTES = 64 << 20
-"""Of a pickle: boxes of a day of video are smaller."""
-_NUMBERS = ("i4", "i8", "u4", "u8", "f4", "f8")
+_MAX_PICKLE_BYTES = 64 << 20
+"""The boxes of a day of video are smaller."""
+_NUMBER_TYPES = ("i4", "i8", "u4", "u8", "f4", "f8")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferenceAvatar:
-    """One avatar folder: n rows, however many entries it keeps."""
+    """One avatar folder with n rows, from n or 2n entries."""
 
     name: str
     version: str
@@ -41,32 +41,32 @@ class ReferenceAvatar:
     """None where the program found no face."""
     crop_boxes: list[Box]
     latents: npt.NDArray[np.float16]
-    """[n, 8, 32, 32], zeros where there is no box."""
+    """[n, 8, 32, 32], zeros for rows without a box."""
     images: list[Path]
-    """PNG files, not opened yet: decode what others made with media.pictures."""
+    """PNG files, not opened yet: decode untrusted files with media.png_decode."""
     masks: list[Path]
-    """The same, [S, S] over the crop box."""
+    """PNG files of masks, [S, S] over the crop box; not opened yet."""
 
 
 def read(folder: Path) -> ReferenceAvatar:
-    """Raises BadMedia that says which file is missing, broken or does not fit."""
-    about = _about(folder)
+    """Returns the avatar of a folder. Raises BadMedia with the file that is missing, broken or of another length."""
+    info = _info(folder)
     boxes = [_box(entry) for entry in _entries(folder / "coords.pkl")]
     squares = [_box(entry) or Box(0, 0, 0, 0) for entry in _entries(folder / "mask_coords.pkl")]
-    images, masks = (_pictures(folder / name) for name in ("full_imgs", "mask"))
+    images, masks = (_numbered_images(folder / name) for name in ("full_imgs", "mask"))
     latents = _latents(folder / "latents.pt", [box is not None for box in boxes])
     counts = {len(boxes), len(squares), len(images), len(masks), len(latents)}
     if len(counts) != 1 or not boxes:
         raise BadMedia(
-            f"{folder} does not fit together: {len(boxes)} boxes, {len(squares)} crop boxes, {len(images)} images,"
+            f"the files of {folder} do not fit: {len(boxes)} boxes, {len(squares)} crop boxes, {len(images)} images,"
             f" {len(masks)} masks, {len(latents)} latents",
             "Copy the folder again",
         )
     n = len(boxes) // 2 if _mirrored(boxes, latents, images) else len(boxes)
     return ReferenceAvatar(
-        name=str(about.get("avatar_id", folder.name)),
-        version="v1" if about.get("version") == "v1" else "v15",
-        bbox_shift=int(about.get("bbox_shift") or 0),
+        name=str(info.get("avatar_id", folder.name)),
+        version="v1" if info.get("version") == "v1" else "v15",
+        bbox_shift=int(info.get("bbox_shift") or 0),
         boxes=boxes[:n],
         crop_boxes=squares[:n],
         latents=latents[:n],
@@ -76,8 +76,11 @@ def read(folder: Path) -> ReferenceAvatar:
 
 
 def write(bundle: Bundle, folder: Path, *, bbox_shift: int = 0) -> None:
-    """The bundle as such a folder. Raises NotReady when it has no latents or rows without a face, Damaged, OSError."""
-    if "musetalk" not in bundle.info.renderers:
+    """Writes a bundle as such a folder.
+
+    Raises NotReady for a bundle without latents or with rows without a face, Damaged, OSError.
+    """
+    if not has_latents(bundle.path):
         raise NotReady(
             f"avatar {bundle.info.avatar_id!r} is not prepared for MuseTalk", "Run: warmtalk avatar create --replace"
         )
@@ -85,7 +88,7 @@ def write(bundle: Bundle, folder: Path, *, bbox_shift: int = 0) -> None:
     if missing:
         raise NotReady(
             f"avatar {bundle.info.avatar_id!r} has {len(missing)} frames without a face, the first {missing[0]};"
-            " MuseTalk's folders have no place for them",
+            " MuseTalk's folders cannot hold such frames",
             "Cut the source so that the face shows in every frame",
         )
     latents = read_latents(bundle.path)
@@ -99,52 +102,52 @@ def write(bundle: Bundle, folder: Path, *, bbox_shift: int = 0) -> None:
     torch.save([rows[row] for row in cycle], folder / "latents.pt")
     _write_boxes(folder / "coords.pkl", [bundle.box(row) for row in cycle])
     _write_boxes(folder / "mask_coords.pkl", [bundle.crop_box(row) for row in cycle])
-    about = {
+    info = {
         "avatar_id": bundle.info.avatar_id,
         "video_path": bundle.info.source_name,
         "bbox_shift": bbox_shift,
         "version": latents.version,
     }
-    (folder / "avator_info.json").write_text(json.dumps(about), "utf-8")
+    (folder / "avator_info.json").write_text(json.dumps(info), "utf-8")
 
 
-class _Numbers(pickle.Unpickler):
-    """Admits lists, tuples and numbers, numpy's among them; anything else is refused before it is made."""
+class _NumbersUnpickler(pickle.Unpickler):
+    """Accepts lists, tuples and numbers, also of numpy. Refuses any other object before constructing the object."""
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
         if (module, name) == ("numpy", "dtype"):
             return _dtype
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "scalar":
             return _scalar
-        raise pickle.UnpicklingError(f"it holds {module}.{name}, which is no number")
+        raise pickle.UnpicklingError(f"the pickle holds {module}.{name}, which is no number")
 
 
 def _dtype(code: str, align: bool = False, copy: bool = True) -> np.dtype[Any]:
-    if code not in _NUMBERS:
-        raise pickle.UnpicklingError(f"it holds numbers of type {code!r}")
+    if code not in _NUMBER_TYPES:
+        raise pickle.UnpicklingError(f"the pickle holds numbers of type {code!r}")
     return np.dtype(code, align=bool(align), copy=True)
 
 
 def _scalar(kind: np.dtype[Any], data: bytes) -> float:
     if not isinstance(kind, np.dtype) or not isinstance(data, bytes) or len(data) != kind.itemsize:
-        raise pickle.UnpicklingError("it holds a number of the wrong size")
+        raise pickle.UnpicklingError("the pickle holds a number of the wrong size")
     return float(np.frombuffer(data, kind)[0])
 
 
 def _entries(path: Path) -> list[Any]:
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise BadMedia(f"{path} is larger than {_MOST_BYTES >> 20} MiB", "Copy the folder again")
-        found = _Numbers(io.BytesIO(path.read_bytes())).load()
+        if path.stat().st_size > _MAX_PICKLE_BYTES:
+            raise BadMedia(f"{path} is larger than {_MAX_PICKLE_BYTES >> 20} MiB", "Copy the folder again")
+        entries = _NumbersUnpickler(io.BytesIO(path.read_bytes())).load()
     except (OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise BadMedia(f"{path} cannot be read: {error}", "Copy the folder again") from error
-    if not isinstance(found, list):
+    if not isinstance(entries, list):
         raise BadMedia(f"{path} holds no list", "Copy the folder again")
-    return found
+    return entries
 
 
 def _box(entry: Any) -> Box | None:
-    """None for the placeholder (0.0, 0.0, 0.0, 0.0) of a frame without a face."""
+    """Returns None for the placeholder (0.0, 0.0, 0.0, 0.0) of a frame without a face."""
     try:
         x1, y1, x2, y2 = (int(value) for value in entry)
         return Box(x1, y1, x2, y2) if (x1, y1, x2, y2) != (0, 0, 0, 0) else None
@@ -153,37 +156,37 @@ def _box(entry: Any) -> Box | None:
 
 
 def _latents(path: Path, present: Sequence[bool]) -> npt.NDArray[np.float16]:
-    """One per entry. The offline program leaves out those of frames without a face: they are put in again."""
+    """Returns one latent per entry; zeros for frames without a face, left out by the offline program."""
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-        values = torch.cat([one.reshape(1, 8, 32, 32) for one in found]).half().numpy()
+        latents = torch.load(path, map_location="cpu", weights_only=True)
+        values = torch.cat([latent.reshape(1, 8, 32, 32) for latent in latents]).half().numpy()
     except (OSError, RuntimeError, EOFError, TypeError, AttributeError, pickle.UnpicklingError) as error:
         raise BadMedia(f"{path} cannot be read: {str(error).splitlines()[0]}", "Copy the folder again") from error
     if len(values) == len(present) or len(values) != sum(present):
         return np.asarray(values, np.float16)
-    placed = np.zeros((len(present), 8, 32, 32), np.float16)
-    placed[np.flatnonzero(present)] = values
-    return placed
+    aligned = np.zeros((len(present), 8, 32, 32), np.float16)
+    aligned[np.flatnonzero(present)] = values
+    return aligned
 
 
 def _mirrored(boxes: list[Box | None], latents: npt.NDArray[np.float16], images: list[Path]) -> bool:
-    """The second half is the first backwards. Then, and only then, the half played forth and back is the whole."""
+    """Returns True when the second half is the first half reversed: then the first half holds the whole cycle."""
     if len(boxes) % 2 or boxes != boxes[::-1] or not np.array_equal(latents, latents[::-1]):
         return False
     return all(a.read_bytes() == b.read_bytes() for a, b in zip(images[: len(images) // 2], images[::-1], strict=False))
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """By number, as the program reads them; files that have none are left out."""
-    found = {int(path.stem): path for path in folder.glob("*.png") if path.stem.isdecimal()}
-    return [found[number] for number in sorted(found)]
+def _numbered_images(folder: Path) -> list[Path]:
+    """Returns the images in the order of their numbers, as the program reads them; skips names without a number."""
+    by_number = {int(path.stem): path for path in folder.glob("*.png") if path.stem.isdecimal()}
+    return [by_number[number] for number in sorted(by_number)]
 
 
-def _about(folder: Path) -> dict[str, Any]:
+def _info(folder: Path) -> dict[str, Any]:
     for name in ("avator_info.json", "avatar_info.json"):
         try:
-            about = json.loads((folder / name).read_text("utf-8"))
-            return about if isinstance(about, dict) else {}
+            info = json.loads((folder / name).read_text("utf-8"))
+            return info if isinstance(info, dict) else {}
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:

@@ -15,16 +15,16 @@ from warmtalk.core.bundle_files import read_latents
 from warmtalk.core.errors import Busy, Damaged, NotReady, WarmtalkError
 from warmtalk.core.ports import FaceJob
 from warmtalk.core.types import Features, Image
-from warmtalk.models.musetalk.networks import TOKENS, WIDTH, Drawing, MuseTalk, Way
+from warmtalk.models.musetalk.networks import TOKENS, WIDTH, ExecutionMode, MuseTalk, PendingFaces
 
 log = logging.getLogger(__name__)
 
 MAX_BATCH = 16
-"""Past this a batch is no faster per face, and the first face of it waits longer."""
+"""Larger batches are no faster per face, and delay the first face."""
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16)
-"""Of a batch, that are recorded at start; others are filled up to the next."""
-_MEASURED = 4
-_COMPILED = Way(channels_last=True, compiled=True)
+"""Batch sizes recorded at start; other batches are padded to the next size."""
+_MEASURED_BATCHES = 4
+_COMPILED = ExecutionMode(channels_last=True, compiled=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,9 +41,7 @@ class MuseTalkAvatar:
 
 
 class MuseTalkRenderer:
-    """FaceRenderer, and of many avatars at once. Thread of the device only."""
-
-    name = "musetalk"
+    """FaceRenderer and BatchRenderer of MuseTalk. Runs on the device thread only."""
 
     def __init__(self, networks: MuseTalk, *, max_batch: int = MAX_BATCH) -> None:
         self._networks = networks
@@ -51,126 +49,132 @@ class MuseTalkRenderer:
         self.faces_per_second = 0.0
 
     def measure(self, *, compiled: bool = True) -> None:
-        """Takes the way that is fastest on this device, records all sizes of a batch, notes how fast a full one is.
+        """Selects the fastest execution mode, records all batch sizes, and stores the throughput of full batches.
 
-        Seconds on a GPU, and minutes more for trying torch.compile unless `compiled` is false; minutes on a CPU.
+        Takes seconds on a GPU, and minutes more to try torch.compile unless `compiled` is False; minutes on a CPU.
         Raises Busy when the device has no memory for one face.
         """
         cuda = self._networks.device.type == "cuda"
-        ways = [Way(), Way(channels_last=True)] if cuda else [Way()]  # on a CPU group norm is wrong with channels last
-        rates = {way: self._rate_of(way) for way in ways}
+        # On a CPU, group norm is inaccurate with channels last.
+        modes = [ExecutionMode(), ExecutionMode(channels_last=True)] if cuda else [ExecutionMode()]
+        rates = {mode: self._mode_throughput(mode) for mode in modes}
         if cuda and compiled:
-            rates[_COMPILED] = self._rate_compiled()
-        best = max(rates, key=lambda way: rates[way])
-        if best != self._networks.way:
-            self._networks.take(best)
+            rates[_COMPILED] = self._compiled_throughput()
+        best = max(rates, key=lambda mode: rates[mode])
+        if best != self._networks.mode:
+            self._networks.set_mode(best)
         if cuda:
-            least = 2 if best.compiled else 1  # one face alone would be compiled again: it is drawn as two
-            self._networks.warm_up([size for size in SIZES if least <= size < self.max_batch] + [self.max_batch])
+            smallest = 2 if best.compiled else 1  # a batch of one would compile again, and is padded to two
+            self._networks.warm_up([size for size in SIZES if smallest <= size < self.max_batch] + [self.max_batch])
         self.faces_per_second = rates[best]
-        found = ", ".join(f"{rate:.1f} ({way})" for way, rate in rates.items())
-        log.info("%d faces at once, faces a second: %s; taken: %s", self.max_batch, found, best)
+        measured = ", ".join(f"{rate:.1f} ({mode})" for mode, rate in rates.items())
+        log.info("batches of %d, faces per second: %s; selected: %s", self.max_batch, measured, best)
 
-    def _rate_compiled(self) -> float:
-        """0.0 where torch.compile does not work."""
-        log.info("trying torch.compile, which takes minutes at the first start; musetalk.compile: false leaves it out")
+    def _compiled_throughput(self) -> float:
+        """Returns 0.0 where torch.compile does not work."""
+        log.info(
+            "trying torch.compile, which takes minutes at the first start; musetalk.compile: false skips the attempt"
+        )
         try:
-            return self._rate_of(_COMPILED)
+            return self._mode_throughput(_COMPILED)
         except WarmtalkError:
             raise
-        except Exception as error:  # noqa: BLE001 - a compiler may fail in any way; without it all works as well
-            log.warning("going on without torch.compile: %s: %.200s", type(error).__name__, error)
+        except Exception as error:  # noqa: BLE001 - a compiler may fail in any way, and nothing depends on one
+            log.warning("continuing without torch.compile: %s: %.200s", type(error).__name__, error)
             return 0.0
 
-    def _rate_of(self, way: Way) -> float:
-        self._networks.take(way)
-        return self._rate()
+    def _mode_throughput(self, mode: ExecutionMode) -> float:
+        self._networks.set_mode(mode)
+        return self._throughput()
 
-    def _rate(self) -> float:
-        """Faces a second in full batches, which shrink until they fit."""
+    def _throughput(self) -> float:
+        """Returns faces per second in full batches; halves the batch until a batch fits in memory."""
         while True:
             latents, features = torch.zeros(self.max_batch, 8, 32, 32), torch.zeros(self.max_batch, TOKENS, WIDTH)
             times = []
             try:
-                for _ in range(_MEASURED):
-                    begin = time.perf_counter()
-                    self._networks.faces(latents, features)
-                    times.append(time.perf_counter() - begin)
+                for _ in range(_MEASURED_BATCHES):
+                    start = time.perf_counter()
+                    self._networks.render(latents, features)
+                    times.append(time.perf_counter() - start)
             except torch.OutOfMemoryError as error:
-                self._shrink(self.max_batch, error)
+                self._halve_batch(self.max_batch, error)
                 continue
-            return self.max_batch / min(times[1:])  # the first records
+            return self.max_batch / min(times[1:])  # the first batch records
 
     def prepare(self, bundle: Bundle) -> MuseTalkAvatar:
-        """Raises NotReady when the bundle was prepared with other weights, Damaged when its latents are broken."""
-        found = read_latents(bundle.path)
-        here = self._networks
-        if found.version != here.version or found.vae not in ("", here.vae):  # "": imported, nobody knows
+        """Loads the latents of an avatar.
+
+        Raises NotReady when the bundle was prepared with other weights, Damaged when the latents are broken.
+        """
+        stored, networks = read_latents(bundle.path), self._networks
+        if stored.version != networks.version or stored.vae not in ("", networks.vae):  # "": imported, VAE unknown
             raise NotReady(
-                f"avatar {bundle.info.avatar_id!r} was prepared for MuseTalk {found.version} (image codec {found.vae})"
-                f" and not for {here.version} ({here.vae})",
+                f"avatar {bundle.info.avatar_id!r} was prepared for MuseTalk {stored.version} (image codec"
+                f" {stored.vae}) and not for {networks.version} ({networks.vae})",
                 "Build it again with these weights: warmtalk avatar create --replace",
             )
-        if len(found.values) != len(bundle):
+        if len(stored.values) != len(bundle):
             raise Damaged(
-                f"avatar {bundle.info.avatar_id!r} is damaged: {len(found.values)} latents for {len(bundle)} frames",
+                f"avatar {bundle.info.avatar_id!r} is damaged: {len(stored.values)} latents for {len(bundle)} frames",
                 "Build it again: warmtalk avatar create --replace",
             )
-        latents = torch.from_numpy(found.values).to(self._networks.device, self._networks.dtype)
+        latents = torch.from_numpy(stored.values).to(networks.device, networks.dtype)
         return MuseTalkAvatar(bundle.info.avatar_id, latents)
 
     def render(self, avatar: MuseTalkAvatar, rows: Sequence[int], features: Features) -> list[Image]:
-        """Raises Busy when the device has no memory for a single face, Damaged when a face is not finite."""
+        """Returns one face per row. Raises Busy when the device has no memory for one face, Damaged when a face is
+        not finite."""
         faces: list[Image] = []
-        for face in self.render_many([FaceJob(avatar, row, one) for row, one in zip(rows, features, strict=True)]):
+        for face in self.render_batch([FaceJob(avatar, row, one) for row, one in zip(rows, features, strict=True)]):
             if isinstance(face, WarmtalkError):
                 raise face
             faces.append(face)
         return faces
 
-    def render_many(self, jobs: Sequence[FaceJob[MuseTalkAvatar]]) -> list[Image | WarmtalkError]:
-        """A face or what went wrong with it, for each job in order: one broken avatar does not spoil the others'.
+    def render_batch(self, jobs: Sequence[FaceJob[MuseTalkAvatar]]) -> list[Image | WarmtalkError]:
+        """Returns the face or the error of each job, in order: a broken avatar does not affect the other jobs.
 
-        Raises Busy when the device has no memory for a single face.
+        Raises Busy when the device has no memory for one face.
         """
         return self.submit_batch(jobs)()
 
     def submit_batch(self, jobs: Sequence[FaceJob[MuseTalkAvatar]]) -> Callable[[], list[Image | WarmtalkError]]:
-        """Starts on what render_many does. What it returns waits for the faces, on any thread, once."""
-        begun: list[tuple[Sequence[FaceJob[MuseTalkAvatar]], Drawing]] = []
+        """Starts the work of render_batch. The returned function waits for the faces, on any thread, once."""
+        pending: list[tuple[Sequence[FaceJob[MuseTalkAvatar]], PendingFaces]] = []
         done = 0
         while done < len(jobs):
             batch = jobs[done : done + self.max_batch]
             try:
-                begun.append((batch, self._begin(batch)))
+                pending.append((batch, self._submit(batch)))
                 done += len(batch)
             except torch.OutOfMemoryError as error:
-                self._shrink(len(batch), error)
-        return lambda: [face for batch, drawing in begun for face in _checked(batch, drawing)]
+                self._halve_batch(len(batch), error)
+        return lambda: [face for batch, faces in pending for face in _checked(batch, faces)]
 
-    def _begin(self, jobs: Sequence[FaceJob[MuseTalkAvatar]]) -> Drawing:
+    def _submit(self, jobs: Sequence[FaceJob[MuseTalkAvatar]]) -> PendingFaces:
         latents = torch.stack([job.avatar.latents[job.row] for job in jobs])
         features = torch.from_numpy(np.stack([job.features for job in jobs]))
-        return self._networks.begin(latents, features)
+        return self._networks.submit(latents, features)
 
-    def _shrink(self, size: int, error: torch.OutOfMemoryError) -> None:
-        """The smaller batch stays: what did not fit once would not fit again."""
+    def _halve_batch(self, size: int, error: torch.OutOfMemoryError) -> None:
+        """Halves the largest batch for good: a batch that did not fit once would not fit later."""
         if size == 1:
             raise Busy(
-                "the device has no memory left for one face", "Close other programs on it", retry_after_s=5.0
+                "the device has no memory left for one face", "Close other programs on the device", retry_after_s=5.0
             ) from error
         self.max_batch = size // 2
-        self._networks.forget_sizes()
-        log.warning("out of memory with %d faces at once; from now on at most %d", size, self.max_batch)
+        self._networks.discard_graphs()
+        log.warning("out of memory with a batch of %d faces; from now on at most %d", size, self.max_batch)
 
 
-def _checked(jobs: Sequence[FaceJob[MuseTalkAvatar]], drawing: Drawing) -> Iterator[Image | WarmtalkError]:
-    for job, face, good in zip(jobs, *drawing.wait(), strict=True):
-        yield face if good else _not_finite(job)
+def _checked(jobs: Sequence[FaceJob[MuseTalkAvatar]], faces: PendingFaces) -> Iterator[Image | WarmtalkError]:
+    for job, face, finite in zip(jobs, *faces.wait(), strict=True):
+        yield face if finite else _not_finite(job)
 
 
 def _not_finite(job: FaceJob[MuseTalkAvatar]) -> Damaged:
     return Damaged(
-        f"MuseTalk drew row {job.row} of avatar {job.avatar.avatar_id!r} with values that are not finite",
+        f"MuseTalk rendered row {job.row} of avatar {job.avatar.avatar_id!r} with values that are not finite",
         "Build the avatar again; if that does not help, set musetalk.dtype to bf16 or fp32",
     )
