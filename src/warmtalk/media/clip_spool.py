@@ -11,9 +11,9 @@ from typing import IO
 import numpy as np
 
 from warmtalk.core.types import FrameClock, Samples
-from warmtalk.media.ffmpeg_process import remove_files
 from warmtalk.media.fmp4_writer import Packet, TrackRun, build_fragment
 from warmtalk.media.h264 import EncodedPicture
+from warmtalk.media.storage import remove_files
 
 _SAMPLE_BYTES = 2
 _FADE_SAMPLES = 144

@@ -18,11 +18,12 @@ from warmtalk.core.errors import WarmtalkError
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Image, Samples
 from warmtalk.media import mp4_boxes
 from warmtalk.media.clip_spool import ClipSpool, video_timescale
-from warmtalk.media.concat import ClipFile, publish_file
+from warmtalk.media.concat import ClipFile
 from warmtalk.media.ffmpeg_command import find_ffmpeg
-from warmtalk.media.ffmpeg_process import FfmpegProcess, storage_errors
+from warmtalk.media.ffmpeg_process import FfmpegProcess
 from warmtalk.media.h264 import EncodedPicture, H264Encoder, X264Settings
 from warmtalk.media.i420 import I420, to_i420
+from warmtalk.media.storage import publish_file, storage_errors
 
 _ACTIVITY = "writing a clip"
 _MUXING = "muxing video and audio"
