@@ -1,4 +1,4 @@
-"""Small files of every kind that is taken, and ways to spoil them. The same seed gives the same files."""
+"""Small files of every supported kind, and mutations of these files. The same seed gives the same files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NUMBERS = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF
 
 
 def whole_files(folder: Path) -> dict[str, bytes]:
-    """One good file of each kind, by its ending."""
+    """Returns one valid file of each kind, by suffix."""
     for kind, options in FILMS.items():
         write_video(folder / f"a.{kind}", panned_frames(12), options=options)
     for kind in PHOTOS:
@@ -37,7 +37,7 @@ def whole_files(folder: Path) -> dict[str, bytes]:
 
 
 def spoiled(files: dict[str, bytes], number: int) -> tuple[str, bytes]:
-    """(kind, content) of spoiled file `number`: one to three things are wrong with it."""
+    """Returns kind and content of mutated file `number`, with one to three mutations."""
     random = Random(number)
     kind = sorted(files)[number % len(files)]
     data = bytearray(files[kind])
@@ -47,7 +47,7 @@ def spoiled(files: dict[str, bytes], number: int) -> tuple[str, bytes]:
 
 
 def _spoil(data: bytearray, random: Random, files: dict[str, bytes]) -> None:
-    # Half of all that is wrong is wrong near the front, where the headers are.
+    # Half of the mutations hit the start of the file, where the headers are.
     place = random.randrange(max(min(len(data), random.choice((64, 1024, len(data)))), 1))
     length = random.choice((1, 4, 16, 256, 4096))
     match random.randrange(9):
