@@ -9,7 +9,7 @@ from random import Random
 from tests.audio import syllables, wav
 from tests.footage import panned_frames, portrait, run_ffmpeg, write_photo, write_video
 
-FILMS = {
+VIDEOS = {
     "mp4": ("-pix_fmt", "yuv420p", "-g", "5"),
     "mov": ("-c:v", "mjpeg", "-pix_fmt", "yuvj420p"),
     "mkv": ("-pix_fmt", "yuv420p", "-bf", "2"),
@@ -19,56 +19,56 @@ FILMS = {
     "ts": ("-pix_fmt", "yuv420p"),
 }
 PHOTOS = ("jpg", "png", "webp")
-SOUNDS = {"wav": (), "mp3": (), "flac": (), "ogg": ("-c:a", "libvorbis"), "opus": ("-c:a", "libopus", "-f", "ogg")}
+AUDIO = {"wav": (), "mp3": (), "flac": (), "ogg": ("-c:a", "libvorbis"), "opus": ("-c:a", "libopus", "-f", "ogg")}
 _NUMBERS = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
-def whole_files(folder: Path) -> dict[str, bytes]:
-    """Returns one valid file of each kind, by suffix."""
-    for kind, options in FILMS.items():
+def valid_files(folder: Path) -> dict[str, bytes]:
+    """Returns one valid file of each kind, by file ending."""
+    for kind, options in VIDEOS.items():
         write_video(folder / f"a.{kind}", panned_frames(12), options=options)
     for kind in PHOTOS:
         write_photo(folder / f"a.{kind}", portrait()[40:200, 115:307])
     (folder / "a.wav").write_bytes(wav(syllables(0.4)))
-    for kind, sound in SOUNDS.items():
+    for kind, options in AUDIO.items():
         if kind != "wav":
-            run_ffmpeg(["-i", str(folder / "a.wav"), *sound, str(folder / f"a.{kind}")])
-    return {kind: (folder / f"a.{kind}").read_bytes() for kind in (*FILMS, *PHOTOS, *SOUNDS)}
+            run_ffmpeg(["-i", str(folder / "a.wav"), *options, str(folder / f"a.{kind}")])
+    return {kind: (folder / f"a.{kind}").read_bytes() for kind in (*VIDEOS, *PHOTOS, *AUDIO)}
 
 
-def spoiled(files: dict[str, bytes], number: int) -> tuple[str, bytes]:
-    """Returns kind and content of mutated file `number`, with one to three mutations."""
+def mutated_file(files: dict[str, bytes], number: int) -> tuple[str, bytes]:
+    """Returns (kind, content) of mutated file `number`, with one to three mutations."""
     random = Random(number)
     kind = sorted(files)[number % len(files)]
     data = bytearray(files[kind])
     for _ in range(random.randint(1, 3)):
-        _spoil(data, random, files)
+        _mutate(data, random, files)
     return kind, bytes(data)
 
 
-def _spoil(data: bytearray, random: Random, files: dict[str, bytes]) -> None:
-    # Half of the mutations hit the start of the file, where the headers are.
-    place = random.randrange(max(min(len(data), random.choice((64, 1024, len(data)))), 1))
+def _mutate(data: bytearray, random: Random, files: dict[str, bytes]) -> None:
+    # Half of the mutations are near the front of the file, where the headers are.
+    offset = random.randrange(max(min(len(data), random.choice((64, 1024, len(data)))), 1))
     length = random.choice((1, 4, 16, 256, 4096))
     match random.randrange(9):
         case 0:
             for _ in range(random.choice((1, 8, 64))):
-                at = random.randrange(max(len(data), 1))
-                data[at : at + 1] = bytes([random.randrange(256)])
+                position = random.randrange(max(len(data), 1))
+                data[position : position + 1] = bytes([random.randrange(256)])
         case 1:
-            data[place : place + 4] = struct.pack(random.choice((">I", "<I")), random.choice(_NUMBERS))
+            data[offset : offset + 4] = struct.pack(random.choice((">I", "<I")), random.choice(_NUMBERS))
         case 2:
-            data[place : place + 1] = bytes([(data[place] if place < len(data) else 0) ^ 1 << random.randrange(8)])
+            data[offset : offset + 1] = bytes([(data[offset] if offset < len(data) else 0) ^ 1 << random.randrange(8)])
         case 3:
-            del data[place:]
+            del data[offset:]
         case 4:
-            del data[place : place + length]
+            del data[offset : offset + length]
         case 5:
-            data[place:place] = data[place : place + length] * random.choice((1, 50))
+            data[offset:offset] = data[offset : offset + length] * random.choice((1, 50))
         case 6:
-            data[place : place + length] = bytes(length)
+            data[offset : offset + length] = bytes(length)
         case 7:
-            data[place : place + length] = random.randbytes(length)
+            data[offset : offset + length] = random.randbytes(length)
         case _:
             other = files[random.choice(sorted(files))]
-            data[place:] = other[random.randrange(len(other)) :]
+            data[offset:] = other[random.randrange(len(other)) :]

@@ -1,4 +1,4 @@
-"""warmtalk avatar preview: the image with several shifts, and the messages for impossible requests."""
+"""warmtalk avatar preview: the tiles of the image, and the errors without an image."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def preview(folder: Path, source: Path, *args: str) -> Image:
 
 
 def tiles(image: Image, count: int) -> list[Image]:
-    """Returns the faces without labels and marks."""
+    """Returns the faces, without labels and marks."""
     width = image.shape[1] // count
     return [image[:310, i * width + 14 : (i + 1) * width - 20] for i in range(count)]
 
 
-def test_a_photo_at_three_shifts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_photo_with_three_shifts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = preview(tmp_path, write_photo(tmp_path / "a.png", portrait()), "--shifts=-3,0,8")
     assert "automatic: bbox_shift -" in capsys.readouterr().out
     one, two, three = (tile.astype(int) for tile in tiles(image, 3))
@@ -34,7 +34,7 @@ def test_a_photo_at_three_shifts(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert np.abs(one - three)[150:].mean() > np.abs(one - two)[150:].mean() > 0
 
 
-def test_the_first_usable_frame_of_a_video(tmp_path: Path) -> None:
+def test_the_first_usable_frame_of_a_video_with_the_default_shifts(tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.mp4", grey_frames(5) + panned_frames(10))
     assert preview(tmp_path, source).shape[1] > 4 * 200
 
@@ -47,9 +47,7 @@ def test_the_first_usable_frame_of_a_video(tmp_path: Path) -> None:
         (["--at", "10,10"], "no face is at 10,10 in a.png; faces from the left: face 1 at 22"),
     ],
 )
-def test_impossible_requests_are_rejected(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], words: str
-) -> None:
+def test_impossible_options(tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], words: str) -> None:
     source = write_photo(tmp_path / "a.png", portrait())
     assert main(["avatar", "preview", str(source), "--out", str(tmp_path / "b.png"), *args]) == 1
     assert words in capsys.readouterr().err
@@ -63,13 +61,13 @@ def test_impossible_requests_are_rejected(
         (["--shifts=a,b"], "'a,b' is not a list of shifts; write whole numbers, for example -9,-3,0"),
     ],
 )
-def test_invalid_numbers_are_rejected(capsys: pytest.CaptureFixture[str], args: list[str], words: str) -> None:
+def test_invalid_numbers(capsys: pytest.CaptureFixture[str], args: list[str], words: str) -> None:
     with pytest.raises(SystemExit):
         main(["avatar", "preview", "a.png", *args])
     assert words in capsys.readouterr().err
 
 
-def test_an_output_path_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_photo(tmp_path / "a.png", portrait())
     out = tmp_path / "none" / "b.png"
     assert main(["avatar", "preview", str(source), "--shifts=0", "--out", str(out)]) == 1
@@ -78,7 +76,7 @@ def test_an_output_path_that_cannot_be_written(tmp_path: Path, capsys: pytest.Ca
     assert (tmp_path / "b.txt").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_video_without_a_face(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_source_without_a_face(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_video(tmp_path / "a.mp4", grey_frames(5))
     assert main(["avatar", "preview", str(source), "--out", str(tmp_path / "b.png")]) == 1
     assert "no usable face in a.mp4: no face is seen. Use a source" in capsys.readouterr().err

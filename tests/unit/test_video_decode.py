@@ -1,4 +1,4 @@
-"""Reading films and photos that anybody may have sent, and writing segments."""
+"""Decoding of untrusted videos and photos, and writing of segments."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from warmtalk.media.video_decode import SourceLimits, VideoReader
 RATE = Fraction(25)
 
 
-def read(path: Path, rate: Fraction = RATE, limits: SourceLimits = SourceLimits(), name: str = "") -> list[Image]:  # noqa: B008 - immutable
+def decode(path: Path, rate: Fraction = RATE, limits: SourceLimits = SourceLimits(), name: str = "") -> list[Image]:  # noqa: B008 - immutable
     with VideoReader(path, rate, limits, name=name) as frames:
         return list(frames)
 
@@ -41,115 +41,119 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_frame_comes_once_and_in_order(source: Path) -> None:
-    with VideoReader(source, RATE) as frames:
-        found = list(frames)
-        assert frames.expected_frames == 30
-    assert len(found) == 30
-    assert all(image.shape == (HEIGHT, WIDTH, 3) and image.dtype == np.uint8 for image in found)
-    assert all(psnr(a, b) > 30 for a, b in zip(found, panned_frames(30), strict=True))
+    with VideoReader(source, RATE) as reader:
+        frames = list(reader)
+        assert reader.expected_frames == 30
+    assert len(frames) == 30
+    assert all(image.shape == (HEIGHT, WIDTH, 3) and image.dtype == np.uint8 for image in frames)
+    assert all(psnr(a, b) > 30 for a, b in zip(frames, panned_frames(30), strict=True))
 
 
 @pytest.mark.parametrize(("fps", "rate", "count"), [("50", "25", 15), ("30000/1001", "25", 25), ("10", "25", 75)])
 def test_other_rates_are_converted(tmp_path: Path, fps: str, rate: str, count: int) -> None:
-    assert abs(len(read(write_video(tmp_path / "a.mp4", panned_frames(30), fps=fps), Fraction(rate))) - count) <= 1
+    assert abs(len(decode(write_video(tmp_path / "a.mp4", panned_frames(30), fps=fps), Fraction(rate))) - count) <= 1
 
 
-def test_variable_rate_keeps_its_time(tmp_path: Path) -> None:
-    jumpy = ("-vf", "select='not(mod(n,3))+lt(n,10)'", "-fps_mode", "vfr", "-pix_fmt", "yuv420p")
-    assert abs(len(read(write_video(tmp_path / "a.mp4", panned_frames(30), options=jumpy))) - 29) <= 2
+def test_variable_rate_keeps_the_duration(tmp_path: Path) -> None:
+    options = ("-vf", "select='not(mod(n,3))+lt(n,10)'", "-fps_mode", "vfr", "-pix_fmt", "yuv420p")
+    assert abs(len(decode(write_video(tmp_path / "a.mp4", panned_frames(30), options=options))) - 29) <= 2
 
 
 @pytest.mark.parametrize("name", ["a.mov", "a.mkv", "a.webm"])
 def test_other_containers(tmp_path: Path, name: str) -> None:
     codec = ("-c:v", "libvpx", "-deadline", "realtime") if name == "a.webm" else ()
-    assert len(read(write_video(tmp_path / name, panned_frames(5), options=codec))) == 5
+    assert len(decode(write_video(tmp_path / name, panned_frames(5), options=codec))) == 5
 
 
 def test_odd_sides_are_made_even(tmp_path: Path) -> None:
     odd = [image[:-1, :-1] for image in panned_frames(3)]
-    (first, *_) = read(write_video(tmp_path / "a.mp4", odd, options=("-pix_fmt", "yuv444p")))
+    (first, *_) = decode(write_video(tmp_path / "a.mp4", odd, options=("-pix_fmt", "yuv444p")))
     assert first.shape == (HEIGHT - 2, WIDTH - 2, 3)
 
 
-def test_wide_pixels_are_made_square(tmp_path: Path) -> None:
-    (first, *_) = read(
+def test_non_square_pixels_are_made_square(tmp_path: Path) -> None:
+    (first, *_) = decode(
         write_video(tmp_path / "a.mp4", panned_frames(3), options=("-vf", "setsar=2/1", "-pix_fmt", "yuv420p"))
     )
     assert first.shape == (HEIGHT, 2 * WIDTH, 3)
 
 
-def test_rotation_is_honoured(tmp_path: Path, source: Path) -> None:
-    turned = tmp_path / "turned.mp4"
+def test_rotation_is_applied(tmp_path: Path, source: Path) -> None:
+    rotated = tmp_path / "rotated.mp4"
     try:
-        run_ffmpeg(["-display_rotation", "90", "-i", str(source), "-c", "copy", str(turned)])
+        run_ffmpeg(["-display_rotation", "90", "-i", str(source), "-c", "copy", str(rotated)])
     except subprocess.CalledProcessError:  # ffmpeg before 6
-        run_ffmpeg(["-i", str(source), "-c", "copy", "-metadata:s:v", "rotate=270", str(turned)])
-    first = read(turned)[0]
-    # Which way the two spellings turn differs between versions of ffmpeg.
+        run_ffmpeg(["-i", str(source), "-c", "copy", "-metadata:s:v", "rotate=270", str(rotated)])
+    first = decode(rotated)[0]
+    # The direction of the two options differs between versions of ffmpeg.
     assert max(psnr(first, np.ascontiguousarray(np.rot90(panned_frames(1)[0], turns))) for turns in (1, 3)) > 30
 
 
 @pytest.mark.parametrize("matrix", ["bt709", "smpte170m"])
-def test_colours_survive_the_file_s_own_matrix(tmp_path: Path, matrix: str) -> None:
+def test_the_colour_matrix_of_the_file_is_applied(tmp_path: Path, matrix: str) -> None:
     colours = np.zeros((64, 96, 3), np.uint8)
     colours[:, :32], colours[:, 32:64], colours[:, 64:] = (200, 30, 30), (30, 180, 30), (40, 40, 210)
     options = ("-vf", f"scale=out_color_matrix={matrix}", "-colorspace", matrix, "-pix_fmt", "yuv444p", "-crf", "1")
-    first = read(write_video(tmp_path / "a.mp4", [colours] * 3, options=options))[0]
+    first = decode(write_video(tmp_path / "a.mp4", [colours] * 3, options=options))[0]
     assert np.abs(first[20:40, 8:24].astype(int) - colours[20:40, 8:24]).max() <= 6
     assert np.abs(first[20:40, 72:88].astype(int) - colours[20:40, 72:88]).max() <= 6
 
 
-def ten_bit(curve: str) -> tuple[str, ...]:
+def ten_bit_options(curve: str) -> tuple[str, ...]:
     tags = f"setparams=color_primaries=bt2020:colorspace=bt2020nc:color_trc={curve}"
     encoder = ("-color_primaries", "bt2020", "-colorspace", "bt2020nc", "-color_trc", curve)
-    return ("-vf", f"format=yuv420p10le,{tags}", *encoder)  # one ffmpeg takes them from the frames, another from here
+    return (
+        "-vf",
+        f"format=yuv420p10le,{tags}",
+        *encoder,
+    )  # versions of ffmpeg differ in the one read
 
 
 @pytest.mark.parametrize("curve", ["smpte2084", "arib-std-b67"])
-def test_hdr_becomes_an_ordinary_picture(tmp_path: Path, curve: str) -> None:
-    """Colours come out stronger than the flat signal that carries them."""
+def test_hdr_is_converted_to_sdr(tmp_path: Path, curve: str) -> None:
+    """The converted colours are more saturated than the flat HDR signal."""
     found, flat = (
-        read(write_video(tmp_path / f"{one}.mp4", panned_frames(3), options=ten_bit(one)))
+        decode(write_video(tmp_path / f"{one}.mp4", panned_frames(3), options=ten_bit_options(one)))
         for one in (curve, "bt2020-10")
     )
     assert len(found) == len(flat) == 3
     assert float(np.ptp(found[0], axis=2).mean()) > 1.05 * float(np.ptp(flat[0], axis=2).mean())
 
 
-def test_hdr_without_the_filters_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hdr_without_the_filters_gives_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "_can_tone_map", lambda: False)
-    source = write_video(tmp_path / "a.mp4", panned_frames(3), options=ten_bit("smpte2084"))
+    source = write_video(tmp_path / "a.mp4", panned_frames(3), options=ten_bit_options("smpte2084"))
     with VideoReader(source, RATE) as frames:
         assert len(list(frames)) == 3
         assert "cannot convert" in frames.warnings[0] and "zscale" in frames.warnings[0]
 
 
-def combed(image: Image) -> float:
-    """How much neighbouring lines differ more than lines two apart do."""
+def comb_strength(image: Image) -> float:
+    """Returns the difference of neighbouring lines minus the difference of lines two apart."""
     rows = image.astype(int)
     return float(np.abs(np.diff(rows, axis=0)).mean() - np.abs(rows[2:] - rows[:-2]).mean())
 
 
-def test_interlaced_films_lose_their_combs(tmp_path: Path) -> None:
+def test_interlaced_videos_are_deinterlaced(tmp_path: Path) -> None:
     fields = [np.roll(portrait()[40:200, 115:307], 6 * i, axis=1) for i in range(20)]
-    woven = [
+    interlaced = [
         np.where(np.arange(160)[:, None, None] % 2 == 0, *pair) for pair in zip(fields[::2], fields[1::2], strict=True)
     ]
     flags = ("-pix_fmt", "yuv420p", "-crf", "12", "-flags", "+ilme+ildct", "-x264-params", "tff=1")
-    marked = read(write_video(tmp_path / "a.mp4", woven, options=flags))
-    plain = read(write_video(tmp_path / "b.mp4", woven, options=("-pix_fmt", "yuv420p", "-crf", "12")))
-    assert len(marked) == len(plain) == 10
-    assert combed(plain[4]) > 4  # not marked: left alone
-    assert combed(marked[4]) < 0.3 * combed(plain[4])
+    flagged = decode(write_video(tmp_path / "a.mp4", interlaced, options=flags))
+    unflagged = decode(write_video(tmp_path / "b.mp4", interlaced, options=("-pix_fmt", "yuv420p", "-crf", "12")))
+    assert len(flagged) == len(unflagged) == 10
+    assert comb_strength(unflagged[4]) > 4  # not flagged as interlaced: unchanged
+    assert comb_strength(flagged[4]) < 0.3 * comb_strength(unflagged[4])
 
 
-def test_a_film_that_is_damaged_in_the_middle_goes_on_and_says_so(tmp_path: Path, source: Path) -> None:
+def test_a_video_damaged_in_the_middle_is_decoded_with_a_warning(tmp_path: Path, source: Path) -> None:
     data = bytearray(source.read_bytes())
-    for place in range(len(data) // 2, len(data) // 2 + 400):
-        data[place] ^= 0x5A
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(data)
-    with VideoReader(broken, RATE) as frames:
+    for offset in range(len(data) // 2, len(data) // 2 + 400):
+        data[offset] ^= 0x5A
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(data)
+    with VideoReader(damaged, RATE) as frames:
         count = len(list(frames))
         assert "the file is damaged in places" in frames.warnings[0]
     with VideoReader(source, RATE) as frames:
@@ -166,7 +170,7 @@ def test_frames_before_the_first_key_frame_are_left_out(tmp_path: Path) -> None:
     first_kept = [k for k in video if packets[k][1] & 0x40][5]  # the sixth frame
     kept = [packet for k, packet in enumerate(packets) if k not in video or k >= first_kept]
     (tmp_path / "cut.ts").write_bytes(b"".join(kept))
-    assert len(read(tmp_path / "cut.ts")) == 25
+    assert len(decode(tmp_path / "cut.ts")) == 25
 
 
 def test_leaving_early_stops_the_child(source: Path) -> None:
@@ -183,7 +187,7 @@ def test_no_child_left_after_an_error(tmp_path: Path) -> None:
     assert frames._child.poll() is not None
 
 
-def broken(tmp_path: Path, kind: str) -> Path:
+def write_bad_video(tmp_path: Path, kind: str) -> Path:
     path = tmp_path / "film.mp4"
     if kind == "missing":
         return path
@@ -191,20 +195,20 @@ def broken(tmp_path: Path, kind: str) -> Path:
     whole = path.read_bytes()
     contents = {
         "empty": b"",
-        "cut, its index at the end": whole[: len(whole) // 2],
-        "text": b"this is not a film at all, whatever it is called",
+        "cut, index at the end": whole[: len(whole) // 2],
+        "text": b"this is not a video, in spite of its name",
         "m3u8": f"#EXTM3U\n#EXTINF:1,\nfile://{path}\n".encode(),
         "concat": f"ffconcat version 1.0\nfile {path}\n".encode(),
-        "rubbish after the magic": whole[:12] + os.urandom(4000),
+        "garbage after the magic": whole[:12] + os.urandom(4000),
     }
-    if kind == "cut, its index in front":
+    if kind == "cut, index in front":
         fast = tmp_path / "fast.mp4"
         run_ffmpeg(["-i", str(path), "-c", "copy", "-movflags", "+faststart", str(fast)])
         path.write_bytes(fast.read_bytes()[: fast.stat().st_size * 2 // 3])
     elif kind == "cut webm":
         write_video(tmp_path / "film.mkv", panned_frames(60))
         path.write_bytes((tmp_path / "film.mkv").read_bytes()[:-3000])
-    elif kind == "sound only":
+    elif kind == "audio only":
         run_ffmpeg(["-f", "lavfi", "-i", "sine=d=1", "-c:a", "aac", str(path)])
     else:
         path.write_bytes(contents[kind])
@@ -216,51 +220,51 @@ def broken(tmp_path: Path, kind: str) -> Path:
     [
         ("missing", "cannot be read"),
         ("empty", "is empty"),
-        ("cut, its index at the end", "holiday.mp4 is cut off"),
-        ("cut, its index in front", "holiday.mp4 is cut off"),
+        ("cut, index at the end", "holiday.mp4 is cut off"),
+        ("cut, index in front", "holiday.mp4 is cut off"),
         ("cut webm", "holiday.mp4 is cut off"),
         ("text", "holiday.mp4 is not a video or image"),
         ("m3u8", "holiday.mp4 is a list of other files"),
         ("concat", "holiday.mp4 is a list of other files"),
-        ("rubbish after the magic", "holiday.mp4 (cannot be decoded|is cut off)"),
-        ("sound only", "holiday.mp4 holds no video"),
+        ("garbage after the magic", "holiday.mp4 (cannot be decoded|is cut off)"),
+        ("audio only", "holiday.mp4 holds no video"),
     ],
 )
-def test_bad_films_are_refused_in_plain_words(tmp_path: Path, kind: str, message: str) -> None:
+def test_bad_videos_are_refused_with_the_reason(tmp_path: Path, kind: str, message: str) -> None:
     with pytest.raises(BadMedia, match=message) as caught:
-        read(broken(tmp_path, kind), name="holiday.mp4")
+        decode(write_bad_video(tmp_path, kind), name="holiday.mp4")
     assert str(tmp_path) not in str(caught.value)
 
 
 def test_too_long_and_too_large(source: Path) -> None:
     with pytest.raises(BadMedia, match=r"film.mp4 is longer than 0.5 s"):
-        read(source, limits=SourceLimits(max_seconds=0.5))
+        decode(source, limits=SourceLimits(max_seconds=0.5))
     with pytest.raises(BadMedia, match=r"film.mp4 is too large"):
-        read(source, limits=SourceLimits(max_pixels=100 * 100))
+        decode(source, limits=SourceLimits(max_pixels=100 * 100))
 
 
-def test_a_decoder_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Path) -> None:
-    asleep = tmp_path / "ffmpeg"
-    asleep.write_text("#!/bin/sh\nexec sleep 60\n")
-    asleep.chmod(0o755)
-    monkeypatch.setattr(video_decode, "compile_command", lambda output, *options: [str(asleep)])
+def test_a_decoder_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Path) -> None:
+    sleeping = tmp_path / "ffmpeg"
+    sleeping.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeping.chmod(0o755)
+    monkeypatch.setattr(video_decode, "compile_command", lambda output, *options: [str(sleeping)])
     monkeypatch.setattr(video_decode, "STALL_S", 0.2)
     with pytest.raises(BadMedia, match="takes too long to decode"):
-        read(source)
+        decode(source)
 
 
-def test_missing_ffmpeg_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
+def test_missing_ffmpeg_is_reported(monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
     find_ffmpeg.cache_clear()
     monkeypatch.setenv("WARMTALK_FFMPEG", "no-such-program")
     try:
         with pytest.raises(NotReady, match="WARMTALK_FFMPEG"):
-            read(source)
+            decode(source)
     finally:
         find_ffmpeg.cache_clear()
 
 
 def png_of_size(width: int, height: int) -> bytes:
-    """A header that promises much; nothing behind it."""
+    """Returns a PNG header of this size without image data."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
 
@@ -277,7 +281,7 @@ def test_large_photo_is_scaled_down(tmp_path: Path) -> None:
     assert decode_photo(write_photo(tmp_path / "a.jpg", np.asarray(large, np.uint8))).shape == (1280, MAX_SIDE, 3)
 
 
-def test_photo_is_turned_upright(tmp_path: Path) -> None:
+def test_photo_is_rotated_upright(tmp_path: Path) -> None:
     plain = write_photo(tmp_path / "a.jpg", portrait()[:, :300]).read_bytes()
     tiff = b"II*\0" + struct.pack("<IHHHIHH", 8, 1, 0x0112, 3, 1, 6, 0) + b"\0\0\0\0"  # orientation 6
     exif = b"Exif\0\0" + tiff
@@ -285,7 +289,7 @@ def test_photo_is_turned_upright(tmp_path: Path) -> None:
     assert decode_photo(tmp_path / "b.jpg").shape == (300, 512, 3)
 
 
-def test_bad_photos_are_refused_in_plain_words(tmp_path: Path) -> None:
+def test_bad_photos_are_refused_with_the_reason(tmp_path: Path) -> None:
     whole = write_photo(tmp_path / "a.jpg", portrait()).read_bytes()
     cases = {
         "is cut off": whole[:3000],
@@ -304,14 +308,14 @@ def test_bad_photos_are_refused_in_plain_words(tmp_path: Path) -> None:
             decode_photo(tmp_path / "b")
 
 
-def test_segment_is_read_back_frame_for_frame(tmp_path: Path) -> None:
+def test_segment_is_read_back_frame_by_frame(tmp_path: Path) -> None:
     images = panned_frames(SEGMENT_FRAMES)
     with SegmentWriter(tmp_path / "00000.mp4", WIDTH, HEIGHT, Fraction(30000, 1001)) as writer:
         for image in images:
             writer.write_frame(image)
-    back = read_segment(tmp_path / "00000.mp4", SEGMENT_FRAMES)
-    assert all(psnr(a, b) > 35 for a, b in zip(back, images, strict=True))
-    assert abs(float(np.mean(back[0].astype(int) - images[0]))) < 2  # no colour cast
+    decoded = read_segment(tmp_path / "00000.mp4", SEGMENT_FRAMES)
+    assert all(psnr(a, b) > 35 for a, b in zip(decoded, images, strict=True))
+    assert abs(float(np.mean(decoded[0].astype(int) - images[0]))) < 2  # no colour cast
 
 
 def test_segment_of_one_frame(tmp_path: Path) -> None:
@@ -320,14 +324,14 @@ def test_segment_of_one_frame(tmp_path: Path) -> None:
     assert len(read_segment(tmp_path / "a.mp4", 1)) == 1
 
 
-def test_broken_off_segment_leaves_nothing(tmp_path: Path) -> None:
+def test_aborted_segment_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(KeyError), SegmentWriter(tmp_path / "a.mp4", WIDTH, HEIGHT, RATE) as writer:
         writer.write_frame(panned_frames(1)[0])
         raise KeyError
     assert list(tmp_path.iterdir()) == []
 
 
-def test_full_volume_is_said(tmp_path: Path) -> None:
+def test_full_volume_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.mp4.tmp").symlink_to("/dev/full")
     with pytest.raises(StorageFull), SegmentWriter(tmp_path / "a.mp4", WIDTH, HEIGHT, RATE) as writer:
         for image in panned_frames(30):
