@@ -1,11 +1,11 @@
-"""Where a clip says m, b and p, from an alignment beside it.
+"""Time ranges in which a clip's speaker says m, b or p, from an alignment file next to the clip.
 
-CLIP.align      GRID's: a line a word, `start end word`, 25,000 units a second, "sil" and "sp" for silence
+CLIP.align      format of GRID: one word per line, `start end word`, 25,000 units a second, "sil" and "sp" for silence
 CLIP.TextGrid   Praat's long text format, as the Montreal Forced Aligner writes: the tier whose name has "phone" in it
                 (ARPAbet or IPA), else the tier whose name has "word" in it
 
-Of words only the first letter is used, which is right for m, b and p in the languages this was used with; GRID's
-letter m ("em") begins with open lips.
+Only the first letter of a word is used, which is correct for m, b and p in the tested languages. The letter m of GRID
+("em") starts with open lips and is skipped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 _GRID_UNITS = 25_000.0
 _INITIAL_S = 0.08
-"""How much of a word is its first consonant."""
+"""Duration of the first consonant of a word, seconds."""
 _TIER = re.compile(r'name = "([^"]*)"')
 _INTERVAL = re.compile(r'xmin = ([\d.]+)\s+xmax = ([\d.]+)\s+text = "([^"]*)"')
 
@@ -27,12 +27,15 @@ Span = tuple[float, float]
 
 
 def closures(clip: Path, frames: int, fps: int) -> npt.NDArray[np.bool_]:
-    """[frames] True where lips should be shut; nowhere without an alignment. Raises ValueError for a broken one."""
-    shut = np.zeros(frames, bool)
+    """Returns [frames], True where the lips should be closed; all False without an alignment file.
+
+    Raises ValueError for an invalid alignment file.
+    """
+    closed = np.zeros(frames, bool)
     for start, end in _spans(clip):
         first = min(int(start * fps), frames - 1)
-        shut[first : max(first + 1, int(end * fps))] = True
-    return shut
+        closed[first : max(first + 1, int(end * fps))] = True
+    return closed
 
 
 def _spans(clip: Path) -> list[Span]:
@@ -50,18 +53,18 @@ def _from_praat(path: Path) -> list[Span]:
     for kind in ("phone", "word"):
         for name, text in tiers.items():
             if kind in name.lower():
-                found = [(float(a), float(b), label) for a, b, label in _INTERVAL.findall(text)]
-                return _phones(found) if kind == "phone" else _initials(found)
+                intervals = [(float(a), float(b), label) for a, b, label in _INTERVAL.findall(text)]
+                return _phones(intervals) if kind == "phone" else _initials(intervals)
     raise ValueError(f"{path} has no tier of phones or words; tiers: {', '.join(tiers) or 'none'}")
 
 
-def _phones(found: list[tuple[float, float, str]]) -> list[Span]:
-    return [(start, end) for start, end, label in found if label[:1].lower() in "mbp" and label]
+def _phones(intervals: list[tuple[float, float, str]]) -> list[Span]:
+    return [(start, end) for start, end, label in intervals if label[:1].lower() in "mbp" and label]
 
 
-def _initials(found: list[tuple[float, float, str]]) -> list[Span]:
+def _initials(intervals: list[tuple[float, float, str]]) -> list[Span]:
     return [
         (start, min(end, start + _INITIAL_S))
-        for start, end, word in found
+        for start, end, word in intervals
         if word[:1].lower() in "mbp" and word and word.lower() != "m"
     ]

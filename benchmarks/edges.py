@@ -19,7 +19,7 @@ from warmtalk.core.blend import Blending, BlendRegion
 from warmtalk.core.faces import crop_box, crop_face, float_face_box, ibug68
 from warmtalk.core.masks import mesh_mask
 from warmtalk.core.types import Box, Image, Mask
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 
 Array = npt.NDArray[np.float32]
 _GAIN, _OFFSET = (0.93, 1.0, 1.08), (6.0, 2.0, -4.0)

@@ -1,8 +1,9 @@
 """python -m benchmarks.engine [--models DIR] [--device auto] [--dtype auto] [--batches 1,2,4,8,16]
 
-MuseTalk on this machine: each stage alone, batches of many sizes, how near they are to what the device could do, and
-how many 25 fps conversations it keeps up with. A card for people, one JSON line last for programs. Without --models
-weights of full size and random values are made for the run (1.8 GB in a temporary folder); speed depends on no value.
+Benchmark of MuseTalk on this machine: each stage alone, batches of several sizes, the ratio to the roofline of the
+device, and the number of 25 fps conversations in real time. Prints a card for people and one JSON line for programs.
+Without --models the benchmark makes random weights of full size (1.8 GB in a temporary folder); the speed does not
+depend on the values.
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ from warmtalk.models.musetalk.speech_features import CHUNK_SAMPLES, WhisperFeatu
 from warmtalk.models.musetalk.whisper import WhisperEncoder
 
 FPS = Fraction(25)
-_LATEST_S = 0.040
-"""How late a frame may come, for 99 of 100."""
+_MAX_LATENCY_S = 0.040
+"""Limit of the 99th percentile of the latency of a frame."""
 _SPEECH = (np.random.default_rng(0).standard_normal(30 * 16_000) * 0.1).astype(np.float32)
 
 
-class Bench:
+class EngineBenchmark:
+    """Loaded networks, and one measurement per method."""
+
     def __init__(self, models_dir: Path, device: str, dtype: str) -> None:
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)
@@ -54,21 +57,22 @@ class Bench:
         self.features = np.zeros((50, 384), np.float32)
 
     def seconds(self, work: Callable[[], object], runs: int) -> float:
-        """Median of `runs` after one more, waiting for the device."""
+        """Returns the median duration of `runs` runs after a first run, each until the device is idle."""
         times = []
         for _ in range(runs + 1):
-            begin = time.perf_counter()
+            start = time.perf_counter()
             work()
             self.wait()
-            times.append(time.perf_counter() - begin)
+            times.append(time.perf_counter() - start)
         return float(np.median(times[1:]))
 
     def wait(self) -> None:
+        """Waits until the device is idle."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def stages(self, runs: int) -> dict[str, float]:
-        """ms of one item of each stage."""
+        """Returns the milliseconds of one item of each stage."""
         latents, features = torch.zeros(1, 8, 32, 32), torch.zeros(1, 50, 384)
         predicted = self.networks.predict(latents, features)
         work: dict[str, Callable[[], object]] = {
@@ -79,19 +83,20 @@ class Bench:
         }
         return {name: self.seconds(one, runs) * 1000 for name, one in work.items()}
 
-    def begin(self, count: int) -> Callable[[], object]:
+    def submit(self, count: int) -> Callable[[], object]:
         return self.renderer.submit_batch([FaceJob(self.avatar, 0, self.features)] * count)
 
-    def draw(self, count: int) -> None:
-        self.begin(count)()
+    def render(self, count: int) -> None:
+        """Renders one batch of `count` faces."""
+        self.submit(count)()
 
     def cost(self, count: int) -> Cost:
-        """Of a batch."""
+        """Returns the arithmetic and the memory traffic of one batch."""
         latents, features = torch.zeros(count, 8, 32, 32), torch.zeros(count, 50, 384)
         return cost_of(lambda: self.networks.decode(self.networks.predict(latents, features)))
 
     def ceilings(self) -> Ceilings:
-        """In this precision on this device."""
+        """Measures the peak arithmetic and memory bandwidth of this device in this precision."""
         n = 8192 if self.device.type == "cuda" else 2048
         a = torch.randn(n, n, device=self.device, dtype=self.dtype)
         flops = 2 * n**3 / self.seconds(lambda: a @ a, 5)
@@ -100,63 +105,72 @@ class Bench:
         return Ceilings(flops / 1e12, moved / 1e9)
 
     def first_batch_ms(self, runs: int) -> float:
-        """From the first 160 ms of sound to the first face."""
+        """Returns the time from the first 160 ms of audio to the first face."""
 
         def first() -> None:
-            heard = self.speech.start_stream(FrameClock(FPS)).push_audio(_SPEECH[: 2 * CHUNK_SAMPLES])
-            self.renderer.render(self.avatar, [0], heard[:1])
+            features = self.speech.start_stream(FrameClock(FPS)).push_audio(_SPEECH[: 2 * CHUNK_SAMPLES])
+            self.renderer.render(self.avatar, [0], features[:1])
 
         return self.seconds(first, runs) * 1000
 
     def p99_gap_ms(self, streams: int, seconds: float, max_batch: int) -> float:
-        """How long after it could be drawn a frame is there: 99 of 100, with so many streams in real time."""
+        """Returns the 99th percentile of the latency of a frame, with `streams` streams in real time.
+
+        The latency runs from the time when the frame could be rendered to the finished face.
+        """
         scheduler = Scheduler(max_batch=max_batch)
-        under_way: deque[tuple[list[Share], Callable[[], object]]] = deque()
-        begin = time.perf_counter()
-        starts = [begin + stream * float(1 / FPS) / streams for stream in range(streams)]
+        in_progress: deque[tuple[list[Share], Callable[[], object]]] = deque()
+        start_s = time.perf_counter()
+        starts = [start_s + stream * float(1 / FPS) / streams for stream in range(streams)]
         offered = [0] * streams
         for stream in range(streams):
             scheduler.open(stream, FPS, 1 << 30)
-        late: list[float] = []
-        while (now := time.perf_counter()) < begin + seconds:
+        latencies: list[float] = []
+        while (now := time.perf_counter()) < start_s + seconds:
             for stream, start in enumerate(starts):
                 due = max(0, int((now - start) * FPS) + 1) if now >= start else 0
                 scheduler.add_frames(stream, due - offered[stream], now)
                 offered[stream] = due
             if shares := scheduler.next_batch():
-                under_way.append((shares, self.begin(sum(share.count for share in shares))))
-            elif not under_way:
+                in_progress.append((shares, self.submit(sum(share.count for share in shares))))
+            elif not in_progress:
                 time.sleep(0.001)
-            if under_way and (len(under_way) == 2 or not shares):  # as the engine: one draws, the next is begun
-                finished, wait = under_way.popleft()
+            if in_progress and (len(in_progress) == 2 or not shares):  # as in the engine: one more is submitted
+                finished, wait = in_progress.popleft()
                 wait()
                 done = time.perf_counter()
                 for share in finished:
                     start = starts[int(str(share.key))]
-                    late += [done - start - float((share.first + i) / FPS) for i in range(share.count)]
-        return float(np.percentile(late, 99)) * 1000 if late else float("inf")
+                    latencies += [done - start - float((share.first + i) / FPS) for i in range(share.count)]
+        return float(np.percentile(latencies, 99)) * 1000 if latencies else float("inf")
 
     def peak_gb(self) -> float:
+        """Returns the peak memory of the device; on a CPU that of the process."""
         if self.device.type == "cuda":
             return float(torch.cuda.max_memory_allocated(self.device)) / 1e9
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def most_streams(bench: Bench, best_fps: float, seconds: float, max_batch: int) -> tuple[int, dict[int, float]]:
-    """(streams that keep up, p99 gap in ms of each number tried), downwards from what the faces a second allow."""
+def most_streams(
+    bench: EngineBenchmark, best_fps: float, seconds: float, max_batch: int
+) -> tuple[int, dict[int, float]]:
+    """Returns (largest number of streams in real time, 99th percentile in ms for each number tried).
+
+    The search goes down from the number given by the throughput.
+    """
     streams, gaps = max(1, streams_at(best_fps, FPS, reserve=0.0)), {}
     while True:
         gaps[streams] = bench.p99_gap_ms(streams, seconds, max_batch)
-        if gaps[streams] < _LATEST_S * 1000:
+        if gaps[streams] < _MAX_LATENCY_S * 1000:
             return streams, gaps
         if streams == 1:
             return 0, gaps
         streams = max(1, min(streams - 1, int(streams * 0.9)))
 
 
-def measured(bench: Bench, batches: list[int], runs: int, seconds: float) -> dict[str, Any]:
+def measure(bench: EngineBenchmark, batches: list[int], runs: int, seconds: float) -> dict[str, Any]:
     stages = bench.stages(runs)
-    rates = {size: size / bench.seconds(partial(bench.draw, size), runs) for size in batches}
+    rates = {size: size / bench.seconds(partial(bench.render, size), runs) for size in batches}
     ceilings = bench.ceilings()
     ideal = {size: size / bench.cost(size).seconds(ceilings) for size in batches}
     best = max(rates, key=lambda size: rates[size])
@@ -187,14 +201,14 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--batches", default="1,2,4,8,16")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each try with many streams")
+    parser.add_argument("--seconds", type=float, default=10.0, help="duration of each try with many streams")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if args.models is None:
             args.models = Path(folder)
             full_size.build(args.models)
-        bench = Bench(args.models, args.device, args.dtype)
-        result = measured(bench, [int(one) for one in args.batches.split(",")], args.runs, args.seconds)
+        bench = EngineBenchmark(args.models, args.device, args.dtype)
+        result = measure(bench, [int(one) for one in args.batches.split(",")], args.runs, args.seconds)
     result["machine_score"] = round(machine_score(), 3)
     where = torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else "CPU"
     print(f"\nwarmtalk, MuseTalk engine: {where}, {str(bench.dtype).removeprefix('torch.')}, torch {torch.__version__}")

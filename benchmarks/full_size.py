@@ -1,7 +1,7 @@
-"""python -m benchmarks.full_size OUT [--published]: weights of the published size and random values, for measuring.
+"""python -m benchmarks.full_size OUT [--published]: random weights of the published size, for benchmarks.
 
-Half precision, in the lean layout (1.8 GB); with --published as the hub has them: single precision, unet.pth of torch
-(3.9 GB). Speed does not depend on the values; the faces are noise.
+Writes half precision in the lean layout (1.8 GB). With --published writes the layout of the hub: single precision, with
+unet.pth of torch (3.9 GB). Speed does not depend on the values; the faces are noise.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def build(out: Path, *, published: bool = False) -> None:
+    """Writes the weights of all parts to `out`."""
     for part, config, shapes in (
         (weights.UNET_V15, UNET, _shapes(UNet2DConditionModel, UNET)),
         (weights.VAE, VAE, _shapes(AutoencoderKL, VAE)),
@@ -51,7 +52,7 @@ def build(out: Path, *, published: bool = False) -> None:
 
 
 def whisper_shapes() -> Shapes:
-    """Of whisper-tiny's encoder."""
+    """Returns the shapes of the encoder of whisper-tiny."""
     shapes: Shapes = {
         "conv1.weight": (_WIDTH, 80, 3),
         "conv2.weight": (_WIDTH, _WIDTH, 3),
@@ -81,7 +82,7 @@ def _write(out: Path, part: CheckpointPart, config: dict[str, Any], shapes: Shap
     folder.mkdir(parents=True, exist_ok=True)
     (folder / part.config).write_text(json.dumps(config))
     generator = torch.Generator().manual_seed(0)
-    tensors = {name: _draw(name, shape, generator) for name, shape in shapes.items()}
+    tensors = {name: _random_tensor(name, shape, generator) for name, shape in shapes.items()}
     if not published:
         save_file(tensors, folder / part.files[0])
     elif part.fetched.endswith(".safetensors"):
@@ -90,7 +91,7 @@ def _write(out: Path, part: CheckpointPart, config: dict[str, Any], shapes: Shap
         torch.save({name: tensor.float() for name, tensor in tensors.items()}, folder / part.fetched)
 
 
-def _draw(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+def _random_tensor(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     if len(shape) == 1:
         return torch.full(shape, float(name.endswith("weight")), dtype=torch.float16)
     return (torch.randn(shape, generator=generator) / math.sqrt(math.prod(shape[1:]))).half()

@@ -46,9 +46,10 @@ from warmtalk.media.clip_writer import ClipWriter
 from warmtalk.media.ffmpeg_command import find_ffmpeg
 from warmtalk.media.resampler import Resampler
 from warmtalk.media.segment_writer import SegmentWriter
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 from warmtalk.models.mesh.landmark_measures import lip_gap
-from warmtalk.renderers import registry
+from warmtalk.renderers import loading
+from warmtalk.renderers.registry import EMBEDDED
 from warmtalk.store import AvatarStore
 
 KINDS = {".mp4", ".mov", ".webm", ".mkv", ".mpg"}
@@ -63,11 +64,11 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, help="clips of one talking person with audio: mp4, mov, webm, mkv or mpg")
     parser.add_argument("--out", type=Path, help="folder for side-by-side videos")
-    parser.add_argument("--renderer", default="mesh")
+    parser.add_argument("--renderer", default=EMBEDDED.name)
     parser.add_argument("--config", type=Path, help="configuration file (default: the defaults and WARMTALK_*)")
     args = parser.parse_args()
     config = load(args.config)
-    model = registry.model(args.renderer, config)
+    model = loading.load(args.renderer, config)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
     tracks = []
@@ -106,7 +107,7 @@ def build_avatar(video: Path, config: Config, work: Path) -> Bundle:
     store = AvatarStore(work / "avatars")
     digest = hashlib.sha256(video.read_bytes()).hexdigest()
     request = BuildRequest("clip", video, video.name, digest, BuildParams())
-    from_config.builder(config, store).build(request, lambda progress: None)
+    from_config.builder_from_config(config, store).build(request, lambda progress: None)
     return store.open("clip")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks import card, inputs
 from warmtalk.core.mouth import MouthShape, to_features
 from warmtalk.core.types import SPEECH_RATE_HZ, FrameClock
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 from warmtalk.models.mesh.renderer import MeshRenderer
 from warmtalk.models.mouth.net import TrainedMouth
 

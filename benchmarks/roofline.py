@@ -1,5 +1,8 @@
-"""The least time that work can take on a device of given ceilings: convolutions, products and attention one after the
-other, each limited by arithmetic or by the memory of its own operands; everything between them free (fused)."""
+"""Roofline model: the least time of work on a device with given ceilings.
+
+Convolutions, matrix products and attention run one after the other, each limited by arithmetic or by the memory traffic
+of its own operands. All operations in between are free (fused).
+"""
 
 from __future__ import annotations
 
@@ -17,30 +20,33 @@ _ATTENTION = "scaled_dot_product"
 
 @dataclass(frozen=True, slots=True)
 class Ceilings:
-    """Of one device in one precision."""
+    """Peak performance of one device in one precision."""
 
     tflops: float
-    """TFLOP/s of a large product."""
+    """TFLOP/s of a large matrix product."""
     gbps: float
-    """GB/s of a large copy, both ways."""
+    """GB/s of a large copy, reads plus writes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """(FLOP, bytes) of each operation. One multiply-add is 2 FLOP."""
+    """Arithmetic and memory traffic of some work."""
 
     ops: tuple[tuple[int, int], ...]
+    """(FLOP, bytes) of each operation. One multiply-add counts as 2 FLOP."""
 
     @property
     def gflop(self) -> float:
+        """Total arithmetic in GFLOP."""
         return sum(flop for flop, _ in self.ops) / 1e9
 
     def seconds(self, device: Ceilings) -> float:
+        """Returns the least time on the device."""
         return sum(max(flop / (device.tflops * 1e12), moved / (device.gbps * 1e9)) for flop, moved in self.ops)
 
 
 def cost_of(work: Callable[[], object]) -> Cost:
-    """Runs it once, as it is, with nothing recorded or compiled."""
+    """Runs the work once, without CUDA graphs or compilation, and returns the cost."""
     with torch.inference_mode(), _Ledger() as ledger:
         work()
     return Cost(tuple(ledger.ops))
@@ -55,7 +61,7 @@ class _Ledger(TorchDispatchMode):  # type: ignore[misc]  # torch is Any to the t
         kwargs, packet = kwargs or {}, func._overloadpacket
         attention = _ATTENTION in str(packet)
         if not attention and packet not in flop_registry:
-            with self:  # in inference mode a linear layer comes as one piece: count what it is made of
+            with self:  # in inference mode a linear layer is one operation: count its parts
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts

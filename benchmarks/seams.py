@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warmtalk.core.types import Box, Image
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 from warmtalk.models.mesh.landmark_measures import lip_gap
 
 _EDGE_FRAMES = 4

@@ -1,4 +1,4 @@
-"""Sounds made on the spot."""
+"""Synthetic audio."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from warmtalk.core.types import Samples
 
 
 def syllables(seconds: float, rate_hz: int = 16_000) -> Samples:
-    """A buzz of 120 Hz with falling harmonics, loud and quiet three times a second: enough to move a mouth."""
+    """Returns a 120 Hz tone with decaying harmonics, modulated at 3 Hz like syllables: enough to move the mouth."""
     t = np.arange(round(rate_hz * seconds)) / rate_hz
-    buzz = sum(np.sin(2 * np.pi * 120 * k * t) / k for k in range(1, 25))
-    return np.asarray(buzz * np.clip(np.sin(2 * np.pi * 3 * t), 0, None) * 0.2, np.float32)
+    voiced = sum(np.sin(2 * np.pi * 120 * k * t) / k for k in range(1, 25))
+    return np.asarray(voiced * np.clip(np.sin(2 * np.pi * 3 * t), 0, None) * 0.2, np.float32)
 
 
 def wav(samples: Samples, rate_hz: int = 16_000) -> bytes:
-    """A 16-bit mono WAV file."""
+    """Returns a 16-bit mono WAV file."""
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
         out.setparams((1, 2, rate_hz, 0, "NONE", ""))

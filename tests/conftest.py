@@ -1,4 +1,4 @@
-"""Real avatars for real servers, built once a run."""
+"""Fixtures of all tests: a photo, avatars built once per run, and speech."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def avatars(portrait: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An avatars folder with `eileen`: 25 frames of 512 x 512. Not to be changed: copy what you break."""
+    """An avatars folder with `eileen`: 25 frames of 512 x 512. Read-only; a test that changes files needs a copy."""
     root = tmp_path_factory.mktemp("avatars")
     digest = hashlib.sha256(portrait.read_bytes()).hexdigest()
-    order = BuildRequest("eileen", portrait, portrait.name, digest, BuildParams(still_seconds=1.0))
-    AvatarBuilder(AvatarStore(root), SourceLimits()).build(order, lambda progress: None)
+    request = BuildRequest("eileen", portrait, portrait.name, digest, BuildParams(still_seconds=1.0))
+    AvatarBuilder(AvatarStore(root), SourceLimits()).build(request, lambda progress: None)
     return root
 
 
 @pytest.fixture(scope="session")
 def speech() -> Samples:
-    """Two seconds at 16 kHz: syllables, then 0.6 s of silence."""
-    sound = SPEECH.copy()
-    sound[-9_600:] = 0
-    assert np.abs(sound).max() > 0.1
-    return sound
+    """Two seconds of audio at 16 kHz: syllables, then 0.6 s of silence."""
+    samples = SPEECH.copy()
+    samples[-9_600:] = 0
+    assert np.abs(samples).max() > 0.1
+    return samples

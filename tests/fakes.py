@@ -1,4 +1,4 @@
-"""Stand-ins made by hand: a small avatar, an infer service that draws coloured squares, a voice that hums."""
+"""Fakes for tests: a small avatar, an infer service with grey squares as faces, a voice that hums."""
 
 from __future__ import annotations
 
@@ -39,8 +39,10 @@ def make_avatar(
     before: int = 0,
     after: int = 0,
 ) -> Path:
-    """A whole bundle of grey frames; the stored frame k has brightness 40 + 20 * (k mod 10), row 0 is frame `before`,
-    and so many frames `after` the rows are stored too.
+    """Writes a complete bundle of grey frames and returns the path.
+
+    Stored frame k has brightness 40 + 20 * (k mod 10). `before` and `after` are the numbers of stored frames before row
+    0 and after the last row.
     """
     path = root / avatar_id
     (path / "frames").mkdir(parents=True)
@@ -81,7 +83,7 @@ def encode(images: list[Image], target: Path) -> None:
 
 
 class FakeInfer(infer_pb2_grpc.InferServiceServicer):
-    """Draws frame k as a square of brightness k mod 200 + 50, as soon as its sound is there and within the credit."""
+    """Returns frame k as a square of brightness k mod 200 + 50, as soon as audio and credit allow."""
 
     def __init__(self) -> None:
         self.configs: list[infer_pb2.RenderConfig] = []
@@ -91,7 +93,7 @@ class FakeInfer(infer_pb2_grpc.InferServiceServicer):
         self.die_at: list[int] = []
         """The next streams end with UNAVAILABLE at these frames."""
         self.hold_at: int | None = None
-        """No frame from here on until `go` is set."""
+        """Frames from this number on wait until `go` is set."""
         self.go = asyncio.Event()
         self.held = asyncio.Event()
         self.open = 0
@@ -165,7 +167,7 @@ class _Stream:
             self._changed.set()
 
     async def ready(self, frame: int) -> bool:
-        """Waits for sound and credit; False at the end."""
+        """Waits for audio and credit. Returns False after the last frame."""
         while True:
             whole = self.clock.frames_for(self.samples, 16_000)
             if self.ended and frame >= whole:
@@ -185,7 +187,7 @@ async def serve_infer(fake: FakeInfer, listen: str = "127.0.0.1:0", api_key: str
 
 
 class FakeVoice:
-    """Hums a tenth of a second per word at 22,050 Hz; remembers what it was given."""
+    """Hums a tenth of a second per word at 22,050 Hz. Records the sentences in `said`."""
 
     def __init__(self) -> None:
         self.said: list[str] = []

@@ -1,4 +1,4 @@
-"""What is left to the garbage collector, which counts things and knows nothing of the pictures that they hold."""
+"""Checks that objects are freed without the garbage collector, which ignores the size of the frames they hold."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def no_collector() -> Iterator[None]:
+def collector_disabled() -> Iterator[None]:
+    """Disables the garbage collector inside the block."""
     gc.collect()
     gc.disable()
     try:
@@ -18,11 +19,11 @@ def no_collector() -> Iterator[None]:
         gc.enable()
 
 
-async def gone(*kinds: type) -> None:
-    """Returns when no object of these kinds is left, garbage included."""
+async def wait_until_freed(*kinds: type) -> None:
+    """Returns when no object of these types exists, including uncollected garbage. Fails after 5 s."""
     for _ in range(100):
-        left = [type(one).__name__ for one in gc.get_objects() if isinstance(one, kinds)]
-        if not left:
+        existing = [type(one).__name__ for one in gc.get_objects() if isinstance(one, kinds)]
+        if not existing:
             return
         await asyncio.sleep(0.05)
-    raise AssertionError(f"still there: {left}")
+    raise AssertionError(f"objects still exist: {existing}")

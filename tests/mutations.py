@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from tests.audio import syllables, wav
-from tests.footage import film, panned, photo, portrait, run
+from tests.footage import panned_frames, portrait, run_ffmpeg, write_photo, write_video
 
 FILMS = {
     "mp4": ("-pix_fmt", "yuv420p", "-g", "5"),
@@ -26,13 +26,13 @@ _NUMBERS = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF
 def whole_files(folder: Path) -> dict[str, bytes]:
     """One good file of each kind, by its ending."""
     for kind, options in FILMS.items():
-        film(folder / f"a.{kind}", panned(12), options=options)
+        write_video(folder / f"a.{kind}", panned_frames(12), options=options)
     for kind in PHOTOS:
-        photo(folder / f"a.{kind}", portrait()[40:200, 115:307])
+        write_photo(folder / f"a.{kind}", portrait()[40:200, 115:307])
     (folder / "a.wav").write_bytes(wav(syllables(0.4)))
     for kind, sound in SOUNDS.items():
         if kind != "wav":
-            run(["-i", str(folder / "a.wav"), *sound, str(folder / f"a.{kind}")])
+            run_ffmpeg(["-i", str(folder / "a.wav"), *sound, str(folder / f"a.{kind}")])
     return {kind: (folder / f"a.{kind}").read_bytes() for kind in (*FILMS, *PHOTOS, *SOUNDS)}
 
 

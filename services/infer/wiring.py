@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 
 from warmtalk.config import Config
-from warmtalk.renderers.registry import models
+from warmtalk.renderers.loading import load_all
 from warmtalk.rpc.server import Server, serve
 from warmtalk.services.infer.avatar_cache import AvatarCache
 from warmtalk.services.infer.engine import Engine
@@ -19,7 +19,7 @@ SERVICE = "warmtalk.v1.InferService"
 def build(config: Config) -> tuple[Server, Engine]:
     """Returns a server, not started yet, and the engine. The caller closes the engine after the server."""
     cache = AvatarCache(AvatarStore(config.avatars_dir), config.infer.cache_mb << 20)
-    engine = Engine(models(config), cache, max_streams=config.infer.max_streams)
+    engine = Engine(load_all(config), cache, max_streams=config.infer.max_streams)
     server = Server(config.infer.listen, SERVICE, api_key=config.api_key)
     servicer = InferServicer(engine, batch_frames=config.batch_size)
     infer_pb2_grpc.add_InferServiceServicer_to_server(servicer, server.grpc)

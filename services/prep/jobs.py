@@ -1,127 +1,109 @@
-"""Builds in the order they were asked for, one at a time in one thread, and the state of every avatar."""
+"""Build queue: one build at a time in one thread, in order of submission, and the state of every avatar."""
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from pathlib import Path
 
-from warmtalk.avatar.build_dir import MANIFEST_FILE, tombstone_path
+from warmtalk.avatar.build_dir import tombstone_path
 from warmtalk.avatar.build_match import differences, is_up_to_date, satisfies
-from warmtalk.avatar.build_request import BuildParams, BuildRequest, build_manifest
+from warmtalk.avatar.build_request import BuildRequest, build_manifest
 from warmtalk.avatar.builder import AvatarBuilder, BuildProgress
-from warmtalk.core.bundle_files import AvatarInfo, read_info, write_json
+from warmtalk.core.bundle_files import AvatarInfo, read_info
 from warmtalk.core.errors import AlreadyExists, Busy, Damaged, WarmtalkError
 from warmtalk.media.ffmpeg_command import find_ffmpeg
+from warmtalk.services.prep.build_state import Build, BuildState
+from warmtalk.services.prep.unfinished_builds import UnfinishedBuilds
 from warmtalk.services.prep.uploads import UploadStore
 from warmtalk.store import AvatarStore
 
 log = logging.getLogger(__name__)
 
 STOP_S = 30.0
-"""How long a delete or the end of the service waits for the builder to let go."""
-_CUT_OFF = "the build was cut off when the service stopped. Ask for it again: it goes on from where it was"
-_FAILED = ".failed.json"
-
-
-QUEUED = BuildProgress()
-
-
-class BuildState(Enum):
-    CREATING = 1
-    READY = 2
-    FAILED = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Build:
-    """An order and where it stands. Replaced as a whole, never changed."""
-
-    order: BuildRequest
-    state: BuildState
-    asked: float
-    """Seconds since the epoch."""
-    progress: BuildProgress = QUEUED
-    error: str = ""
+"""Maximum wait of a delete, or of the end of the service, for the builder to stop."""
 
 
 class _Stopped(Exception):
-    """Raised inside a build that is to end."""
+    """Raised inside a build to stop the build."""
 
 
 class BuildJobs:
-    """Thread-safe. Calls do not block, but for `delete` and `close`, which wait until the builder lets go.
+    """Queue and states of the builds. Thread-safe. Only `delete` and `close` block, until the builder has stopped.
 
-    A finished build is forgotten: the bundle speaks for itself. A failed one is kept, also over a restart, until
-    the avatar is asked for again or deleted.
+    A finished build is removed from the list, because the bundle contains its state. A failed build is kept, even after
+    a restart, until the avatar is requested again or deleted.
     """
 
     def __init__(
-        self, store: AvatarStore, uploads: UploadStore, make_builder: Callable[[], AvatarBuilder], most: int
+        self, store: AvatarStore, uploads: UploadStore, make_builder: Callable[[], AvatarBuilder], max_queue: int
     ) -> None:
-        """`make_builder` is called in the worker thread. At most `most` builds wait."""
+        """`make_builder` is called in the worker thread. At most `max_queue` builds wait."""
         self._store = store
+        self._unfinished = UnfinishedBuilds(store)
         self._uploads = uploads
         self._make_builder = make_builder
-        self._most = most
+        self._max_queue = max_queue
         self._changed = threading.Condition()
         self._builds: dict[str, Build] = {}
-        """Under way and failed, by avatar, in the order they were asked for. Guarded by `_changed`, as what follows."""
-        self._doomed: set[str] = set()
-        """Avatars that are being deleted: the worker stops building one after its current frame."""
+        """Running, queued and failed builds by avatar id, in order of submission. Guarded by `_changed`, as the fields
+        below."""
+        self._deleting: set[str] = set()
+        """Avatars that are being deleted: the worker stops such a build after the current frame."""
         self._running: BuildRequest | None = None
         self._closed = False
         self._worker = threading.Thread(target=self._run, name="builds", daemon=True)
 
     def start(self) -> None:
-        """Clears what a crash left, then takes orders."""
+        """Removes folders left by a crash, then starts the worker."""
         for path in self._store.building.glob(".trash-*"):
             shutil.rmtree(path, ignore_errors=True)
         self._worker.start()
 
     def close(self) -> None:
-        """The build under way stops after its current frame; what it finished is used when it is asked for again."""
+        """Stops the running build after its current frame; a later request for the avatar resumes the build."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         if self._worker.is_alive():
             self._worker.join(STOP_S)
 
-    def submit(self, order: BuildRequest, *, replace_other: bool = False) -> Build | AvatarInfo:
-        """The finished avatar when it is the same, the build under way when it is the same, else a new build.
+    def submit(self, request: BuildRequest, *, replace_other: bool = False) -> Build | AvatarInfo:
+        """Returns the finished avatar or the active build that satisfies the request, or else queues a new build.
 
-        With `replace_other` a finished one is the same only when it would come out the same again.
+        With `replace_other` a finished avatar satisfies the request only if a new build would give the same bundle.
         Raises AlreadyExists, Busy, or NotReady when there is no ffmpeg.
         """
         with self._changed:
-            if order.avatar_id in self._doomed:
-                raise Busy(f"avatar {order.avatar_id!r} is being deleted", "Try again in a moment")
-            running = self._builds.get(order.avatar_id)
+            if request.avatar_id in self._deleting:
+                raise Busy(f"avatar {request.avatar_id!r} is being deleted", "Try again in a few seconds")
+            running = self._builds.get(request.avatar_id)
             if running is not None and running.state is BuildState.CREATING:
-                if build_manifest(running.order) == build_manifest(order):
+                if build_manifest(running.request) == build_manifest(request):
                     return running
-                raise _taken(order.avatar_id, "is being built from something else")
-            finished = self._finished(order.avatar_id)
+                raise _already_exists(request.avatar_id, "is being built with another source or other parameters")
+            finished = self._finished_avatar(request.avatar_id)
             if (
                 finished is not None
-                and satisfies(finished, order)
-                and (is_up_to_date(finished, order) or not replace_other)
+                and satisfies(finished, request)
+                and (is_up_to_date(finished, request) or not replace_other)
             ):
-                self._builds.pop(order.avatar_id, None)
+                self._builds.pop(request.avatar_id, None)
                 return finished
-            if self._store.path(order.avatar_id).is_dir() and not replace_other:
-                raise _taken(order.avatar_id, _remark(finished, order))
+            if self._store.path(request.avatar_id).is_dir() and not replace_other:
+                raise _already_exists(request.avatar_id, _difference(finished, request))
             find_ffmpeg()
-            return self._enqueue(order)
+            return self._enqueue(request)
 
     def find(self, avatar_id: str) -> Build | AvatarInfo:
-        """A build under way or failed before a finished avatar. Raises InvalidInput, NotFound, Damaged."""
+        """Returns the active or failed build of the avatar, or else the finished avatar.
+
+        Raises InvalidInput, NotFound, Damaged.
+        """
         path = self._store.path(avatar_id)
         with self._changed:
             build = self._builds.get(avatar_id)
@@ -129,168 +111,143 @@ class BuildJobs:
             return build
         if path.is_dir():
             return read_info(path)
-        return self._left(avatar_id) or read_info(self._store.find(avatar_id))
+        return self._unfinished.find(avatar_id) or read_info(self._store.find(avatar_id))
 
     def ids(self) -> list[str]:
-        """All avatars, in order: finished, under way, failed and cut off."""
+        """Returns the ids of all avatars, sorted: finished, active, failed and interrupted."""
         with self._changed:
             known = set(self._builds)
-        known |= {path.parent.name for path in self._store.building.glob(f"*/{MANIFEST_FILE}")}
-        known |= {path.name.removesuffix(_FAILED) for path in self._store.building.glob(f"*{_FAILED}")}
-        return sorted(known | set(self._store.ids()))
+        return sorted(known | self._unfinished.ids() | set(self._store.ids()))
 
     def sources(self) -> set[Path]:
-        """Files that builds under way still need."""
+        """Returns the source files that active builds still need."""
         with self._changed:
-            return {build.order.source for build in self._creating()}
+            return {build.request.source for build in self._active_builds()}
 
     def delete(self, avatar_id: str) -> None:
-        """Stops its build and removes the avatar and all that a build left. Raises InvalidInput, NotFound."""
-        self._find_any(avatar_id)
+        """Stops the avatar's build and removes the avatar and all files of a build. Raises InvalidInput, NotFound."""
+        self._require_any(avatar_id)
         with self._changed:
-            self._doomed.add(avatar_id)
+            self._deleting.add(avatar_id)
             self._changed.wait_for(lambda: self._running is None or self._running.avatar_id != avatar_id, STOP_S)
         try:
-            self._failed_note(avatar_id).unlink(missing_ok=True)
+            self._unfinished.forget_failure(avatar_id)
             for folder in (self._store.path(avatar_id), self._store.building_path(avatar_id)):
-                self._remove(folder)
+                self._remove_folder(folder)
         finally:
             with self._changed:
                 self._builds.pop(avatar_id, None)
-                self._doomed.discard(avatar_id)
+                self._deleting.discard(avatar_id)
 
-    def _find_any(self, avatar_id: str) -> None:
-        """Raises NotFound unless there is something, be it damaged."""
+    def _require_any(self, avatar_id: str) -> None:
+        """Raises NotFound unless the avatar or a part of a build exists, even if damaged."""
         folders = (self._store.path(avatar_id), self._store.building_path(avatar_id))
         with self._changed:
             known = avatar_id in self._builds
-        if not (known or any(folder.is_dir() for folder in folders) or self._failed_note(avatar_id).is_file()):
+        if not (known or any(folder.is_dir() for folder in folders) or self._unfinished.failed(avatar_id)):
             self._store.find(avatar_id)
 
-    def _remove(self, folder: Path) -> None:
-        """Out of sight in one step, so that no reader meets half an avatar."""
+    def _remove_folder(self, folder: Path) -> None:
+        """Removes the folder from view in one step, so that no reader sees an incomplete avatar."""
         if folder.is_dir():
             self._store.building.mkdir(exist_ok=True)
             old = tombstone_path(self._store.building)
             folder.rename(old)
             shutil.rmtree(old, ignore_errors=True)
 
-    def _enqueue(self, order: BuildRequest) -> Build:
-        waiting = sum(build.order is not self._running for build in self._creating())
-        if waiting >= self._most:
+    def _enqueue(self, request: BuildRequest) -> Build:
+        waiting = sum(build.request is not self._running for build in self._active_builds())
+        if waiting >= self._max_queue:
             raise Busy(f"{waiting} builds are waiting already", "Try again later", retry_after_s=10.0)
-        self._builds.pop(order.avatar_id, None)
-        build = self._builds[order.avatar_id] = Build(order, BuildState.CREATING, time.time())
-        self._failed_note(order.avatar_id).unlink(missing_ok=True)
+        self._builds.pop(request.avatar_id, None)
+        build = self._builds[request.avatar_id] = Build(request, BuildState.CREATING, time.time())
+        self._unfinished.forget_failure(request.avatar_id)
         self._changed.notify_all()
         return build
 
-    def _creating(self) -> list[Build]:
-        builds = self._builds.values()
-        return [one for one in builds if one.state is BuildState.CREATING and one.order.avatar_id not in self._doomed]
+    def _active_builds(self) -> list[Build]:
+        creating = [build for build in self._builds.values() if build.state is BuildState.CREATING]
+        return [build for build in creating if build.request.avatar_id not in self._deleting]
 
-    def _finished(self, avatar_id: str) -> AvatarInfo | None:
-        """The avatar on the volume; None when there is none, or a damaged one."""
+    def _finished_avatar(self, avatar_id: str) -> AvatarInfo | None:
+        """Returns the avatar on the volume; None for a missing or damaged avatar."""
         path = self._store.path(avatar_id)
         try:
             return read_info(path) if path.is_dir() else None
         except Damaged:
             return None
 
-    def _left(self, avatar_id: str) -> Build | None:
-        """A build that failed, or ended with its process, before this one started."""
-        work = self._store.building_path(avatar_id)
-        for note in (self._failed_note(avatar_id), work / MANIFEST_FILE):
-            try:
-                raw = json.loads(note.read_text("utf-8"))
-                params = BuildParams.from_record(raw["params"])
-                order = BuildRequest(avatar_id, work, raw["source_name"], raw["source_sha256"], params)
-                return Build(order, BuildState.FAILED, note.stat().st_mtime, error=raw.get("error", _CUT_OFF))
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-        return None
-
-    def _failed_note(self, avatar_id: str) -> Path:
-        return self._store.building / f"{avatar_id}{_FAILED}"
-
     def _run(self) -> None:
         builder = None
-        while (order := self._next()) is not None:
+        while (request := self._next_request()) is not None:
             try:
                 builder = builder or self._make_builder()
-                builder.build(order, lambda progress, order=order: self._tell(order, progress))  # type: ignore[misc]
+                builder.build(request, lambda progress, request=request: self._report_progress(request, progress))  # type: ignore[misc]
             except _Stopped:
-                log.info("building %s was stopped", order.avatar_id)
+                log.info("building %s was stopped", request.avatar_id)
             except WarmtalkError as error:
-                log.info("building %s failed: %s", order.avatar_id, error)
-                self._fail(order, str(error))
-            except Exception:  # the thread must outlive every build
-                log.exception("building %s failed", order.avatar_id)
-                self._fail(order, "something went wrong in the service; its log has the cause")
+                log.info("building %s failed: %s", request.avatar_id, error)
+                self._fail(request, str(error))
+            except Exception:  # the thread must survive every build
+                log.exception("building %s failed", request.avatar_id)
+                self._fail(request, "something went wrong in the service; its log has the cause")
             else:
-                self._uploads.used(order.source)
-                self._end(order, None)
+                self._uploads.remove_file(request.source)
+                self._finish(request, None)
             finally:
-                self._let_go()
+                self._release()
 
-    def _next(self) -> BuildRequest | None:
-        """The build that waits longest, as soon as there is one; None when the service ends."""
+    def _next_request(self) -> BuildRequest | None:
+        """Waits for the oldest queued request; returns None when the service stops."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._creating())
-            self._running = None if self._closed else self._creating()[0].order
+            self._changed.wait_for(lambda: self._closed or self._active_builds())
+            self._running = None if self._closed else self._active_builds()[0].request
             return self._running
 
-    def _tell(self, order: BuildRequest, progress: BuildProgress) -> None:
+    def _report_progress(self, request: BuildRequest, progress: BuildProgress) -> None:
         with self._changed:
-            build = self._mine(order)
-            if self._closed or build is None or order.avatar_id in self._doomed:
+            build = self._current(request)
+            if self._closed or build is None or request.avatar_id in self._deleting:
                 raise _Stopped
-            self._builds[order.avatar_id] = replace(build, progress=progress)
+            self._builds[request.avatar_id] = replace(build, progress=progress)
 
-    def _fail(self, order: BuildRequest, error: str) -> None:
-        """Frees the volume, and keeps the reason where a restarted service finds it."""
-        shutil.rmtree(self._store.building_path(order.avatar_id), ignore_errors=True)
-        if self._store.path(order.avatar_id).is_dir():
-            error += ". The avatar made before is still there"
+    def _fail(self, request: BuildRequest, error: str) -> None:
+        """Removes the build's files, and saves the reason where a restarted service finds the error."""
+        shutil.rmtree(self._store.building_path(request.avatar_id), ignore_errors=True)
+        if self._store.path(request.avatar_id).is_dir():
+            error += ". The previous avatar is unchanged"
         else:
-            self._note_failure(order, error)
-        self._end(order, error)
+            self._unfinished.save_failure(request, error)
+        self._finish(request, error)
 
-    def _note_failure(self, order: BuildRequest, error: str) -> None:
-        try:
-            self._store.building.mkdir(parents=True, exist_ok=True)
-            write_json(self._failed_note(order.avatar_id), {**build_manifest(order), "error": error})
-        except OSError as reason:
-            log.warning("the failure of %s cannot be noted: %s", order.avatar_id, reason)
-
-    def _end(self, order: BuildRequest, error: str | None) -> None:
+    def _finish(self, request: BuildRequest, error: str | None) -> None:
         with self._changed:
-            build = self._mine(order)
+            build = self._current(request)
             if build is None:
                 return
             if error is None:
-                del self._builds[order.avatar_id]
+                del self._builds[request.avatar_id]
             else:
-                self._builds[order.avatar_id] = replace(build, state=BuildState.FAILED, error=error)
+                self._builds[request.avatar_id] = replace(build, state=BuildState.FAILED, error=error)
 
-    def _mine(self, order: BuildRequest) -> Build | None:
-        """The build of this very order; None when a delete did not wait for its end. `_changed` is held."""
-        build = self._builds.get(order.avatar_id)
-        return build if build is not None and build.order is order else None
+    def _current(self, request: BuildRequest) -> Build | None:
+        """Returns the build of exactly this request; None after a delete that did not wait. `_changed` must be held."""
+        build = self._builds.get(request.avatar_id)
+        return build if build is not None and build.request is request else None
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         with self._changed:
             self._running = None
             self._changed.notify_all()
 
 
-def _remark(finished: AvatarInfo | None, order: BuildRequest) -> str:
-    """In which way it is another avatar than the one asked for."""
-    other = differences(finished, order) if finished else ["damaged"]
+def _difference(finished: AvatarInfo | None, request: BuildRequest) -> str:
+    """Returns how the existing avatar differs from the requested avatar, for a message."""
+    other = differences(finished, request) if finished else ["damaged"]
     if not {"source", "maker", "damaged"} & set(other):
         return f"was built with another {', '.join(other)}"
-    return "is damaged" if other == ["damaged"] else "was built from something else"
+    return "is damaged" if other == ["damaged"] else "was built from another source"
 
 
-def _taken(avatar_id: str, why: str) -> AlreadyExists:
+def _already_exists(avatar_id: str, why: str) -> AlreadyExists:
     return AlreadyExists(f"avatar {avatar_id!r} {why}", "Use another id, or replace it (--replace)")

@@ -1,4 +1,4 @@
-"""Builds and bundles as messages, and parameters out of them."""
+"""Converts builds and bundles to messages, and messages to build parameters."""
 
 from __future__ import annotations
 
@@ -13,42 +13,46 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from warmtalk.avatar.build_match import available_upgrades
 from warmtalk.avatar.build_request import BuildParams
-from warmtalk.avatar.from_config import _open, configured, renderers
-from warmtalk.avatar.report.footage_report import REPORT
+from warmtalk.avatar.from_config import auto_params, params_from_config
+from warmtalk.avatar.report.footage_report import REPORT_FILE
 from warmtalk.config import Config
 from warmtalk.core.bundle_files import AvatarInfo
 from warmtalk.core.errors import InvalidInput
+from warmtalk.renderers import loading
 from warmtalk.rpc.convert import frame_rate, frame_rate_message
-from warmtalk.services.prep.jobs import Build, BuildState
+from warmtalk.services.prep.build_state import Build, BuildState
 from warmtalk.v1 import prep_pb2
 
-HIGHEST_FPS = 60
+MAX_FPS = 60
 
 
-def params(message: prep_pb2.AvatarParams, config: Config) -> BuildParams:
-    """What is unset is taken from the configuration. Raises InvalidInput outside the proto's ranges."""
+def build_params(message: prep_pb2.AvatarParams, config: Config) -> BuildParams:
+    """Returns the parameters; unset fields come from the configuration.
+
+    Raises InvalidInput for a value outside the proto's ranges.
+    """
     shift = message.bbox_shift if message.HasField("bbox_shift") else config.bbox_shift
     margin = message.extra_margin if message.HasField("extra_margin") else config.prep.extra_margin
     seconds = message.still_seconds if message.HasField("still_seconds") else config.prep.still_seconds
     return replace(
-        configured(config),
-        bbox_shift=None if shift is None else int(_within(shift, -100, 100, "bbox_shift")),
-        extra_margin=None if margin is None else int(_within(margin, 0, 200, "extra_margin")),
-        fps=frame_rate(message.frame_rate, config.fps, highest=HIGHEST_FPS),
-        still_seconds=_within(seconds, 1, 30, "still_seconds"),
-        face=int(_within(message.face, 0, 100, "face")),
+        params_from_config(config),
+        bbox_shift=None if shift is None else int(_in_range(shift, -100, 100, "bbox_shift")),
+        extra_margin=None if margin is None else int(_in_range(margin, 0, 200, "extra_margin")),
+        fps=frame_rate(message.frame_rate, config.fps, highest=MAX_FPS),
+        still_seconds=_in_range(seconds, 1, 30, "still_seconds"),
+        face=int(_in_range(message.face, 0, 100, "face")),
         at=(message.at.x, message.at.y) if message.HasField("at") else None,
     )
 
 
-def of_build(build: Build) -> prep_pb2.Avatar:
-    """CREATING with its progress, or FAILED with its error."""
+def build_message(build: Build) -> prep_pb2.Avatar:
+    """Returns the message of a build: CREATING with the progress, or FAILED with the error."""
     avatar = prep_pb2.Avatar(
-        avatar_id=build.order.avatar_id,
-        source_name=build.order.source_name,
-        source_sha256=build.order.source_sha256,
-        params=_params_message(build.order.params),
-        create_time=_timestamp(datetime.fromtimestamp(build.asked, UTC)),
+        avatar_id=build.request.avatar_id,
+        source_name=build.request.source_name,
+        source_sha256=build.request.source_sha256,
+        params=_params_message(build.request.params),
+        create_time=_timestamp(datetime.fromtimestamp(build.requested_s, UTC)),
     )
     if build.state is BuildState.FAILED:
         avatar.state, avatar.error = prep_pb2.Avatar.STATE_FAILED, build.error
@@ -66,49 +70,49 @@ def of_build(build: Build) -> prep_pb2.Avatar:
     return avatar
 
 
-def of_bundle(info: AvatarInfo, path: Path, config: Config) -> prep_pb2.Avatar:
-    """READY. Reads its report and the sizes of its files."""
-    about = _report(path)
-    shift = about.get("bbox_shift") or {}
+def bundle_message(info: AvatarInfo, path: Path, config: Config) -> prep_pb2.Avatar:
+    """Returns the message of a finished avatar, READY. Reads the report and the sizes of the files at `path`."""
+    report = _read_report(path)
+    shift = report.get("bbox_shift") or {}
     return prep_pb2.Avatar(
         avatar_id=info.avatar_id,
         state=prep_pb2.Avatar.STATE_READY,
         source_name=info.source_name,
         source_sha256=info.source_sha256,
-        params=_params_of(info),
+        params=_recorded_params(info),
         renderers=info.renderers,
         width=info.width,
         height=info.height,
         frames=info.frames,
         usable_frames=info.usable_frames,
         size_bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
-        create_time=_created(info),
-        summary=about.get("summary", ""),
-        grade=about.get("grade", ""),
-        advice=[*about.get("advice", ()), *_outdated(info, config)],
+        create_time=_create_time(info),
+        summary=report.get("summary", ""),
+        grade=report.get("grade", ""),
+        advice=[*report.get("advice", ()), *_upgrade_advice(info, config)],
         bbox_shift_used=shift.get("used", 0),
         bbox_shift_low=shift.get("low", 0),
         bbox_shift_high=shift.get("high", 0),
     )
 
 
-def _outdated(info: AvatarInfo, config: Config) -> list[str]:
-    """A line of advice when this service would make it better now than it was made."""
-    found = available_upgrades(info, _open(config), renderers(config))
-    if not found:
+def _upgrade_advice(info: AvatarInfo, config: Config) -> list[str]:
+    """Returns a line of advice when a new build on this service would improve the avatar."""
+    upgrades = available_upgrades(info, auto_params(config), loading.prepared_renderers(config))
+    if not upgrades:
         return []
-    be = "is" if len(found) == 1 else "are"
-    return [f"{' and '.join(found)} {be} ready here and not used yet: create it again with --replace"]
+    verb = "is" if len(upgrades) == 1 else "are"
+    return [f"{' and '.join(upgrades)} {verb} available but not used: create the avatar again with --replace"]
 
 
-def _within(value: float, least: float, most: float, field: str) -> float:
-    if not least <= value <= most:
-        raise InvalidInput(f"{field} is {value:g}", f"Use {least:g} to {most:g}", field=f"params.{field}")
+def _in_range(value: float, low: float, high: float, field: str) -> float:
+    if not low <= value <= high:
+        raise InvalidInput(f"{field} is {value:g}", f"Use {low:g} to {high:g}", field=f"params.{field}")
     return value
 
 
-def _params_of(info: AvatarInfo) -> prep_pb2.AvatarParams | None:
-    """None for an avatar that other means made: its record is theirs."""
+def _recorded_params(info: AvatarInfo) -> prep_pb2.AvatarParams | None:
+    """Returns None for an avatar of another program, whose parameters have another form."""
     try:
         return _params_message(BuildParams.from_record(info.params))
     except (KeyError, ValueError, TypeError):
@@ -126,16 +130,16 @@ def _params_message(params: BuildParams) -> prep_pb2.AvatarParams:
     )
 
 
-def _report(path: Path) -> dict[str, Any]:
-    """{} where there is none that can be read."""
+def _read_report(path: Path) -> dict[str, Any]:
+    """Returns the content of report.json; {} for a missing or damaged file."""
     try:
-        about = json.loads((path / REPORT).read_text("utf-8"))
+        report = json.loads((path / REPORT_FILE).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return about if isinstance(about, dict) else {}
+    return report if isinstance(report, dict) else {}
 
 
-def _created(info: AvatarInfo) -> Timestamp | None:
+def _create_time(info: AvatarInfo) -> Timestamp | None:
     try:
         return _timestamp(datetime.fromisoformat(info.created))
     except ValueError:

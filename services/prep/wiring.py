@@ -1,4 +1,4 @@
-"""Builds the service out of its parts."""
+"""Wiring of the prep service: constructs the parts and runs the server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import logging
 from pathlib import Path
 
-from warmtalk.avatar.from_config import builder, configured, order
+from warmtalk.avatar.from_config import build_request, builder_from_config, params_from_config
 from warmtalk.config import Config
 from warmtalk.core.errors import WarmtalkError
 from warmtalk.media.file_types import sniff_file
@@ -24,22 +24,23 @@ SERVICE = "warmtalk.v1.PrepService"
 
 
 def build(config: Config) -> tuple[Server, BuildJobs]:
-    """A server that is not started yet, and its jobs, to be started before it and closed after it."""
+    """Returns the server, not started yet, and the jobs: start the jobs before the server, close the jobs after it."""
     store = AvatarStore(config.avatars_dir)
     uploads = UploadStore(config.avatars_dir / ".uploads", config.prep.max_upload_mb << 20)
-    jobs = BuildJobs(store, uploads, lambda: builder(config, store), config.prep.max_queue)
+    jobs = BuildJobs(store, uploads, lambda: builder_from_config(config, store), config.prep.max_queue)
     server = Server(config.prep.listen, SERVICE, api_key=config.api_key)
     prep_pb2_grpc.add_PrepServiceServicer_to_server(PrepServicer(config, store, uploads, jobs), server.grpc)
     return server, jobs
 
 
 async def run(config: Config) -> None:
+    """Runs the service until a signal, and builds the configured avatar if missing."""
     server, jobs = build(config)
     jobs.start()
 
     async def warm_up() -> None:
         if config.preparation and config.avatar_id and config.video_path:
-            await asyncio.to_thread(prepare, config, jobs)
+            await asyncio.to_thread(build_configured_avatar, config, jobs)
 
     async def close() -> None:
         await asyncio.to_thread(jobs.close)
@@ -47,17 +48,18 @@ async def run(config: Config) -> None:
     await serve(server, warm_up=warm_up, close=[close])
 
 
-def prepare(config: Config, jobs: BuildJobs) -> None:
-    """Asks for the avatar of the configuration unless it is there. A failure is logged; the service runs all the same.
+def build_configured_avatar(config: Config, jobs: BuildJobs) -> None:
+    """Submits the avatar of the configuration unless it exists. Errors are logged, and the service still starts.
 
-    An avatar of that id made from something else is left alone: it may be in use.
+    An avatar with the same id but another source stays untouched, because the avatar may be in use.
     """
     source = Path(config.video_path)
     try:
         sniff_file(source)
         with open(source, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        params = configured(config)
-        jobs.submit(order(checked_id(config.avatar_id, "avatar_id"), source, source.name, digest, params, config))
+        params = params_from_config(config)
+        avatar_id = checked_id(config.avatar_id, "avatar_id")
+        jobs.submit(build_request(avatar_id, source, source.name, digest, params, config))
     except WarmtalkError as error:
-        log.error("%s is not prepared: %s", config.avatar_id, error)
+        log.error("avatar %s was not built: %s", config.avatar_id, error)

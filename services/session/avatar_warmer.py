@@ -37,7 +37,7 @@ class AvatarWarmer:
         try:
             source_frames = await run_in_pool(self._pool, self._deps.avatars.get, avatar_id)
             await asyncio.gather(
-                self._deps.infer.warm_avatar(avatar_id), run_in_pool(self._pool, source_frames.source, 0)
+                self._deps.infer.warm_avatar(avatar_id), run_in_pool(self._pool, source_frames.source_frame, 0)
             )
         except (grpc.aio.AioRpcError, WarmtalkError) as error:
             log.info("avatar %s is not warm: %s", avatar_id, error)

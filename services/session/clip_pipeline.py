@@ -199,4 +199,4 @@ class ClipPipeline:
 
 def _write_patches(source_frames: SourceFrames, patches: list[Patch], writer: ClipWriter) -> None:
     for patch in patches:
-        writer.write_i420(source_frames.picture(patch))
+        writer.write_i420(source_frames.composite(patch))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from warmtalk.core.errors import InvalidInput
+from warmtalk.renderers.registry import EMBEDDED, NAMES
 from warmtalk.voices.registry import VOICES, help_text
 
 _PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium")
@@ -72,7 +73,7 @@ class InferConfig:
     """Keys of the infer service."""
 
     listen: str = _key("127.0.0.1:50052", "Address to serve on: host:port, or unix:PATH.")
-    renderer: str = _key("mesh", "Renderer of a request without a renderer.")
+    renderer: str = _key(EMBEDDED.name, "Renderer of a request without a renderer.")
     max_streams: int = _key(8, "Maximum number of utterances that are rendered at the same time.")
     cache_mb: int = _key(2048, "Memory for prepared avatars, in MiB.")
     blend: str = _key("feather", "Blending of a face into the frame: feather, or poisson (gradient domain).")
@@ -83,7 +84,7 @@ class InferConfig:
     mouth_strength: float = _key(1.0, "Scale of the mouth motion of the embedded renderer: 0.3 (mumbling) to 2.")
 
     def __post_init__(self) -> None:
-        _one_of("infer.renderer", self.renderer, ("mesh", "musetalk"))
+        _one_of("infer.renderer", self.renderer, NAMES)
         _one_of("infer.blend", self.blend, ("feather", "poisson"))
         _one_of("infer.colour_match", self.colour_match, ("on", "off", "auto"))
 

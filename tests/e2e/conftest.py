@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.stack import Machine, running_machine
+from tests.e2e.stack import LocalStack, running_stack
 
 
 @pytest.fixture(scope="session")
-def here(tmp_path_factory: pytest.TempPathFactory, portrait: Path) -> Iterator[Machine]:
-    """A machine that is up, with an API key, the photo `photo.png` and its avatar `eileen`."""
-    with running_machine(tmp_path_factory.mktemp("machine"), portrait) as one:
+def stack(tmp_path_factory: pytest.TempPathFactory, portrait: Path) -> Iterator[LocalStack]:
+    """A running stack with an API key, the photo `photo.png` and the avatar `eileen`."""
+    with running_stack(tmp_path_factory.mktemp("stack"), portrait) as one:
         assert "eileen" in one.run("avatar", "create", "eileen", "photo.png")
         yield one

@@ -1,4 +1,4 @@
-"""A stack started by `warmtalk up` in a folder of its own, and the commands run against the stack."""
+"""A stack started by `warmtalk up` in a temporary folder, and the commands that run against the stack."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Machine:
-    """A folder, and the environment in which commands run."""
+class LocalStack:
+    """Working folder and environment of all commands."""
 
     folder: Path
     environ: dict[str, str]
 
     def run(self, *args: str, stdin: str = "", status: int = 0) -> str:
-        """Output of `warmtalk ARGS`; its error output when another status than 0 is expected."""
+        """Runs `warmtalk ARGS`. Returns stdout, or stderr when the expected status is not 0."""
         done = subprocess.run(
             [sys.executable, "-P", "-m", "warmtalk.cli", *args],
             cwd=self.folder, env=self.environ, input=stdin, capture_output=True, text=True, timeout=120, check=False,
@@ -32,13 +32,27 @@ class Machine:
         return done.stderr if status else done.stdout
 
     def up(self, **environ: str) -> subprocess.Popen[str]:
+        """Starts `warmtalk up`."""
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "warmtalk.cli", "up"],
             cwd=self.folder, env={**self.environ, **environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
+    def processes(self) -> list[str]:
+        """Returns the command lines of running processes with this folder in the environment."""
+        mark = str(self.folder).encode()
+        commands = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if mark in path.read_bytes():
+                    commands.append((path.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            except OSError:
+                continue
+        return commands
 
-def machine(folder: Path) -> Machine:
+
+def new_stack(folder: Path) -> LocalStack:
+    """Returns a stack with free ports. The folder contains a package `services` that must not be imported."""
     (folder / "services").mkdir()
     (folder / "services" / "__init__.py").write_text("raise ImportError('the services of another project')")
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
@@ -58,10 +72,11 @@ def machine(folder: Path) -> Machine:
         "WARMTALK_GATEWAY_INFER": infer,
         "WARMTALK_GATEWAY_SESSION": session,
     }
-    return Machine(folder, environ)
+    return LocalStack(folder, environ)
 
 
-def wait_for(child: subprocess.Popen[str], word: str) -> str:
+def read_until(child: subprocess.Popen[str], word: str) -> str:
+    """Returns stdout up to the first line that starts with `word`. Fails when the process ends before."""
     lines = []
     assert child.stdout
     for line in child.stdout:
@@ -72,30 +87,16 @@ def wait_for(child: subprocess.Popen[str], word: str) -> str:
 
 
 @contextmanager
-def running_machine(folder: Path, portrait: Path) -> Iterator[Machine]:
-    """A machine whose stack is up with an API key; `photo.png` lies in its folder. Ctrl-C must stop the stack."""
+def running_stack(folder: Path, portrait: Path) -> Iterator[LocalStack]:
+    """Starts a stack with an API key and a photo `photo.png` in the folder. Ctrl-C must stop the stack at the end."""
     shutil.copy(portrait, folder / "photo.png")
-    one = machine(folder)
-    one.environ["WARMTALK_API_KEY"] = "a-key-of-ours"
-    child = one.up()
+    stack = new_stack(folder)
+    stack.environ["WARMTALK_API_KEY"] = "key-of-this-test"
+    child = stack.up()
     try:
-        said = wait_for(child, "ready")
-        assert one.environ["WARMTALK_SESSION_LISTEN"] in said
-        yield one
+        assert stack.environ["WARMTALK_SESSION_LISTEN"] in read_until(child, "ready")
+        yield stack
     finally:
         child.send_signal(signal.SIGINT)
         out, err = child.communicate(timeout=30)
         assert child.returncode == 0, out + err
-
-
-def left(one: Machine) -> list[str]:
-    """Processes that still run with this machine's folder in their environment."""
-    mark = str(one.folder).encode()
-    found = []
-    for place in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if mark in place.read_bytes():
-                found.append((place.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:
-            continue
-    return found

@@ -16,15 +16,15 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.audio import syllables, wav
-from tests.e2e.stack import Machine
+from tests.e2e.stack import LocalStack
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run_example(here: Machine, *command: str) -> str:
+def run_example(stack: LocalStack, *command: str) -> str:
     """Standard output of an example that must succeed."""
-    environ = {**here.environ, "WARMTALK_URL": f"http://{here.environ['WARMTALK_GATEWAY_LISTEN']}"}
-    done = subprocess.run(command, cwd=here.folder, env=environ, capture_output=True, text=True, timeout=120)
+    environ = {**stack.environ, "WARMTALK_URL": f"http://{stack.environ['WARMTALK_GATEWAY_LISTEN']}"}
+    done = subprocess.run(command, cwd=stack.folder, env=environ, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -36,10 +36,10 @@ def frames_and_samples(path: Path) -> tuple[int, int]:
         return frames, sum(frame.samples for frame in file.decode(audio=0))
 
 
-def test_speak_prints_the_clip(here: Machine) -> None:
-    address = here.environ["WARMTALK_SESSION_LISTEN"]
+def test_speak_prints_the_clip(stack: LocalStack) -> None:
+    address = stack.environ["WARMTALK_SESSION_LISTEN"]
     printed = run_example(
-        here, sys.executable, str(EXAMPLES / "speak.py"), "Hello there.",
+        stack, sys.executable, str(EXAMPLES / "speak.py"), "Hello there.",
         "--session", "example-speak", "--avatar", "eileen", "--address", address,
     )  # fmt: skip
     assert "first frame after" in printed
@@ -50,17 +50,17 @@ def test_speak_prints_the_clip(here: Machine) -> None:
 
 
 @pytest.mark.parametrize("interrupt_after", [None, 1.0])
-def test_converse_saves_the_live_video(here: Machine, interrupt_after: float | None) -> None:
-    (here.folder / "speech.wav").write_bytes(wav(syllables(2.0)))
+def test_converse_saves_the_live_video(stack: LocalStack, interrupt_after: float | None) -> None:
+    (stack.folder / "speech.wav").write_bytes(wav(syllables(2.0)))
     session = f"example-live-{interrupt_after}".replace(".", "-").lower()
     more = [] if interrupt_after is None else ["--interrupt-after", str(interrupt_after)]
     printed = run_example(
-        here, sys.executable, str(EXAMPLES / "converse_pcm.py"), "speech.wav", "live.mp4",
-        "--session", session, "--avatar", "eileen", "--address", here.environ["WARMTALK_SESSION_LISTEN"], *more,
+        stack, sys.executable, str(EXAMPLES / "converse_pcm.py"), "speech.wav", "live.mp4",
+        "--session", session, "--avatar", "eileen", "--address", stack.environ["WARMTALK_SESSION_LISTEN"], *more,
     )  # fmt: skip
     assert "speech starts" in printed
     assert ("interrupted after" in printed) == (interrupt_after is not None)
-    with av.open(str(here.folder / "live.mp4")) as file:
+    with av.open(str(stack.folder / "live.mp4")) as file:
         live_s = max(float(frame.pts * frame.time_base) for frame in file.decode(video=0))
     assert live_s > (interrupt_after or 2.0)
     clip = next(line.split("file://")[1] for line in printed.splitlines() if line.startswith("clip"))
@@ -69,18 +69,18 @@ def test_converse_saves_the_live_video(here: Machine, interrupt_after: float | N
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_curl_downloads_the_conversation(here: Machine) -> None:
-    printed = run_example(here, "sh", str(EXAMPLES / "http_curl.sh"), "photo.png", "Hello from curl.", "curl.mp4")
+def test_curl_downloads_the_conversation(stack: LocalStack) -> None:
+    printed = run_example(stack, "sh", str(EXAMPLES / "http_curl.sh"), "photo.png", "Hello from curl.", "curl.mp4")
     assert "wrote curl.mp4" in printed
-    frames, samples = frames_and_samples(here.folder / "curl.mp4")
+    frames, samples = frames_and_samples(stack.folder / "curl.mp4")
     assert samples == frames * 1920
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
-async def test_node_pipes_the_live_video_and_its_control_connection(here: Machine) -> None:
+async def test_node_pipes_the_live_video_and_its_control_connection(stack: LocalStack) -> None:
     environ = {
-        **here.environ, "PORT": "0", "AVATAR": "eileen", "SESSION": "example-node",
-        "WARMTALK_URL": f"http://{here.environ['WARMTALK_GATEWAY_LISTEN']}",
+        **stack.environ, "PORT": "0", "AVATAR": "eileen", "SESSION": "example-node",
+        "WARMTALK_URL": f"http://{stack.environ['WARMTALK_GATEWAY_LISTEN']}",
     }  # fmt: skip
     node = subprocess.Popen(  # noqa: ASYNC220 - starts at once
         ["node", str(EXAMPLES / "node_proxy" / "server.mjs")], env=environ, stdout=subprocess.PIPE, text=True

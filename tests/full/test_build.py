@@ -17,7 +17,7 @@ from tests.footage import portrait
 from tests.full import pose_file
 from tests.torch.face_parsing_net import BiSeNet
 from warmtalk.avatar.build_request import BuildRequest
-from warmtalk.avatar.from_config import builder, configured
+from warmtalk.avatar.from_config import builder_from_config, params_from_config
 from warmtalk.config import Config
 from warmtalk.core.bundle import Bundle
 from warmtalk.store import AvatarStore
@@ -38,9 +38,10 @@ def build(tmp_path: Path) -> Build:
         path = tmp_path / "dotted.png"
         cv2.imwrite(str(path), image)
         store = AvatarStore(config.avatars_dir)
-        params = replace(configured(config), still_seconds=0.2)
+        params = replace(params_from_config(config), still_seconds=0.2)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        builder(config, store).build(BuildRequest("dotted", path, path.name, digest, params), lambda progress: None)
+        request = BuildRequest("dotted", path, path.name, digest, params)
+        builder_from_config(config, store).build(request, lambda progress: None)
         return Bundle(store.path("dotted"))
 
     return make

@@ -1,4 +1,4 @@
-"""The API key over gRPC: real servers, calls of all four kinds, with and without it."""
+"""API key over gRPC: real servers, calls of all four kinds, with and without the key."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Place:
 
 
 async def serve(folder: Path, stack: AsyncExitStack, *, session_key: str = KEY) -> Place:
-    """A real prep and a real session service and a fake infer service, all of them with the key."""
+    """Starts a real prep service, a real session service and a fake infer service, all with the key."""
     make_avatar(folder / "avatars")
     behind = await serve_infer(FakeInfer(), api_key=KEY)
     stack.push_async_callback(behind.stop, 0)
@@ -92,7 +92,7 @@ async def config_and_silence() -> AsyncIterator[session_pb2.ConverseRequest]:
 
 
 async def every_kind(place: Place, metadata: Any) -> dict[str, grpc.aio.AioRpcError]:
-    """How a call of each kind ended, by its kind."""
+    """Calls one RPC of each kind. Returns the errors by kind."""
     found = {}
     async with channel(place.prep) as first, channel(place.session) as second:
         prep_stub: Any = prep_pb2_grpc.PrepServiceStub(first)
@@ -130,17 +130,17 @@ async def test_calls_of_every_kind_are_refused_without_the_key(place: Place, met
 
 
 @pytest.mark.parametrize("metadata", RIGHT)
-async def test_with_the_key_they_reach_the_service(place: Place, metadata: Any) -> None:
+async def test_calls_with_the_key_reach_the_service(place: Place, metadata: Any) -> None:
     codes = {kind: error.code() for kind, error in (await every_kind(place, metadata)).items()}
     assert codes == {
         "unary": grpc.StatusCode.NOT_FOUND,
         "streamed answer": grpc.StatusCode.NOT_FOUND,
-        "streamed request": grpc.StatusCode.INVALID_ARGUMENT,  # that is no picture
+        "streamed request": grpc.StatusCode.INVALID_ARGUMENT,  # the upload is no image
         "both": grpc.StatusCode.NOT_FOUND,
     }
 
 
-async def test_a_client_that_writes_on_and_on_is_refused_too(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_with_an_endless_upload_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("warmtalk.rpc.auth._DRAIN_S", 0.3)
     async with channel(place.session) as link:
         stub: Any = session_pb2_grpc.SessionServiceStub(link)
@@ -203,7 +203,7 @@ async def test_services_with_different_keys_say_so(tmp_path: Path) -> None:
     assert "the same api_key" in error.hint
 
 
-async def test_the_command_line_shows_the_key(place: Place) -> None:
+async def test_the_command_line_sends_the_key(place: Place) -> None:
     config = Config(api_key=KEY, prep=PrepConfig(listen=place.prep), session=SessionConfig(listen=place.session))
     async with clients.prep_client(config) as stub:
         listed = await stub.ListAvatars(prep_pb2.ListAvatarsRequest())
@@ -216,7 +216,7 @@ async def test_the_command_line_shows_the_key(place: Place) -> None:
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "some-box:0"])
-async def test_no_service_listens_to_the_network_without_a_key(tmp_path: Path, listen: str) -> None:
+async def test_no_service_listens_on_the_network_without_a_key(tmp_path: Path, listen: str) -> None:
     config = Config(
         data_dir=tmp_path,
         prep=PrepConfig(listen=listen),
@@ -228,8 +228,8 @@ async def test_no_service_listens_to_the_network_without_a_key(tmp_path: Path, l
             build(config)  # type: ignore[operator]
 
 
-def test_an_address_without_a_host_is_none() -> None:
-    """gRPC would listen to the whole network."""
+def test_an_address_without_a_host_is_refused() -> None:
+    """gRPC would listen on all interfaces."""
     with pytest.raises(InvalidInput, match="Write host:port"):
         Config(prep=PrepConfig(listen=":0"))
 
@@ -240,7 +240,7 @@ async def test_on_loopback_and_sockets_no_key_is_needed_and_beyond_it_a_key_is_e
     await Server("0.0.0.0:0", prep.SERVICE, api_key=KEY).stop(0)
 
 
-def test_a_key_that_no_header_can_carry_is_refused() -> None:
+def test_a_key_with_characters_invalid_in_headers_is_refused() -> None:
     for bad in ("two words", "schlüssel", "a\nb"):
         with pytest.raises(InvalidInput, match="openssl rand"):
             Config(api_key=bad)

@@ -1,4 +1,4 @@
-"""What all servers share: health, reflection, errors with reasons, no text of bugs on the wire, drain."""
+"""Common behaviour of all servers: health, reflection, errors with reasons, no internal texts on the wire, drain."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SERVICE = "warmtalk.v1.InferService"
 
 
 class Failing(infer_pb2_grpc.InferServiceServicer):
-    """Raises what it was given."""
+    """Raises `error` in every RPC."""
 
     error: Exception = errors.NotFound("there is no avatar 'x'", "Make it")
 
@@ -45,7 +45,7 @@ async def server() -> AsyncIterator[tuple[Server, Failing]]:
     await one.stop(0)
 
 
-async def ask(server: Server) -> None:
+async def call(server: Server) -> None:
     async with channel(server.address) as link:
         await infer_pb2_grpc.InferServiceStub(link).GetCapacity(infer_pb2.GetCapacityRequest())
 
@@ -65,37 +65,37 @@ async def ask(server: Server) -> None:
         (errors.Unreachable("down", "Start"), grpc.StatusCode.UNAVAILABLE),
     ],
 )
-async def test_an_error_crosses_the_wire_whole(
+async def test_an_error_is_complete_at_the_client(
     server: tuple[Server, Failing], error: errors.WarmtalkError, code: grpc.StatusCode
 ) -> None:
     one, servicer = server
     servicer.error = error
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await ask(one)
+        await call(one)
     assert caught.value.code() is code
     assert caught.value.details() == str(error)
     again = from_rpc(caught.value, "infer")
     assert (type(again), again.message, again.hint) == (type(error), error.message, error.hint)
 
 
-async def test_busy_says_when_to_come_back(server: tuple[Server, Failing]) -> None:
+async def test_busy_carries_the_retry_delay(server: tuple[Server, Failing]) -> None:
     one, servicer = server
     servicer.error = errors.Busy("full", retry_after_s=1.5)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await ask(one)
+        await call(one)
     status = rpc_status.from_call(caught.value)
     retry = error_details_pb2.RetryInfo()
     assert any(detail.Unpack(retry) for detail in status.details)
     assert retry.retry_delay.ToMilliseconds() == 1500
 
 
-async def test_the_text_of_a_bug_stays_in_the_log(
+async def test_the_text_of_an_internal_error_stays_in_the_log(
     server: tuple[Server, Failing], caplog: pytest.LogCaptureFixture
 ) -> None:
     one, servicer = server
     servicer.error = ZeroDivisionError("secret path /home/me")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await ask(one)
+        await call(one)
     assert caught.value.code() is grpc.StatusCode.INTERNAL
     assert "secret" not in (caught.value.details() or "")
     incident = (caught.value.details() or "").split()[-1]
@@ -103,7 +103,7 @@ async def test_the_text_of_a_bug_stays_in_the_log(
     assert "secret path" in caplog.text
 
 
-async def test_a_stream_that_fails_in_the_middle_ends_in_the_error(server: tuple[Server, Failing]) -> None:
+async def test_a_stream_failing_midway_ends_with_the_error(server: tuple[Server, Failing]) -> None:
     one, _ = server
     async with channel(one.address) as link:
         call = infer_pb2_grpc.InferServiceStub(link).Render(iter([infer_pb2.RenderRequest()]))
@@ -141,7 +141,7 @@ async def test_reflection_lists_the_service(server: tuple[Server, Failing]) -> N
     assert SERVICE in names
 
 
-async def test_a_server_that_is_down_is_unreachable_and_says_what_to_do() -> None:
+async def test_a_stopped_server_is_unreachable_with_a_hint() -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         async with asyncio.timeout(10), channel("127.0.0.1:1") as link:
             await infer_pb2_grpc.InferServiceStub(link).GetCapacity(infer_pb2.GetCapacityRequest())
@@ -150,7 +150,7 @@ async def test_a_server_that_is_down_is_unreachable_and_says_what_to_do() -> Non
     assert "warmtalk up" in str(error)
 
 
-async def test_an_address_that_is_taken_is_named(server: tuple[Server, Failing]) -> None:
+async def test_an_address_in_use_is_named(server: tuple[Server, Failing]) -> None:
     one, _ = server
     with pytest.raises(OSError, match=f"cannot listen on {one.address}"):
         Server(one.address, SERVICE)

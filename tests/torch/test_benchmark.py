@@ -14,7 +14,7 @@ from benchmarks import engine, lips
 from benchmarks.roofline import Ceilings, Cost, cost_of
 from warmtalk.config_loader import load
 from warmtalk.core.types import Samples
-from warmtalk.renderers import registry
+from warmtalk.renderers import loading
 from warmtalk.store import AvatarStore
 
 
@@ -40,7 +40,7 @@ def test_the_lips_benchmark_renders_with_musetalk(
     """One frame of an avatar, latents included, speaks half a second. Random weights have no lips to measure."""
     still = lips.closed_frame_bundle(AvatarStore(avatars).open("synth"), tmp_path / "still")
     monkeypatch.setenv("WARMTALK_MODELS_DIR", str(models))
-    drawn = list(lips.render_frames(still, registry.model("musetalk", load(None)), speech[:8000]))
+    drawn = list(lips.render_frames(still, loading.load("musetalk", load(None)), speech[:8000]))
     assert len(drawn) == 13 and not np.array_equal(drawn[0], drawn[6])
 
 

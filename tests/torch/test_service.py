@@ -6,7 +6,7 @@ from pathlib import Path
 
 from warmtalk.config import Config, InferConfig, MuseTalkConfig
 from warmtalk.core.types import Samples
-from warmtalk.renderers import registry
+from warmtalk.renderers import loading
 from warmtalk.rpc import convert
 from warmtalk.rpc.client import channel
 from warmtalk.services.infer import wiring
@@ -21,8 +21,8 @@ def configured(models: Path, data: Path) -> Config:
 
 def test_the_configured_renderer_comes_first(models: Path, tmp_path: Path) -> None:
     config = configured(models, tmp_path)
-    assert registry.renderers(config) == ["musetalk", "mesh"]
-    assert registry.renderers(Config(models_dir=models)) == ["mesh", "musetalk"]
+    assert loading.available(config) == ["musetalk", "mesh"]
+    assert loading.available(Config(models_dir=models)) == ["mesh", "musetalk"]
 
 
 async def test_musetalk_over_grpc(models: Path, avatars: Path, speech: Samples, tmp_path: Path) -> None:

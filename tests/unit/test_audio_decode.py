@@ -1,4 +1,4 @@
-"""Sound files of every kind come out right, or are refused with the reason."""
+"""Audio files of every kind are decoded, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from warmtalk.media.resampler import Resampler
 LIMIT_S = 900.0
 
 
-def make(*args: str, rate: int = 44_100, seconds: float = 1.0) -> bytes:
-    """A sine as ffmpeg writes it to a file that can seek."""
+def encode_sine(*args: str, rate: int = 44_100, seconds: float = 1.0) -> bytes:
+    """Returns a 440 Hz sine in a file that ffmpeg could seek in, so with complete headers."""
     source = ["-f", "lavfi", "-i", f"sine=440:r={rate}:d={seconds}"]
     with tempfile.NamedTemporaryFile() as file:
         subprocess.run([find_ffmpeg(), "-v", "error", *source, *args, "-y", file.name], check=True)
@@ -30,14 +30,14 @@ def make(*args: str, rate: int = 44_100, seconds: float = 1.0) -> bytes:
 
 
 def raw_wav(data: bytes, *, code: int, channels: int, rate: int, bits: int, size: int | None = None) -> bytes:
-    step = channels * bits // 8
-    form = struct.pack("<HHIIHH", code, channels, rate, rate * step, step, bits)
-    body = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data"
+    frame_bytes = channels * bits // 8
+    fmt = struct.pack("<HHIIHH", code, channels, rate, rate * frame_bytes, frame_bytes, bits)
+    body = b"WAVEfmt " + struct.pack("<I", len(fmt)) + fmt + b"data"
     body += struct.pack("<I", len(data) if size is None else size) + data
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def floats(samples: Samples, rate: int = 16_000) -> bytes:
+def float_wav(samples: Samples, rate: int = 16_000) -> bytes:
     return raw_wav(samples.astype("<f4").tobytes(), code=3, channels=1, rate=rate, bits=32)
 
 
@@ -59,7 +59,7 @@ def decode(data: bytes, max_s: float = LIMIT_S) -> tuple[Samples, int]:
     ],
 )
 def test_kinds(kind: str, args: list[str], rate: int) -> None:
-    data = make(*args)
+    data = encode_sine(*args)
     info = decode_audio(data, max_s=LIMIT_S)
     assert (info.kind, info.rate_hz, info.channels) == (kind, rate, 1)
     assert info.duration_s == pytest.approx(1.0, abs={"mp3": 0.06, "ogg": 0.01}.get(kind, 1e-6))
@@ -70,9 +70,9 @@ def test_kinds(kind: str, args: list[str], rate: int) -> None:
 
 def test_16_bit_wav_is_exact() -> None:
     samples = syllables(0.7)
-    heard, rate = decode(wav(samples))
+    decoded, rate = decode(wav(samples))
     assert rate == 16_000
-    assert np.array_equal(np.rint(heard * 32768), (samples * 32767).astype("<i2"))
+    assert np.array_equal(np.rint(decoded * 32768), (samples * 32767).astype("<i2"))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
@@ -88,10 +88,10 @@ def test_a_16_bit_wav_is_the_same_with_and_without_ffmpeg(channels: int, monkeyp
 
 def test_8_khz_8_bit() -> None:
     data = raw_wav(bytes([128] * 4000 + [255] * 4000), code=1, channels=1, rate=8_000, bits=8)
-    heard, rate = decode(data)
-    assert (rate, len(heard)) == (8_000, 8_000)
-    assert heard[0] == 0
-    assert heard[-1] == pytest.approx(127 / 128)
+    decoded, rate = decode(data)
+    assert (rate, len(decoded)) == (8_000, 8_000)
+    assert decoded[0] == 0
+    assert decoded[-1] == pytest.approx(127 / 128)
 
 
 def test_192_khz() -> None:
@@ -101,14 +101,14 @@ def test_192_khz() -> None:
 def test_eight_channels_are_averaged() -> None:
     frames = np.tile(np.arange(8, dtype="<i2") * 1000, (500, 1))
     data = raw_wav(frames.tobytes(), code=1, channels=8, rate=48_000, bits=16)
-    heard, _ = decode(data)
-    assert len(heard) == 500
-    assert np.allclose(heard, 3500 / 32768)
+    decoded, _ = decode(data)
+    assert len(decoded) == 500
+    assert np.allclose(decoded, 3500 / 32768)
 
 
 def test_loud_floats_are_clipped() -> None:
-    heard, _ = decode(floats(np.array([0.0, 5.0, -1e30, 0.5], np.float32)))
-    assert heard.tolist() == [0, 1, -1, 0.5]
+    decoded, _ = decode(float_wav(np.array([0.0, 5.0, -1e30, 0.5], np.float32)))
+    assert decoded.tolist() == [0, 1, -1, 0.5]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -116,7 +116,7 @@ def test_not_finite(bad: float) -> None:
     samples = np.zeros(60_000, np.float32)
     samples[40_000] = bad
     with pytest.raises(BadMedia, match=r"the audio holds NaN or infinity at sample 40000 \(2\.500 s\)"):
-        decode_audio(floats(samples), max_s=LIMIT_S)
+        decode_audio(float_wav(samples), max_s=LIMIT_S)
 
 
 def test_not_finite_in_one_channel_of_two() -> None:
@@ -152,22 +152,22 @@ def test_refused(data: bytes, message: str) -> None:
 @pytest.mark.parametrize("args", [["-f", "flac"], ["-c:a", "libvorbis", "-f", "ogg"], ["-c:a", "libopus", "-f", "ogg"]])
 @pytest.mark.parametrize("part", [0.3, 0.9])
 def test_cut_short(args: list[str], part: float) -> None:
-    data = make(*args, seconds=3)
+    data = encode_sine(*args, seconds=3)
     with pytest.raises(BadMedia, match="cut short"):
         decode_audio(data[: int(len(data) * part)], max_s=LIMIT_S)
 
 
 @pytest.mark.parametrize("args", [[], ["-q:a", "4"], ["-ac", "2"], ["-ar", "22050"]])
 def test_mp3_cut_short(args: list[str]) -> None:
-    data = make("-id3v2_version", "3", *args, "-f", "mp3", seconds=3)
+    data = encode_sine("-id3v2_version", "3", *args, "-f", "mp3", seconds=3)
     assert decode_audio(data, max_s=LIMIT_S).duration_s == pytest.approx(3, abs=0.06)
     with pytest.raises(BadMedia, match=r"the mp3 file is cut short: 1\.\d\d of 3\.\d\d s are there"):
         decode_audio(data[: len(data) // 2], max_s=LIMIT_S)
 
 
-def test_an_mp3_that_promises_nothing_is_played_to_its_end() -> None:
-    """As speech servers stream it."""
-    data = make("-write_xing", "0", "-f", "mp3", seconds=3)
+def test_an_mp3_without_a_declared_length_is_decoded_to_the_end() -> None:
+    """Speech servers stream such files."""
+    data = encode_sine("-write_xing", "0", "-f", "mp3", seconds=3)
     assert decode_audio(data[: len(data) // 2], max_s=LIMIT_S).duration_s == pytest.approx(1.5, abs=0.1)
 
 
@@ -176,7 +176,7 @@ def test_wav_cut_short() -> None:
         decode_audio(wav(np.zeros(16_000, np.float32))[:1000], max_s=LIMIT_S)
 
 
-def test_wav_of_unknown_length_is_read_to_its_end() -> None:
+def test_wav_of_unknown_length_is_decoded_to_the_end() -> None:
     for size in (0xFFFFFFFF, 0):
         data = raw_wav(bytes(3200), code=1, channels=1, rate=16_000, bits=16, size=size)
         assert decode_audio(data, max_s=LIMIT_S).samples == 1600
@@ -188,17 +188,17 @@ def test_one_hour_is_refused() -> None:
         decode_audio(data, max_s=LIMIT_S)
 
 
-def test_exactly_the_limit_is_accepted() -> None:
+def test_audio_of_exactly_the_limit_is_accepted() -> None:
     assert decode_audio(wav(np.zeros(16_000, np.float32)), max_s=1.0).samples == 16_000
     with pytest.raises(BadMedia, match="longer than 1 s"):
         decode_audio(wav(np.zeros(16_001, np.float32)), max_s=1.0)
 
 
-def test_giving_up_in_the_middle_leaves_nothing() -> None:
+def test_leaving_early_ends_the_threads() -> None:
     reader = AudioReader(wav(np.zeros(16_000 * 60, np.float32)), max_s=LIMIT_S)
-    pieces = reader.chunks()
-    next(pieces)
-    pieces.close()
+    chunks = reader.chunks()
+    next(chunks)
+    chunks.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("audio-feed", "ffmpeg"))]
 
 
@@ -207,23 +207,23 @@ def test_giving_up_in_the_middle_leaves_nothing() -> None:
 @pytest.mark.parametrize("samples", [1, 7, 1_000, 30_001])
 def test_resampled_length_is_exact(rate_in: int, rate_out: int, samples: int) -> None:
     source = syllables(samples / rate_in + 1, rate_in)[:samples]
-    once = Resampler(rate_in, rate_out)
-    whole = np.concatenate([once.resample(source), once.flush()])
+    resampler = Resampler(rate_in, rate_out)
+    whole = np.concatenate([resampler.resample(source), resampler.flush()])
     assert len(whole) == round(samples * rate_out / rate_in)
     assert whole.dtype == np.float32
-    pieces = Resampler(rate_in, rate_out)
-    cut = np.concatenate([*(pieces.resample(source[k : k + 997]) for k in range(0, samples, 997)), pieces.flush()])
-    assert np.array_equal(cut, whole), "pieces of any size give the same"
+    chunked = Resampler(rate_in, rate_out)
+    joined = np.concatenate([*(chunked.resample(source[k : k + 997]) for k in range(0, samples, 997)), chunked.flush()])
+    assert np.array_equal(joined, whole), "independent of the size of the chunks"
 
 
-def test_resampled_tone_is_the_tone() -> None:
+def test_a_tone_is_resampled_exactly() -> None:
     t = np.arange(22_050) / 22_050
     resampler = Resampler(22_050, 48_000)
-    heard = np.concatenate([resampler.resample(np.sin(2 * np.pi * 1000 * t).astype(np.float32)), resampler.flush()])
+    resampled = np.concatenate([resampler.resample(np.sin(2 * np.pi * 1000 * t).astype(np.float32)), resampler.flush()])
     expected = np.sin(2 * np.pi * 1000 * np.arange(48_000) / 48_000)
-    assert np.abs(heard - expected)[500:-500].max() < 1e-3
+    assert np.abs(resampled - expected)[500:-500].max() < 1e-3
 
 
-def test_nothing_resampled_is_nothing() -> None:
+def test_resampling_no_samples() -> None:
     resampler = Resampler(22_050, 48_000)
     assert len(resampler.resample(np.zeros(0, np.float32))) == len(resampler.flush()) == 0

@@ -1,4 +1,4 @@
-"""BlendRegion where the golden vectors do not reach: empty masks, boxes outside, many faces, threads' sharing."""
+"""BlendRegion beyond the golden vectors: empty masks, boxes outside the frame, sub-pixel boxes, reuse."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def mask(value: int = 255) -> npt.NDArray[np.uint8]:
     return np.full((100, 100), value, np.uint8)
 
 
-def test_full_mask_gives_the_stretched_face_and_no_more() -> None:
+def test_a_full_mask_gives_exactly_the_resized_face() -> None:
     box, pixels = BlendRegion(FRAME, mask(), INNER, CROP).blend(FACE)
     assert box == INNER
     assert pixels.shape == (70, 60, 3) and pixels.dtype == np.uint8
 
 
-def test_region_is_only_what_the_mask_touches() -> None:
+def test_the_region_is_limited_to_the_mask() -> None:
     some = mask(0)
     some[60:80, 30:40] = 9
     box, _ = BlendRegion(FRAME, some, INNER, CROP).blend(FACE)
@@ -36,7 +36,7 @@ def test_region_is_only_what_the_mask_touches() -> None:
 
 
 @pytest.mark.parametrize("alpha", [1, 127, 128, 254])
-def test_rounds_like_a_division(alpha: int) -> None:
+def test_division_rounds_to_nearest(alpha: int) -> None:
     face = np.full_like(FACE, 77)
     box, pixels = BlendRegion(FRAME, mask(alpha), INNER, CROP).blend(face)
     source = FRAME[box.y1 : box.y2, box.x1 : box.x2].astype(float)
@@ -44,7 +44,7 @@ def test_rounds_like_a_division(alpha: int) -> None:
 
 
 @pytest.mark.parametrize("shift", [(-200, 0), (200, 0), (0, -200), (0, 200)])
-def test_nothing_to_change_outside_the_frame(shift: tuple[int, int]) -> None:
+def test_outside_the_frame_nothing_changes(shift: tuple[int, int]) -> None:
     dx, dy = shift
     face, crop = (Box(b.x1 + dx, b.y1 + dy, b.x2 + dx, b.y2 + dy) for b in (INNER, CROP))
     box, pixels = BlendRegion(FRAME, mask(), face, crop).blend(FACE)
@@ -70,7 +70,7 @@ def test_wrong_sizes_are_refused() -> None:
         BlendRegion(FRAME, mask(), INNER, CROP).blend(FACE[:100])
 
 
-def test_a_place_of_whole_pixels_is_the_box() -> None:
+def test_a_float_box_of_whole_pixels_equals_the_box() -> None:
     smooth = np.asarray(cv2.GaussianBlur(FACE, (0, 0), 4), np.uint8)
     box, exact = BlendRegion(FRAME, mask(), INNER, CROP).blend(smooth)
     same, placed = BlendRegion(FRAME, mask(), FloatBox(*map(float, INNER.as_tuple())), CROP).blend(smooth)
@@ -78,7 +78,7 @@ def test_a_place_of_whole_pixels_is_the_box() -> None:
     assert np.abs(placed.astype(int) - exact).max() <= 1
 
 
-def test_a_face_moves_by_parts_of_a_pixel() -> None:
+def test_a_face_moves_with_sub_pixel_precision() -> None:
     ramp = np.repeat(np.linspace(20, 220, FACE_SIZE).astype(np.uint8)[None, :, None], FACE_SIZE, 0).repeat(3, 2)
     pixels = [
         BlendRegion(FRAME, mask(), FloatBox(50 + part, 30, 110 + part, 100), CROP).blend(ramp)[1][:, 5:-5].astype(float)
@@ -89,8 +89,8 @@ def test_a_face_moves_by_parts_of_a_pixel() -> None:
     assert abs((pixels[0] - pixels[2]).mean() / slope - 0.45) < 0.05
 
 
-def test_what_is_cut_from_a_place_comes_back_to_it() -> None:
+def test_a_cropped_face_is_pasted_back_to_the_same_position() -> None:
     frame = np.asarray(cv2.GaussianBlur(FRAME, (0, 0), 2), np.uint8)
-    place = FloatBox(50.4, 29.7, 110.6, 100.2)
-    box, pixels = BlendRegion(frame, mask(), place, CROP).blend(crop_face(frame, place))
+    source = FloatBox(50.4, 29.7, 110.6, 100.2)
+    box, pixels = BlendRegion(frame, mask(), source, CROP).blend(crop_face(frame, source))
     assert np.abs(pixels.astype(int) - frame[box.y1 : box.y2, box.x1 : box.x2])[1:-1, 1:-1].max() <= 2

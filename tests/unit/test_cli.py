@@ -125,7 +125,13 @@ sys.exit(main(["doctor"]))
 """
 
 
-@pytest.mark.parametrize("module", ["argparse", "numpy", "google.protobuf", "grpc"])
+def test_the_help_needs_no_heavy_imports() -> None:
+    code = "import sys; from warmtalk.cli.arguments import _parser; _parser(); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"cv2", "numpy", "av", "torch"} & set(modules)
+
+
+@pytest.mark.parametrize("module", ["argparse", "asyncio", "google.protobuf", "grpc"])
 def test_ctrl_c_during_the_imports_prints_no_traceback(module: str) -> None:
     """SIGINT is sent when the import of `module` has finished, in the first 0.3 s of the process."""
     command = [sys.executable, "-X", "importtime", "-c", DOCTOR]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.media import picture, tone
+from tests.media import numbered_frame, tone
 from warmtalk.core.errors import NotReady, StorageFull
 from warmtalk.media.clip_writer import ClipWriter
 from warmtalk.media.h264 import X264Settings
@@ -30,7 +30,7 @@ def transaction(session: SessionFiles, size: tuple[int, int] = (64, 48)) -> Clip
 
 def write_frames(writer: ClipWriter) -> None:
     for number in range(FRAMES):
-        writer.write_bgr(picture(number))
+        writer.write_bgr(numbered_frame(number))
     writer.write_audio(tone(1920 * FRAMES))
 
 

@@ -1,4 +1,4 @@
-"""A face of another colour in its frame: matched, or blended by its gradients."""
+"""Colour matching and Poisson blending of a face with other colours than its frame."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from warmtalk.core.faces import crop_box, crop_face, float_face_box, ibug68
 from warmtalk.core.masks import mesh_mask, soften_edges
 from warmtalk.core.pipeline import WarmAvatar
 from warmtalk.core.types import FACE_SIZE, Box, FloatBox, Image, Mask
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 from warmtalk.models.mesh.renderer import MeshRenderer
 
 MATCH, POISSON = Blending(colour_match=True), Blending("poisson")
@@ -27,30 +27,30 @@ MATCH, POISSON = Blending(colour_match=True), Blending("poisson")
 def scene() -> tuple[Image, Mask, FloatBox, Box]:
     frame = portrait()
     mesh = FaceFinder().find(frame)[0].landmarks
-    place = float_face_box(ibug68(mesh), 512)
-    assert place is not None
-    crop = crop_box(place.box())
-    return frame, mesh_mask(mesh, place, crop), place, crop
+    box = float_face_box(ibug68(mesh), 512)
+    assert box is not None
+    crop = crop_box(box.box())
+    return frame, mesh_mask(mesh, box, crop), box, crop
 
 
-def off(frame: Image, box: Box, pixels: Image) -> float:
-    """Mean difference to the source, levels."""
+def difference(frame: Image, box: Box, pixels: Image) -> float:
+    """Returns the mean difference to the source in grey levels."""
     return float(np.abs(pixels.astype(float) - frame[box.y1 : box.y2, box.x1 : box.x2]).mean())
 
 
-def blended(scene: tuple[Image, Mask, FloatBox, Box], face: Image, how: Blending) -> float:
-    return off(scene[0], *BlendRegion(*scene, how).blend(face))
+def blended(scene: tuple[Image, Mask, FloatBox, Box], face: Image, blending: Blending) -> float:
+    return difference(scene[0], *BlendRegion(*scene, blending).blend(face))
 
 
-@pytest.mark.parametrize("how", [MATCH, POISSON])
-def test_another_colour_goes_and_the_right_one_stays(scene: tuple[Image, Mask, FloatBox, Box], how: Blending) -> None:
+@pytest.mark.parametrize("blending", [MATCH, POISSON])
+def test_a_wrong_colour_is_corrected(scene: tuple[Image, Mask, FloatBox, Box], blending: Blending) -> None:
     face = crop_face(scene[0], scene[2])
     tinted = np.clip(face * np.array([0.94, 1.0, 1.05]) + (8, -3, 6), 0, 255).astype(np.uint8)
-    assert blended(scene, tinted, how) < 0.5 * blended(scene, tinted, PLAIN)
-    assert blended(scene, face, how) < blended(scene, face, PLAIN) + 0.5
+    assert blended(scene, tinted, blending) < 0.5 * blended(scene, tinted, PLAIN)
+    assert blended(scene, face, blending) < blended(scene, face, PLAIN) + 0.5
 
 
-def test_light_that_falls_off_is_matched_along(scene: tuple[Image, Mask, FloatBox, Box]) -> None:
+def test_a_light_gradient_is_matched(scene: tuple[Image, Mask, FloatBox, Box]) -> None:
     face = crop_face(scene[0], scene[2])
     slope = np.linspace(-15, 15, FACE_SIZE)[None, :, None]
     dimmed = np.clip(face + slope, 0, 255).astype(np.uint8)
@@ -58,7 +58,7 @@ def test_light_that_falls_off_is_matched_along(scene: tuple[Image, Mask, FloatBo
 
 
 @pytest.mark.parametrize("harmonic", [False, True])
-def test_a_mouth_that_opens_does_not_pull_the_colours(scene: tuple[Image, Mask, FloatBox, Box], harmonic: bool) -> None:
+def test_an_opening_mouth_does_not_shift_the_colours(scene: tuple[Image, Mask, FloatBox, Box], harmonic: bool) -> None:
     tone = ColorMatcher(*scene, harmonic=harmonic)
     face = crop_face(scene[0], scene[2])
     wide = face.copy()
@@ -76,7 +76,7 @@ def test_a_mask_without_an_edge_changes_nothing() -> None:
         assert np.array_equal(tone.match(face), face)
 
 
-def test_avatars_of_the_reference_are_blended_as_there(avatars: Path) -> None:
+def test_avatars_of_the_reference_are_blended_like_the_reference(avatars: Path) -> None:
     bundle = Bundle(avatars / "eileen")
     bundle.faces = replace(bundle.faces, float_boxes=None)
     everything = WarmAvatar(bundle, MeshRenderer(), Blending("poisson", colour_match=True, sharpen=True))
@@ -86,7 +86,7 @@ def test_avatars_of_the_reference_are_blended_as_there(avatars: Path) -> None:
         assert np.array_equal(one.pixels, other.pixels)
 
 
-def test_feather_is_wider_where_the_edge_is_rough(scene: tuple[Image, Mask, FloatBox, Box]) -> None:
+def test_the_feather_is_wider_at_a_rough_edge(scene: tuple[Image, Mask, FloatBox, Box]) -> None:
     frame, mask, _, crop = scene
     smooth = np.full_like(frame, 120)
     assert np.array_equal(soften_edges(mask, smooth, crop), mask)
@@ -100,6 +100,6 @@ def test_feather_is_wider_where_the_edge_is_rough(scene: tuple[Image, Mask, Floa
     assert all(soft[int(y), int(x)] > 235 for x, y in lips)
 
 
-def test_impossible_wishes_are_refused() -> None:
+def test_unknown_methods_are_refused() -> None:
     with pytest.raises(ValueError, match="not one of feather, poisson"):
         Blending("magic")

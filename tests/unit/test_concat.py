@@ -1,4 +1,4 @@
-"""Twenty clips are one film: regular, gapless, exact to the sample, and the same when it is made again."""
+"""A conversation of twenty clips: regular frame times, no gaps, exact to the sample, identical when rebuilt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.media import read, write_clip
+from tests.media import decode_video, write_clip
 from warmtalk.core.errors import Damaged, NotReady, StorageFull
 from warmtalk.core.types import FrameClock
 from warmtalk.media import concat
@@ -21,8 +21,8 @@ from warmtalk.media.h264 import X264Settings
 CLOCK = FrameClock()
 
 
-class Talk:
-    """A conversation of clips of these lengths."""
+class Conversation:
+    """A conversation file made of clips with these lengths, in frames."""
 
     def __init__(self, folder: Path, clock: FrameClock, lengths: list[int]) -> None:
         self.path = folder / "conversation.mp4"
@@ -31,13 +31,13 @@ class Talk:
         self.pcm: list[npt.NDArray[np.int16]] = []
         self.states = [ConversationFileState()]
         for length in lengths:
-            self.add(length)
+            self.append(length)
 
     @property
     def state(self) -> ConversationFileState:
         return self.states[-1]
 
-    def write(self, length: int, x264: X264Settings | None = None) -> ClipFile:
+    def write_clip(self, length: int, x264: X264Settings | None = None) -> ClipFile:
         path = self.path.with_name(f"clip-{len(self.clips)}.mp4")
         missing = 700 if length % 2 else 0
         clip, pcm = write_clip(path, self.clock, self.state.frames, length, missing=missing, x264=x264)
@@ -45,8 +45,8 @@ class Talk:
         self.pcm.append(pcm)
         return clip
 
-    def add(self, length: int) -> None:
-        clip = self.write(length)
+    def append(self, length: int) -> None:
+        clip = self.write_clip(length)
         self.states.append(concat.append_clip(self.path, self.state, clip, self.clock))
 
 
@@ -68,49 +68,49 @@ def each_ffmpeg(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 def test_twenty_clips(tmp_path: Path, fps: str, each_ffmpeg: str) -> None:
     clock = FrameClock(Fraction(fps))
     lengths = [1, 2, 3, 5, 8, 13, 21, 34, 55, 1, 1, 26, 25, 24, 7, 40, 2, 50, 9, 30]
-    talk = Talk(tmp_path, clock, lengths)
-    film = read(talk.path)
+    conversation = Conversation(tmp_path, clock, lengths)
+    video = decode_video(conversation.path)
     frames = sum(lengths)
 
-    assert film.times == [number / Fraction(fps) for number in range(frames)]
-    assert np.array_equal(film.pcm, np.concatenate(talk.pcm))
-    assert len(film.pcm) == talk.state.samples == clock.samples_at(frames, 48_000)
-    assert abs(len(film.pcm) - frames * 48_000 / Fraction(fps)) <= 1, "picture and sound end together"
-    assert film.seconds == pytest.approx(float(frames / Fraction(fps)), abs=1e-3), "players see the length"
-    gaps = np.diff(film.starts)
-    assert film.starts[0] == 0
+    assert video.times == [number / Fraction(fps) for number in range(frames)]
+    assert np.array_equal(video.pcm, np.concatenate(conversation.pcm))
+    assert len(video.pcm) == conversation.state.samples == clock.samples_at(frames, 48_000)
+    assert abs(len(video.pcm) - frames * 48_000 / Fraction(fps)) <= 1, "video and audio end together"
+    assert video.duration_s == pytest.approx(float(frames / Fraction(fps)), abs=1e-3), "players see the duration"
+    gaps = np.diff(video.packet_starts)
+    assert video.packet_starts[0] == 0
     assert (gaps > 0).all()
-    assert film.starts[-1] + 48_000 > len(film.pcm)
-    for number, shown in enumerate(film.pictures):
+    assert video.packet_starts[-1] + 48_000 > len(video.pcm)
+    for number, frame in enumerate(video.frames):
         column = number % 64
-        assert abs(int(shown[24, 63].mean()) - (40 + number % 100)) < 12 or column > 60
+        assert abs(int(frame[24, 63].mean()) - (40 + number % 100)) < 12 or column > 60
 
-    before = talk.path.read_bytes()
-    talk.path.unlink()
-    assert concat.rebuild_conversation(talk.path, talk.clips, clock) == talk.state
-    assert talk.path.read_bytes() == before
+    before = conversation.path.read_bytes()
+    conversation.path.unlink()
+    assert concat.rebuild_conversation(conversation.path, conversation.clips, clock) == conversation.state
+    assert conversation.path.read_bytes() == before
 
 
-def test_nothing_clicks_at_a_join(tmp_path: Path) -> None:
-    talk = Talk(tmp_path, CLOCK, [10, 10, 10, 10])
-    steps = np.abs(np.diff(read(talk.path).pcm.astype(int)))
-    assert steps.max() <= 0.5 * 32767 * 2 * np.pi * 440 / 48_000 + 2, "a tone that goes on has no step in it"
+def test_audio_is_continuous_at_a_join(tmp_path: Path) -> None:
+    conversation = Conversation(tmp_path, CLOCK, [10, 10, 10, 10])
+    steps = np.abs(np.diff(decode_video(conversation.path).pcm.astype(int)))
+    assert steps.max() <= 0.5 * 32767 * 2 * np.pi * 440 / 48_000 + 2, "a tone without a step"
 
 
 def test_torn_append_is_cut_off(tmp_path: Path) -> None:
-    talk = Talk(tmp_path, CLOCK, [10, 20])
-    whole = talk.path.read_bytes()
-    clip = talk.write(30)
-    after = concat.append_clip(talk.path, talk.state, clip, CLOCK)
-    data = talk.path.read_bytes()
-    talk.path.write_bytes(data[: len(whole) + (len(data) - len(whole)) // 2])
+    conversation = Conversation(tmp_path, CLOCK, [10, 20])
+    whole = conversation.path.read_bytes()
+    clip = conversation.write_clip(30)
+    after = concat.append_clip(conversation.path, conversation.state, clip, CLOCK)
+    data = conversation.path.read_bytes()
+    conversation.path.write_bytes(data[: len(whole) + (len(data) - len(whole)) // 2])
 
-    assert concat.truncate_torn_append(talk.path, talk.state, CLOCK)
-    assert talk.path.read_bytes() == whole, "the length in the head is that of the record too"
-    assert not concat.truncate_torn_append(talk.path, talk.state, CLOCK)
-    talk.path.write_bytes(data[:-100])
-    assert concat.append_clip(talk.path, talk.state, clip, CLOCK) == after
-    assert talk.path.read_bytes() == data
+    assert concat.truncate_torn_append(conversation.path, conversation.state, CLOCK)
+    assert conversation.path.read_bytes() == whole, "the duration in the head is restored too"
+    assert not concat.truncate_torn_append(conversation.path, conversation.state, CLOCK)
+    conversation.path.write_bytes(data[:-100])
+    assert concat.append_clip(conversation.path, conversation.state, clip, CLOCK) == after
+    assert conversation.path.read_bytes() == data
 
 
 def test_torn_first_append_is_removed(tmp_path: Path) -> None:
@@ -120,43 +120,43 @@ def test_torn_first_append_is_removed(tmp_path: Path) -> None:
 
 
 def test_file_shorter_than_recorded(tmp_path: Path) -> None:
-    talk = Talk(tmp_path, CLOCK, [10])
-    os.truncate(talk.path, 1000)
+    conversation = Conversation(tmp_path, CLOCK, [10])
+    os.truncate(conversation.path, 1000)
     with pytest.raises(Damaged, match=r"conversation.mp4 has 1000 bytes, \d+ are recorded"):
-        concat.truncate_torn_append(talk.path, talk.state, CLOCK)
+        concat.truncate_torn_append(conversation.path, conversation.state, CLOCK)
 
 
-def test_clip_that_is_not_what_it_should_be(tmp_path: Path) -> None:
-    talk = Talk(tmp_path, CLOCK, [10])
-    before = talk.path.read_bytes()
-    clip = talk.write(10)
+def test_clip_with_other_counts_than_recorded(tmp_path: Path) -> None:
+    conversation = Conversation(tmp_path, CLOCK, [10])
+    before = conversation.path.read_bytes()
+    clip = conversation.write_clip(10)
     wrong = ClipFile(clip.path, 11, clip.samples)
     with pytest.raises(Damaged, match="holds 10 frames and 19200 samples, not 11 and 19200"):
-        concat.append_clip(talk.path, talk.state, wrong, CLOCK)
-    assert talk.path.read_bytes() == before
+        concat.append_clip(conversation.path, conversation.state, wrong, CLOCK)
+    assert conversation.path.read_bytes() == before
 
 
-def test_broken_clip_leaves_the_conversation(tmp_path: Path) -> None:
-    talk = Talk(tmp_path, CLOCK, [10])
-    before = talk.path.read_bytes()
-    clip = talk.write(10)
-    clip.path.write_bytes(b"not a film at all")
+def test_broken_clip_does_not_change_the_conversation(tmp_path: Path) -> None:
+    conversation = Conversation(tmp_path, CLOCK, [10])
+    before = conversation.path.read_bytes()
+    clip = conversation.write_clip(10)
+    clip.path.write_bytes(b"not a video at all")
     with pytest.raises(Exception, match=r"ffmpeg ended with status \d+ while joining a clip: .*Invalid data"):
-        concat.append_clip(talk.path, talk.state, clip, CLOCK)
-    assert talk.path.read_bytes() == before
+        concat.append_clip(conversation.path, conversation.state, clip, CLOCK)
+    assert conversation.path.read_bytes() == before
 
 
-def test_other_encoder_settings_do_not_fit(tmp_path: Path) -> None:
-    talk = Talk(tmp_path, CLOCK, [10])
-    clip = talk.write(10, X264Settings("ultrafast", 30))
+def test_other_encoder_settings_are_refused(tmp_path: Path) -> None:
+    conversation = Conversation(tmp_path, CLOCK, [10])
+    clip = conversation.write_clip(10, X264Settings("ultrafast", 30))
     with pytest.raises(NotReady, match=r"the encoder has changed since its first clip\. Reset the session"):
-        concat.append_clip(talk.path, talk.state, clip, CLOCK)
-    assert concat.truncate_torn_append(talk.path, talk.state, CLOCK) is False
+        concat.append_clip(conversation.path, conversation.state, clip, CLOCK)
+    assert concat.truncate_torn_append(conversation.path, conversation.state, CLOCK) is False
 
 
 def test_full_disk(tmp_path: Path) -> None:
-    talk = Talk(tmp_path, CLOCK, [10])
-    clip = talk.write(60)
+    conversation = Conversation(tmp_path, CLOCK, [10])
+    clip = conversation.write_clip(60)
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full here")
@@ -166,37 +166,37 @@ def test_full_disk(tmp_path: Path) -> None:
         concat.append_clip(link, ConversationFileState(), clip, CLOCK)
 
 
-def test_odd_names(tmp_path: Path) -> None:
+def test_unusual_path_names(tmp_path: Path) -> None:
     folder = tmp_path / "it's a 'folder' with ünïcode \\ and spaces"
     folder.mkdir()
-    talk = Talk(folder, CLOCK, [3, 3])
-    assert len(read(talk.path).pictures) == 6
+    conversation = Conversation(folder, CLOCK, [3, 3])
+    assert len(decode_video(conversation.path).frames) == 6
 
 
 @pytest.mark.parametrize("indexed", [False, True])
 def test_export(tmp_path: Path, indexed: bool, each_ffmpeg: str) -> None:
-    talk = Talk(tmp_path, CLOCK, [10, 7, 30])
+    conversation = Conversation(tmp_path, CLOCK, [10, 7, 30])
     target = tmp_path / "export.mp4"
-    concat.export_conversation(talk.path, target, indexed=indexed)
+    concat.export_conversation(conversation.path, target, indexed=indexed)
     data = target.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat"), "the index is in front"
     assert b"moof" not in data
-    film = read(target)
-    assert film.times == read(talk.path).times
-    assert np.array_equal(film.pictures[20], read(talk.path).pictures[20])
+    video = decode_video(target)
+    assert video.times == decode_video(conversation.path).times
+    assert np.array_equal(video.frames[20], decode_video(conversation.path).frames[20])
     if indexed:
-        assert np.array_equal(film.pcm, np.concatenate(talk.pcm))
-    assert film.seconds == pytest.approx(47 / 25, abs=0.03)
+        assert np.array_equal(video.pcm, np.concatenate(conversation.pcm))
+    assert video.duration_s == pytest.approx(47 / 25, abs=0.03)
     assert {path.name for path in tmp_path.iterdir()} >= {"export.mp4"}
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def test_cost_does_not_grow(tmp_path: Path) -> None:
-    """Appending writes the clip's bytes and the head, however long the conversation is."""
-    talk = Talk(tmp_path, CLOCK, [5])
+def test_cost_of_an_append_is_constant(tmp_path: Path) -> None:
+    """Appending writes the clip and the head alone, for any length of the conversation."""
+    conversation = Conversation(tmp_path, CLOCK, [5])
     sizes = []
     for _ in range(4):
-        before = talk.state.size
-        talk.add(5)
-        sizes.append(talk.state.size - before)
+        before = conversation.state.size
+        conversation.append(5)
+        sizes.append(conversation.state.size - before)
     assert max(sizes) < 2 * min(sizes)

@@ -1,4 +1,4 @@
-"""Messages and nouns, there and back."""
+"""Conversion between protobuf messages and core types, in both directions."""
 
 from __future__ import annotations
 

@@ -17,14 +17,16 @@ import numpy as np
 import pytest
 
 from tests.audio import syllables, wav
-from tests.footage import HEIGHT, WIDTH, film, grey, panned, portrait, run
+from tests.footage import HEIGHT, WIDTH, grey_frames, panned_frames, portrait, run_ffmpeg, write_video
 from warmtalk.cli import main
-from warmtalk.cli.enhance import enhance
+from warmtalk.cli.enhance import AREAS
 from warmtalk.cli.enhance_checkpoint import EnhanceRequest
+from warmtalk.cli.enhance_video import enhance_video
+from warmtalk.core import face_restoration
 from warmtalk.core.errors import BadMedia, InvalidInput
 from warmtalk.core.face_restoration import KEEP, SIDE, TEMPLATE, FaceRestoration, five_points, similarity
 from warmtalk.core.types import SPEECH_RATE_HZ, Image, Points
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 
 FRAMES, SEGMENT = 70, 50
 """Frames of the test video, and of the first of two segments."""
@@ -100,6 +102,10 @@ def test_only_the_face_changes(mesh: Points) -> None:
     assert np.nonzero(mouth)[0].min() > mesh[6, 1]
 
 
+def test_areas_of_the_command_line() -> None:
+    assert sorted(face_restoration.AREAS) == list(AREAS)
+
+
 def test_strength_and_frames_without_a_face(mesh: Points) -> None:
     restoration = FaceRestoration(NoisyRestorer(), strength=0.0)
     assert np.array_equal(restoration.frame(portrait(), mesh), portrait())
@@ -119,9 +125,9 @@ def test_alignment_maps_the_points_to_the_template(mesh: Points) -> None:
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("talk")
     (folder / "a.wav").write_bytes(wav(syllables(FRAMES / 25)))
-    silent = film(folder / "silent.mp4", panned(FRAMES))
+    silent = write_video(folder / "silent.mp4", panned_frames(FRAMES))
     inputs = ["-i", str(silent), "-i", str(folder / "a.wav")]
-    run([*inputs, "-c:v", "copy", "-c:a", "flac", "-strict", "-2", str(folder / "talk.mp4")])
+    run_ffmpeg([*inputs, "-c:v", "copy", "-c:a", "flac", "-strict", "-2", str(folder / "talk.mp4")])
     return folder / "talk.mp4"
 
 
@@ -142,7 +148,7 @@ def decode_frames(path: Path) -> list[Image]:
 @pytest.mark.parametrize("ending", [".mp4", ".mkv"])
 async def test_the_audio_is_copied_and_the_face_sharper(talk: Path, tmp_path: Path, ending: str) -> None:
     out = tmp_path / f"it's sharp{ending}"
-    assert await enhance(EnhanceRequest(talk, out), NoisyRestorer(0)) == (FRAMES, FRAMES)
+    assert await enhance_video(EnhanceRequest(talk, out), NoisyRestorer(0)) == (FRAMES, FRAMES)
     assert audio_hash(out) == audio_hash(talk)
     before, after = decode_frames(talk), decode_frames(out)
     assert len(after) == FRAMES and after[0].shape == (HEIGHT, WIDTH, 3)
@@ -151,10 +157,10 @@ async def test_the_audio_is_copied_and_the_face_sharper(talk: Path, tmp_path: Pa
 
 
 async def test_a_cancelled_run_continues_with_the_same_result(talk: Path, tmp_path: Path) -> None:
-    await enhance(EnhanceRequest(talk, tmp_path / "whole.mp4"), NoisyRestorer(0))
+    await enhance_video(EnhanceRequest(talk, tmp_path / "whole.mp4"), NoisyRestorer(0))
     restorer = NoisyRestorer(0)
     request = EnhanceRequest(talk, tmp_path / "twice.mp4")
-    first = asyncio.create_task(enhance(request, restorer))
+    first = asyncio.create_task(enhance_video(request, restorer))
     while restorer.faces < SEGMENT + 2 and not first.done():
         await asyncio.sleep(0.001)
     first.cancel()
@@ -162,7 +168,7 @@ async def test_a_cancelled_run_continues_with_the_same_result(talk: Path, tmp_pa
         await first
     assert not request.out.exists() and (tmp_path / "twice.mp4.parts").is_dir()
     second = NoisyRestorer(0)
-    assert await enhance(request, second) == (FRAMES, FRAMES)
+    assert await enhance_video(request, second) == (FRAMES, FRAMES)
     assert second.faces == FRAMES - SEGMENT
     assert not (tmp_path / "twice.mp4.parts").exists()
     pairs = zip(decode_frames(tmp_path / "whole.mp4"), decode_frames(request.out), strict=True)
@@ -173,7 +179,7 @@ FAKE_NETWORK = """
 import signal, sys, time, types
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores SIGINT
 import cv2
-from warmtalk.cli import enhance, main
+from warmtalk.cli import enhance, enhance_video, main
 
 faces = 0
 
@@ -189,7 +195,7 @@ def restore_segments(*args):
     print("reading", flush=True)
     return original(*args)
 
-original, enhance._restore_segments = enhance._restore_segments, restore_segments
+original, enhance_video._restore_segments = enhance_video._restore_segments, restore_segments
 sys.modules["warmtalk.models.faces.gfpgan"] = types.SimpleNamespace(Gfpgan=lambda path, device: sharper)
 enhance.find_spec = lambda name: True
 enhance.optional_weights.find = lambda models_dir, extra: None
@@ -250,16 +256,16 @@ async def test_video_and_audio_keep_their_offset(
     tmp_path: Path, ending: str, video_delay: str, audio_delay: str
 ) -> None:
     """A flash and a click, one of both later because the stream starts later."""
-    images = panned(35)
+    images = panned_frames(35)
     bright = [np.clip(image.astype(int) + 60 * (i >= 20), 0, 255).astype(np.uint8) for i, image in enumerate(images)]
     samples = np.zeros(35 * SPEECH_RATE_HZ // 25, np.float32)
     samples[20 * SPEECH_RATE_HZ // 25 :] = 0.3
     (tmp_path / "a.wav").write_bytes(wav(samples))
-    streams = ["-itsoffset", video_delay, "-i", str(film(tmp_path / "v.mp4", bright))]
+    streams = ["-itsoffset", video_delay, "-i", str(write_video(tmp_path / "v.mp4", bright))]
     streams += ["-itsoffset", audio_delay, "-i", str(tmp_path / "a.wav")]
     source, out = tmp_path / f"in{ending}", tmp_path / "out.mkv"
-    run([*streams, "-c:v", "libx264", "-c:a", "aac", str(source)])
-    await enhance(EnhanceRequest(source, out), lambda face: face)
+    run_ffmpeg([*streams, "-c:v", "libx264", "-c:a", "aac", str(source)])
+    await enhance_video(EnhanceRequest(source, out), lambda face: face)
     assert abs(click_after_flash(out) - click_after_flash(source)) <= 0.021  # half a frame
 
 
@@ -276,11 +282,13 @@ def click_after_flash(path: Path) -> float:
 
 async def test_two_faces_get_sharper(tmp_path: Path) -> None:
     """The second face is missing in two frames."""
-    images = panned(35)
-    frames = [np.concatenate([image, image if i not in (20, 21) else grey(1)[0]], 1) for i, image in enumerate(images)]
-    source = film(tmp_path / "two.mp4", frames)
+    images = panned_frames(35)
+    frames = [
+        np.concatenate([image, image if i not in (20, 21) else grey_frames(1)[0]], 1) for i, image in enumerate(images)
+    ]
+    source = write_video(tmp_path / "two.mp4", frames)
     out = tmp_path / "out.mp4"
-    assert await enhance(EnhanceRequest(source, out), NoisyRestorer(0)) == (35, 35)
+    assert await enhance_video(EnhanceRequest(source, out), NoisyRestorer(0)) == (35, 35)
     before, after = decode_frames(source), decode_frames(out)
     for side in (np.s_[:, :WIDTH], np.s_[:, WIDTH:]):
         sharp, soft = (cv2.Laplacian(some[32][side], cv2.CV_32F).var() for some in (after, before))
@@ -290,7 +298,10 @@ async def test_two_faces_get_sharper(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("installed", "words"),
     [
-        (None, "torch and the library spandrel; not installed in this environment. Run: pip install 'warmtalk[enh"),
+        (
+            None,
+            "needs torch and the library spandrel; not installed in this environment. Run: pip install",
+        ),
         (True, "GFPGANv1.4.pth"),
     ],
 )
@@ -315,18 +326,18 @@ async def test_another_request_starts_from_the_beginning(talk: Path, tmp_path: P
     folder.mkdir()
     (folder / "order.json").write_text("[]")
     (folder / "00000.mp4").write_bytes(b"of something else")
-    assert (await enhance(EnhanceRequest(talk, tmp_path / "a.mp4", area="mouth"), NoisyRestorer(0)))[0] == FRAMES
+    assert (await enhance_video(EnhanceRequest(talk, tmp_path / "a.mp4", area="mouth"), NoisyRestorer(0)))[0] == FRAMES
 
 
 async def test_a_video_without_audio_and_a_file_that_is_no_video(talk: Path, tmp_path: Path) -> None:
-    silent = film(tmp_path / "silent.mp4", panned(10), fps="30000/1001")
-    await enhance(EnhanceRequest(silent, tmp_path / "a.mp4"), NoisyRestorer(0))
+    silent = write_video(tmp_path / "silent.mp4", panned_frames(10), fps="30000/1001")
+    await enhance_video(EnhanceRequest(silent, tmp_path / "a.mp4"), NoisyRestorer(0))
     with av.open(str(tmp_path / "a.mp4")) as file:
         assert file.streams.video[0].average_rate == pytest.approx(29.97, abs=0.01)
     with pytest.raises(InvalidInput, match=r"\.mov cannot hold the audio of talk\.mp4 as it is\. Name OUT \.mkv"):
-        await enhance(EnhanceRequest(talk, tmp_path / "a.mov"), NoisyRestorer(0))
+        await enhance_video(EnhanceRequest(talk, tmp_path / "a.mov"), NoisyRestorer(0))
     (tmp_path / "b.mp4").write_bytes(b"#EXTM3U")
     with pytest.raises(BadMedia, match="list of other files"):
-        await enhance(EnhanceRequest(tmp_path / "b.mp4", tmp_path / "c.mp4"), NoisyRestorer(0))
+        await enhance_video(EnhanceRequest(tmp_path / "b.mp4", tmp_path / "c.mp4"), NoisyRestorer(0))
     with pytest.raises(InvalidInput, match=r"Name it \.mp4, \.mov or \.mkv"):
-        await enhance(EnhanceRequest(silent, tmp_path / "c.avi"), NoisyRestorer(0))
+        await enhance_video(EnhanceRequest(silent, tmp_path / "c.avi"), NoisyRestorer(0))

@@ -1,4 +1,4 @@
-"""Face box, crop and mesh mask: the rules in numbers, and what they must not do to real faces."""
+"""Face box, crop and mesh mask: rules in numbers, and checks on a real face."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests import footage
 from warmtalk.core.faces import IBUG_68, crop_box, crop_face, face_box, ibug68
 from warmtalk.core.masks import mesh_mask
 from warmtalk.core.types import Box, Image, Points
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +26,14 @@ def mesh(portrait: Image) -> Points:
 
 
 def face(left: float = 100, right: float = 200, middle: float = 150, chin: float = 230) -> Points:
-    """68 points of which only the extremes and the middle of the nose count."""
+    """Returns 68 points; only the extremes and the middle of the nose matter."""
     across = (left + right) / 2
     points = np.full((68, 2), [across, middle], np.float32)
     points[0], points[16], points[8] = (left, middle), (right, middle), (across, chin)
     return points
 
 
-def test_the_68_points_lie_where_their_names_say(mesh: Points) -> None:
+def test_the_68_points_are_at_the_named_features(mesh: Points) -> None:
     points = ibug68(mesh)
     assert len(set(IBUG_68.tolist())) == 68
     assert points[8, 1] == points[:, 1].max()  # chin
@@ -42,13 +42,13 @@ def test_the_68_points_lie_where_their_names_say(mesh: Points) -> None:
     assert points[62, 1] < points[66, 1]  # inner lips
 
 
-def test_face_box_has_the_nose_in_its_middle() -> None:
+def test_the_nose_is_in_the_middle_of_the_face_box() -> None:
     assert face_box(face(), 480, extra_margin=0) == Box(100, 70, 200, 230)
     assert face_box(face(), 480) == Box(100, 70, 200, 240)
     assert face_box(face(), 480, bbox_shift=10, extra_margin=0) == Box(100, 90, 200, 230)
 
 
-def test_face_box_cuts_points_to_integers_towards_zero() -> None:
+def test_the_face_box_truncates_points_to_integers() -> None:
     assert face_box(face(-3.9, 200.9, 150.9, 230.9), 480, extra_margin=0) == Box(-3, 70, 200, 230)
 
 
@@ -69,9 +69,9 @@ def test_crop_partly_outside_is_not_distorted_and_repeats_the_edge() -> None:
     frame = np.zeros((100, 100, 3), np.uint8)
     frame[:, :50] = 200
     wide = cv2.copyMakeBorder(frame, 40, 40, 40, 40, cv2.BORDER_REPLICATE)
-    for place in (Box(-30, 20, 30, 80), Box(70, 70, 130, 130), Box(-40, -40, 140, 140), Box(-39, 10, -5, 30)):
-        shifted = Box(place.x1 + 40, place.y1 + 40, place.x2 + 40, place.y2 + 40)
-        assert np.array_equal(crop_face(frame, place), crop_face(wide, shifted))
+    for box in (Box(-30, 20, 30, 80), Box(70, 70, 130, 130), Box(-40, -40, 140, 140), Box(-39, 10, -5, 30)):
+        shifted = Box(box.x1 + 40, box.y1 + 40, box.x2 + 40, box.y2 + 40)
+        assert np.array_equal(crop_face(frame, box), crop_face(wide, shifted))
 
 
 def test_an_empty_box_is_refused() -> None:
@@ -89,7 +89,7 @@ def at(mask: Image, crop: Box, point: Points) -> int:
     return int(mask[round(point[1]) - crop.y1, round(point[0]) - crop.x1])
 
 
-def test_mesh_mask_takes_lips_and_jaw_and_leaves_nose_and_eyes(mesh: Points) -> None:
+def test_the_mesh_mask_covers_lips_and_jaw_but_not_nose_and_eyes(mesh: Points) -> None:
     found, crop = boxes(mesh)
     mask = mesh_mask(mesh, found, crop)
     assert mask.shape == (crop.height, crop.width) and mask.dtype == np.uint8
@@ -98,7 +98,7 @@ def test_mesh_mask_takes_lips_and_jaw_and_leaves_nose_and_eyes(mesh: Points) -> 
     assert at(mask, crop, mesh[152]) > 100  # chin
 
 
-def test_mesh_mask_is_gone_where_the_generated_face_ends(mesh: Points) -> None:
+def test_the_mesh_mask_is_zero_at_the_edge_of_the_face_box(mesh: Points) -> None:
     found, crop = boxes(mesh)
     mask = mesh_mask(mesh, found, crop)
     x1, x2, y2 = found.x1 - crop.x1, found.x2 - crop.x1, found.y2 - crop.y1

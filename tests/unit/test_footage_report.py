@@ -11,17 +11,23 @@ import numpy.typing as npt
 import pytest
 
 from tests import footage
-from warmtalk.avatar.detect.appearance import MOUTH_PLACES, PLACES, appearance_of, difference, occlusion
-from warmtalk.avatar.detect.head_pose import _MODEL, _POINTS, Pose, pose_of
+from warmtalk.avatar.detect.appearance import (
+    MOUTH_POINTS,
+    SAMPLE_POINTS,
+    colour_distance,
+    measure_appearance,
+    occlusion,
+)
+from warmtalk.avatar.detect.head_pose import _MODEL, _POINTS, Pose, estimate_pose
 from warmtalk.avatar.detect.person_tracking import Person
 from warmtalk.avatar.report.footage_report import SourceDescription, footage_report, summary
-from warmtalk.avatar.track.bbox_shift import BboxShift, choose_bbox_shift, choose_margin
+from warmtalk.avatar.track.bbox_shift import BboxShift, choose_bbox_shift, choose_extra_margin
 from warmtalk.avatar.track.frame_quality import (
-    COVERED,
     LEFT_OUT,
+    MOUTH_COVERED,
     NO_FACE,
-    PASSED,
-    TURNED,
+    PASSED_THROUGH,
+    TURNED_AWAY,
     USED,
     FrameReport,
     rejection_reason,
@@ -30,7 +36,7 @@ from warmtalk.avatar.track.frame_table import FrameTable
 from warmtalk.avatar.track.loop_range import loop_range
 from warmtalk.core.bundle_files import FaceTable
 from warmtalk.core.types import Box, Image, Points
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 
 
 @pytest.fixture(scope="module")
@@ -60,32 +66,32 @@ def turned(yaw: float, pitch: float, roll: float, *, distance: float | None = No
 
 @pytest.mark.parametrize("pose", [(0, 0, 0), (25, 0, 0), (0, 15, 0), (0, -15, 0), (0, 0, 90), (-40, 10, -150)])
 def test_pose_of_a_face_that_was_turned_by_known_angles(pose: tuple[float, float, float]) -> None:
-    far = pose_of(turned(*pose))
+    far = estimate_pose(turned(*pose))
     assert (far.yaw, far.pitch, far.roll) == pytest.approx(pose, abs=0.01)
-    near = pose_of(turned(*pose, distance=5))
+    near = estimate_pose(turned(*pose, distance=5))
     assert (near.yaw, near.pitch, near.roll) == pytest.approx(pose, abs=5)
 
 
 def test_pose_of_a_photograph(portrait: Image, mesh: Points) -> None:
-    one = pose_of(mesh)
+    one = estimate_pose(mesh)
     assert abs(one.yaw) < 15 and abs(one.pitch) < 15 and abs(one.roll) < 15
-    mirrored = pose_of(FaceFinder().find(portrait[:, ::-1].copy())[0].landmarks)
+    mirrored = estimate_pose(FaceFinder().find(portrait[:, ::-1].copy())[0].landmarks)
     assert (mirrored.yaw, mirrored.pitch, mirrored.roll) == pytest.approx((-one.yaw, one.pitch, -one.roll), abs=4)
     clockwise = cv2.getRotationMatrix2D((222, 130), -20, 1)
     tilted = cv2.warpAffine(portrait, clockwise, (512, 512), borderMode=cv2.BORDER_REFLECT)
-    assert pose_of(FaceFinder().find(np.asarray(tilted, np.uint8))[0].landmarks).roll == pytest.approx(
+    assert estimate_pose(FaceFinder().find(np.asarray(tilted, np.uint8))[0].landmarks).roll == pytest.approx(
         one.roll + 20, abs=3
     )
 
 
 def test_look_tells_sharp_from_soft_and_bright_from_dark(portrait: Image, mesh: Points) -> None:
-    sharp = appearance_of(portrait, mesh)
-    soft = appearance_of(np.asarray(cv2.GaussianBlur(portrait, (0, 0), 3), np.uint8), mesh)
-    dark = appearance_of((portrait // 3).astype(np.uint8), mesh)
+    sharp = measure_appearance(portrait, mesh)
+    soft = measure_appearance(np.asarray(cv2.GaussianBlur(portrait, (0, 0), 3), np.uint8), mesh)
+    dark = measure_appearance((portrait // 3).astype(np.uint8), mesh)
     assert soft.sharpness < 0.2 * sharp.sharpness
     assert 0.4 < sharp.exposure < 0.8 and dark.exposure == pytest.approx(sharp.exposure / 3, abs=0.02)
-    outside = appearance_of(portrait, mesh + 600)
-    assert (outside.sharpness, outside.exposure) == (0, 0) and outside.colours.shape == (PLACES, 3)
+    outside = measure_appearance(portrait, mesh + 600)
+    assert (outside.sharpness, outside.exposure) == (0, 0) and outside.colours.shape == (SAMPLE_POINTS, 3)
 
 
 def colours(portrait: Image, mesh: Points, drawn: list[int], *, light: float = 1.0) -> npt.NDArray[np.uint8]:
@@ -96,7 +102,7 @@ def colours(portrait: Image, mesh: Points, drawn: list[int], *, light: float = 1
         if i in drawn:
             x, y = mesh[13].astype(int).tolist()
             cv2.rectangle(image, (x - 25, y - 18), (x + 25, y + 60), (160, 60, 20), -1)
-        frames.append(appearance_of(image, mesh).colours)
+        frames.append(measure_appearance(image, mesh).colours)
     return np.array(frames)
 
 
@@ -104,15 +110,15 @@ def test_a_cup_before_the_mouth_hides_it_and_other_light_does_not(portrait: Imag
     covered = occlusion(colours(portrait, mesh, [3, 4, 8]))
     assert (covered[[3, 4, 8]] > 0.6).all() and np.delete(covered, [3, 4, 8]).max() == 0
     assert occlusion(colours(portrait, mesh, [], light=0.8)).max() < 0.1
-    assert occlusion(np.zeros((0, PLACES, 3), np.uint8)).shape == (0,)
-    assert MOUTH_PLACES < PLACES
+    assert occlusion(np.zeros((0, SAMPLE_POINTS, 3), np.uint8)).shape == (0,)
+    assert MOUTH_POINTS < SAMPLE_POINTS
 
 
 def test_difference_ignores_light(portrait: Image, mesh: Points) -> None:
-    one = appearance_of(portrait, mesh).colours.astype(np.float32)
-    darker = appearance_of((portrait * 0.85).astype(np.uint8), mesh).colours.astype(np.float32)
-    other = appearance_of(np.ascontiguousarray(portrait[:, :, ::-1]), mesh).colours.astype(np.float32)
-    assert difference(one, darker) < 5 < 12 < difference(one, other)
+    one = measure_appearance(portrait, mesh).colours.astype(np.float32)
+    darker = measure_appearance((portrait * 0.85).astype(np.uint8), mesh).colours.astype(np.float32)
+    other = measure_appearance(np.ascontiguousarray(portrait[:, :, ::-1]), mesh).colours.astype(np.float32)
+    assert colour_distance(one, darker) < 5 < 12 < colour_distance(one, other)
 
 
 def head(root: float, tip: float, lids: float, lip: float, chin: float) -> npt.NDArray[np.float32]:
@@ -143,9 +149,9 @@ def test_a_given_shift_is_used_as_it_is() -> None:
 
 
 def test_automatic_margin_grows_with_the_face() -> None:
-    assert choose_margin(head(100, 160, 112, 200, 280), 0, None) == 21  # 8 % of 268
-    assert choose_margin(head(50, 56, 51, 60, 70), 0, None) == 10
-    assert choose_margin(head(100, 160, 112, 200, 280), 0, 3) == 3
+    assert choose_extra_margin(head(100, 160, 112, 200, 280), 0, None) == 21  # 8 % of 268
+    assert choose_extra_margin(head(50, 56, 51, 60, 70), 0, None) == 10
+    assert choose_extra_margin(head(100, 160, 112, 200, 280), 0, 3) == 3
 
 
 def film(speeds: list[float], faceless: tuple[int, ...] = ()) -> tuple[int, int]:
@@ -179,8 +185,8 @@ def test_no_more_is_left_out_than_is_said() -> None:
         (Box(100, 100, 300, 350), Pose(30, -30, 40), 0.4, ""),
         (Box(100, 100, 130, 350), Pose(0, 0, 0), 0, "the face is too small"),
         (None, Pose(0, 0, 0), 0, "the face is too small"),
-        (Box(-100, 100, 150, 350), Pose(0, 0, 0), 0, "the mouth is outside the picture"),
-        (Box(100, 350, 300, 600), Pose(0, 0, 0), 0, "the mouth is outside the picture"),
+        (Box(-100, 100, 150, 350), Pose(0, 0, 0), 0, "the mouth is outside the frame"),
+        (Box(100, 350, 300, 600), Pose(0, 0, 0), 0, "the mouth is outside the frame"),
         (Box(-50, 100, 150, 350), Pose(0, 0, 0), 0, ""),
         (Box(100, 100, 300, 350), Pose(-40, 0, 0), 0, "the face turns away"),
         (Box(100, 100, 300, 350), Pose(0, 40, 0), 0, "the face looks too far up"),
@@ -193,7 +199,7 @@ def test_verdicts(box: Box | None, pose: Pose, covered: float, reason: str) -> N
     mouth = np.full((468, 2), 200, np.float32)
     assert rejection_reason(box, mouth, pose, covered, 640, 480) == reason
     if not reason:
-        assert rejection_reason(box, mouth + 300, pose, covered, 640, 480) == "the mouth is outside the picture"
+        assert rejection_reason(box, mouth + 300, pose, covered, 640, 480) == "the mouth is outside the frame"
 
 
 def frame(index: int, **changes: object) -> FrameReport:
@@ -213,7 +219,7 @@ def found(frames: list[FrameReport], people: int = 1) -> FrameTable:
 
 
 def told(frames: list[FrameReport], people: int = 1) -> tuple[str, list[str], list[str]]:
-    words = footage_report(found(frames, people), SourceDescription(Fraction(25), 640, 480, film=True))
+    words = footage_report(found(frames, people), SourceDescription(Fraction(25), 640, 480, video=True))
     return words["grade"], words["grade_why"], words["advice"]
 
 
@@ -223,13 +229,13 @@ def test_good_footage_needs_no_advice() -> None:
 
 def test_advice_has_times() -> None:
     frames = [
-        frame(i, verdict=PASSED, reason=TURNED, yaw=50.0) if 80 <= i < 100 or i in (10, 12) else frame(i)
+        frame(i, verdict=PASSED_THROUGH, reason=TURNED_AWAY, yaw=50.0) if 80 <= i < 100 or i in (10, 12) else frame(i)
         for i in range(250)
     ]
     grade, why, advice = told(frames)
-    assert (grade, why) == ("fair", ["9% of the frames show the original picture"])
+    assert (grade, why) == ("fair", ["9% of the frames show the original image"])
     assert advice == [
-        "the face turns away from 0.4 s to 0.5 s and from 3.2 s to 4.0 s: cut there or accept the original picture"
+        "the face turns away from 0.4 s to 0.5 s and from 3.2 s to 4.0 s: cut there or accept the original image"
     ]
     assert summary(frames) == "250 frames, 228 usable, face 200 px; in 22 frames the face turns away"
 
@@ -247,39 +253,39 @@ def test_what_is_left_out_is_not_held_against_the_footage() -> None:
 def test_poor_footage_says_why() -> None:
     poor = {"sharpness": 5.0, "exposure": 0.1, "box": (0, 0, 50, 60), "edge": -3}
     grade, why, advice = told(
-        [frame(0, verdict=PASSED, reason=NO_FACE, faces=0), *(frame(i, **poor) for i in (1, 2))], 2
+        [frame(0, verdict=PASSED_THROUGH, reason=NO_FACE, faces=0), *(frame(i, **poor) for i in (1, 2))], 2
     )
     assert grade == "poor"
     assert why == [
-        "only 67% of the frames have a face to draw on",
+        "only 67% of the frames have a usable face",
         "the face is 50 px wide; from 128 it looks good",
         "the face is out of focus",
-        "the face is cut by the edge of the picture",
+        "the face is cut by the edge of the frame",
         "the face is dark",
-        "it lasts 0.1 s: the loop will be noticed",
+        "the video lasts 0.1 s: viewers will notice the loop",
     ]
     assert advice == [
-        "no face is seen from 0.0 s to 0.0 s: cut there or accept the original picture",
-        "the face is 50 px wide: film it closer, or use a larger picture",
+        "no face is seen from 0.0 s to 0.0 s: cut there or accept the original image",
+        "the face is 50 px wide: film it closer, or use a larger image",
         "the face is soft: focus on the eyes, and use the original file instead of a copy",
         "the face is dark: add light from the front",
-        "the face touches the edge of the picture: leave some room around it",
-        "2 people are seen, face 1 from the left is used: choose another with --face N",
-        "it is short: 10 to 60 s loop better",
+        "the face touches the edge of the frame: leave some room around it",
+        "2 people are visible, face 1 from the left is used: choose another with --face N",
+        "the video is short: 10 to 60 s loop better",
     ]
 
 
 def test_many_spans_are_counted() -> None:
-    frames = [frame(i, verdict=PASSED, reason=COVERED) if i % 25 < 3 else frame(i) for i in range(250)]
+    frames = [frame(i, verdict=PASSED_THROUGH, reason=MOUTH_COVERED) if i % 25 < 3 else frame(i) for i in range(250)]
     assert told(frames)[2][0].startswith("something is in front of the mouth from 0.0 s to 0.1 s and from 1.0 s")
     assert "and 7 more times: cut there" in told(frames)[2][0]
 
 
 def test_a_single_picture_is_better_sent_as_one() -> None:
-    assert "send that as jpg or png" in told([frame(0)])[2][-1]
+    assert "send a jpg or png" in told([frame(0)])[2][-1]
 
 
 def test_longest_run() -> None:
-    frames = [frame(i, verdict=PASSED) if i in (0, 30, 31) else frame(i) for i in range(50)]
-    run = footage_report(found(frames), SourceDescription(Fraction(25), 640, 480, film=True))["longest_run"]
+    frames = [frame(i, verdict=PASSED_THROUGH) if i in (0, 30, 31) else frame(i) for i in range(50)]
+    run = footage_report(found(frames), SourceDescription(Fraction(25), 640, 480, video=True))["longest_run"]
     assert run == {"first": 1, "last": 29, "from_s": 0.04, "to_s": 1.2}

@@ -8,10 +8,10 @@ import pytest
 
 from tests.footage import portrait
 from warmtalk.avatar.detect.face_detection import FaceObservation
-from warmtalk.avatar.photo.blink import Blinker
+from warmtalk.avatar.photo.blink import BlinkLayer
 from warmtalk.avatar.photo.idle_motion import IdleMotion
 from warmtalk.core.types import Image, Points
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 
 FRAMES = 100
 
@@ -92,23 +92,23 @@ def bright_in_the_eye(image: Image, mesh: Points) -> float:
 
 
 def test_a_shut_eye_shows_no_eye(mesh: Points) -> None:
-    blinker = Blinker(portrait(), mesh)
-    assert blinker.image(0) is not None and np.array_equal(blinker.image(0), portrait())
-    assert bright_in_the_eye(blinker.image(1), mesh) < 0.7 * bright_in_the_eye(portrait(), mesh)
+    blink = BlinkLayer(portrait(), mesh)
+    assert blink.image(0) is not None and np.array_equal(blink.image(0), portrait())
+    assert bright_in_the_eye(blink.image(1), mesh) < 0.7 * bright_in_the_eye(portrait(), mesh)
 
 
 def test_blinking_touches_the_eyes_only(mesh: Points) -> None:
-    changed = np.abs(Blinker(portrait(), mesh).image(1).astype(int) - portrait()).max(2) > 2
+    changed = np.abs(BlinkLayer(portrait(), mesh).image(1).astype(int) - portrait()).max(2) > 2
     rows, columns = np.nonzero(changed)
     assert rows.min() > mesh[10, 1] and rows.max() < mesh[1, 1]
     assert columns.min() > mesh[234, 0] - 5 and columns.max() < mesh[454, 0] + 5
 
 
 def test_closed_eyes_are_left_alone(mesh: Points) -> None:
-    closed = Blinker(portrait(), mesh).mesh(1)
+    closed = BlinkLayer(portrait(), mesh).mesh(1)
     shut = closed.copy()
     for upper, lower in ((159, 145), (158, 153), (160, 144), (157, 154), (161, 163), (173, 155), (246, 7)):
         shut[upper] = shut[lower]
     for upper, lower in ((386, 374), (385, 380), (387, 373), (384, 381), (388, 390), (398, 382), (466, 249)):
         shut[upper] = shut[lower]
-    assert np.array_equal(Blinker(portrait(), shut).image(1), portrait())
+    assert np.array_equal(BlinkLayer(portrait(), shut).image(1), portrait())

@@ -12,7 +12,7 @@ from tests.audio import SPEECH
 from warmtalk.config import Config
 from warmtalk.core.bundle import Bundle
 from warmtalk.models.mesh.landmark_measures import lip_gap
-from warmtalk.renderers import registry
+from warmtalk.renderers import loading
 
 
 def test_a_clip_is_drawn_from_its_most_closed_frame(tmp_path: Path) -> None:
@@ -22,5 +22,5 @@ def test_a_clip_is_drawn_from_its_most_closed_frame(tmp_path: Path) -> None:
     assert len(still) == 1 and np.abs(still.frame(0).astype(int) - source.frame(row)).mean() < 3
     assert np.array_equal(still.landmarks(0), source.landmarks(row)) and still.paste_box(0) == source.paste_box(row)
     assert still.usable(0)
-    drawn = list(lips.render_frames(Bundle(still.path), registry.model("mesh", Config()), SPEECH[:8000]))
+    drawn = list(lips.render_frames(Bundle(still.path), loading.load("mesh", Config()), SPEECH[:8000]))
     assert len(drawn) == 13 and not np.array_equal(drawn[0], drawn[8])

@@ -16,7 +16,7 @@ from warmtalk.core.bundle_files import AvatarInfo, FaceTable, write_faces, write
 from warmtalk.core.errors import NotReady
 from warmtalk.core.mouth import MAX_SHAPE, MIN_SHAPE, WIDTH, MouthShape, to_features
 from warmtalk.core.types import Box, Features, Image
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 from warmtalk.models.mesh import renderer
 from warmtalk.models.mesh.face_crop import extract_face, face_pixels
 from warmtalk.models.mesh.landmark_measures import eye_distance, lip_gap, mouth_width

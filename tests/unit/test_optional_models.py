@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from warmtalk.avatar.build_request import BuildParams
-from warmtalk.avatar.from_config import configured
+from warmtalk.avatar.from_config import params_from_config
 from warmtalk.config import Config, PrepConfig
 from warmtalk.core.errors import InvalidInput, NotReady
 from warmtalk.core.types import Box
@@ -75,7 +75,7 @@ def test_unknown_names_are_refused_with_the_known_names() -> None:
 
 
 def test_an_avatar_records_what_auto_stood_for(tmp_path: Path) -> None:
-    params = configured(Config(models_dir=tmp_path, prep=PrepConfig(parsing_mode="neck", cheek_width_left=60)))
+    params = params_from_config(Config(models_dir=tmp_path, prep=PrepConfig(parsing_mode="neck", cheek_width_left=60)))
     record = params.record()
     assert (record["detector"], record["parsing"]) == ("mesh", "mesh")
     assert (record["parsing_mode"], record["cheek_width_left"], record["cheek_width_right"]) == ("neck", 60, 90)

@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from warmtalk.avatar.detect.appearance import PLACES
+from warmtalk.avatar.detect.appearance import SAMPLE_POINTS
 from warmtalk.avatar.detect.person_tracking import (
     FaceChoice,
     FaceObservations,
-    by_frame,
     cluster_persons,
+    rows_by_frame,
     select_person,
 )
 from warmtalk.core.errors import InvalidInput
@@ -19,7 +19,7 @@ from warmtalk.core.errors import InvalidInput
 RANDOM = np.random.default_rng(3)
 SHAPE = RANDOM.uniform(0, 1, (468, 2)).astype(np.float32)
 SHAPE[0], SHAPE[1] = 0, 1
-ANNA, BERT = (RANDOM.uniform(90, 160, (PLACES, 3)).astype(np.float32) for _ in range(2))
+ANNA, BERT = (RANDOM.uniform(90, 160, (SAMPLE_POINTS, 3)).astype(np.float32) for _ in range(2))
 ANYBODY = FaceChoice()
 Face = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
@@ -38,16 +38,16 @@ def sightings(*rows: tuple[int, Face]) -> FaceObservations:
         score=ones,
         sharpness=ones,
         exposure=ones,
-        colours=np.array([row[1][1] for row in ordered], np.uint8).reshape(-1, PLACES, 3),
+        colours=np.array([row[1][1] for row in ordered], np.uint8).reshape(-1, SAMPLE_POINTS, 3),
         landmarks=np.array([row[1][0] for row in ordered], np.float32).reshape(-1, 468, 2),
-        apart=np.zeros((len(rows), 68, 2), np.float32),
+        detector_offset=np.zeros((len(rows), 68, 2), np.float32),
         motion=np.full((len(rows), 2, 3), np.nan, np.float32),
     )
 
 
 def places(seen: FaceObservations, frames: int, choice: FaceChoice = ANYBODY) -> list[int]:
     """Left edge of the chosen face in each frame, -1 where there is none."""
-    rows = by_frame(select_person(cluster_persons(seen), choice, "film.mp4"), seen, frames)
+    rows = rows_by_frame(select_person(cluster_persons(seen), choice, "film.mp4"), seen, frames)
     return [round(float(seen.landmarks[row, 0, 0])) if row >= 0 else -1 for row in rows]
 
 
@@ -127,8 +127,8 @@ def test_by_number_from_the_left_and_by_a_point() -> None:
 @pytest.mark.parametrize("choice", [FaceChoice(3), FaceChoice(at=(100, 300))])
 def test_who_is_not_there_is_said(choice: FaceChoice) -> None:
     seen = sightings(*((i, face(10)) for i in range(5)), *((i, face(200, size=60)) for i in range(5)))
-    with pytest.raises(InvalidInput, match=r"in film.mp4; seen from the left: face 1 at 30,70, 2 at 230,80") as caught:
+    with pytest.raises(InvalidInput, match=r"in film.mp4; faces from the left: face 1 at 30,70, 2 at 230,80") as caught:
         places(seen, 5, choice)
     assert caught.value.field == ("at" if choice.at else "face")
-    with pytest.raises(InvalidInput, match="no face is seen in it"):
+    with pytest.raises(InvalidInput, match="no face is visible"):
         places(sightings(), 5, choice)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.footage import film, grey, panned, photo, portrait
+from tests.footage import grey_frames, panned_frames, portrait, write_photo, write_video
 from warmtalk.cli import main
 from warmtalk.core.types import Image
 
@@ -27,7 +27,7 @@ def tiles(picture: Image, count: int) -> list[Image]:
 
 
 def test_a_photo_at_three_shifts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    picture = preview(tmp_path, photo(tmp_path / "a.png", portrait()), "--shifts=-3,0,8")
+    picture = preview(tmp_path, write_photo(tmp_path / "a.png", portrait()), "--shifts=-3,0,8")
     assert "automatic: bbox_shift -" in capsys.readouterr().out
     one, two, three = (tile.astype(int) for tile in tiles(picture, 3))
     assert np.abs(one - two)[:100].mean() < 2  # above the boundary all are the source
@@ -35,7 +35,7 @@ def test_a_photo_at_three_shifts(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_the_first_usable_frame_of_a_film_with_its_range(tmp_path: Path) -> None:
-    source = film(tmp_path / "a.mp4", grey(5) + panned(10))
+    source = write_video(tmp_path / "a.mp4", grey_frames(5) + panned_frames(10))
     assert preview(tmp_path, source).shape[1] > 4 * 200
 
 
@@ -43,12 +43,12 @@ def test_the_first_usable_frame_of_a_film_with_its_range(tmp_path: Path) -> None
     ("args", "words"),
     [
         (["--shifts=300"], "a shift of 300 leaves no face. Stay within the adjustable range"),
-        (["--face", "2"], "there is no face 2 in a.png; seen from the left: face 1 at 22"),
-        (["--at", "10,10"], "no face is at 10,10 in a.png; seen from the left: face 1 at 22"),
+        (["--face", "2"], "there is no face 2 in a.png; faces from the left: face 1 at 22"),
+        (["--at", "10,10"], "no face is at 10,10 in a.png; faces from the left: face 1 at 22"),
     ],
 )
 def test_what_cannot_be_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], words: str) -> None:
-    source = photo(tmp_path / "a.png", portrait())
+    source = write_photo(tmp_path / "a.png", portrait())
     assert main(["avatar", "preview", str(source), "--out", str(tmp_path / "b.png"), *args]) == 1
     assert words in capsys.readouterr().err
     assert not (tmp_path / "b.png").exists()
@@ -68,7 +68,7 @@ def test_numbers_that_are_none(capsys: pytest.CaptureFixture[str], args: list[st
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = photo(tmp_path / "a.png", portrait())
+    source = write_photo(tmp_path / "a.png", portrait())
     out = tmp_path / "none" / "b.png"
     assert main(["avatar", "preview", str(source), "--shifts=0", "--out", str(out)]) == 1
     assert f"{out} cannot be written (No such file or directory). Check the folder" in capsys.readouterr().err
@@ -77,6 +77,6 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_nobody_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = film(tmp_path / "a.mp4", grey(5))
+    source = write_video(tmp_path / "a.mp4", grey_frames(5))
     assert main(["avatar", "preview", str(source), "--out", str(tmp_path / "b.png")]) == 1
     assert "no usable face in a.mp4: no face is seen. Use a source" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.audio import syllables, wav
-from tests.footage import film, panned, photo, portrait, run
+from tests.footage import panned_frames, portrait, run_ffmpeg, write_photo, write_video
 from warmtalk.core.errors import BadMedia
 from warmtalk.core.types import Image
 from warmtalk.media import audio_decode, photo_decode
@@ -67,19 +67,19 @@ def test_the_service_s_keys_stay_with_it(monkeypatch: pytest.MonkeyPatch) -> Non
     ],
 )
 def test_older_films_are_read(tmp_path: Path, name: str, options: tuple[str, ...]) -> None:
-    path = film(tmp_path / name, panned(30), options=options)
+    path = write_video(tmp_path / name, panned_frames(30), options=options)
     found = frames_of(path)
     assert abs(len(found) - 30) <= 1
-    assert all(float(cv2.PSNR(a, b)) > 28 for a, b in zip(found, panned(30), strict=False))
+    assert all(float(cv2.PSNR(a, b)) > 28 for a, b in zip(found, panned_frames(30), strict=False))
 
 
 def test_a_photo_of_the_web_is_read(tmp_path: Path) -> None:
-    image = decode_photo(photo(tmp_path / "a.webp", portrait()))
+    image = decode_photo(write_photo(tmp_path / "a.webp", portrait()))
     assert float(cv2.PSNR(image, portrait())) > 30
 
 
 def test_a_film_in_a_rare_code_is_refused_by_name(tmp_path: Path) -> None:
-    path = film(tmp_path / "old.avi", panned(3), options=("-c:v", "cinepak"))
+    path = write_video(tmp_path / "old.avi", panned_frames(3), options=("-c:v", "cinepak"))
     with pytest.raises(BadMedia, match=r"old.avi is encoded as cinepak, which is not read. Convert it"):
         frames_of(path)
 
@@ -88,7 +88,7 @@ def test_a_film_that_needs_too_much_memory_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr("warmtalk.media.video_decode.VIDEO_LIMITS", ResourceLimits(64 << 20, 60))
     wide = [np.zeros((1440, 2560, 3), np.uint8)] * 3
     with pytest.raises(BadMedia, match="takes too much memory"):
-        frames_of(film(tmp_path / "a.mp4", wide))
+        frames_of(write_video(tmp_path / "a.mp4", wide))
 
 
 def test_a_photo_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_photo_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(photo_decode, "_WORKER", asleep)
     monkeypatch.setattr(photo_decode, "MAX_WAIT_S", 0.3)
     with pytest.raises(BadMedia, match="takes too long"):
-        decode_photo(photo(tmp_path / "a.png", portrait()))
+        decode_photo(write_photo(tmp_path / "a.png", portrait()))
 
 
 def test_a_photo_child_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -105,15 +105,15 @@ def test_a_photo_child_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path:
     liar.write_text("import struct, sys; sys.stdout.buffer.write(struct.pack('<II', 9000, 9000) + bytes(30_000_000))")
     monkeypatch.setattr(photo_decode, "_WORKER", liar)
     with pytest.raises(BadMedia, match="cannot be decoded"):
-        decode_photo(photo(tmp_path / "a.png", portrait()))
+        decode_photo(write_photo(tmp_path / "a.png", portrait()))
 
 
 def test_a_photo_with_a_film_behind_it_is_whole(tmp_path: Path) -> None:
     """As phones make them; and one with a thumbnail in front is not whole because the thumbnail is."""
-    plain = photo(tmp_path / "a.jpg", portrait()).read_bytes()
+    plain = write_photo(tmp_path / "a.jpg", portrait()).read_bytes()
     (tmp_path / "b.jpg").write_bytes(plain + bytes(200_000))
     assert decode_photo(tmp_path / "b.jpg").shape == (512, 512, 3)
-    thumbnail = photo(tmp_path / "c.jpg", portrait()[:64, :64]).read_bytes()
+    thumbnail = write_photo(tmp_path / "c.jpg", portrait()[:64, :64]).read_bytes()
     length = (len(thumbnail) + 2).to_bytes(2, "big")
     (tmp_path / "d.jpg").write_bytes(plain[:2] + b"\xff\xe1" + length + thumbnail + plain[2 : len(plain) // 2])
     with pytest.raises(BadMedia, match="cut off"):
@@ -122,10 +122,10 @@ def test_a_photo_with_a_film_behind_it_is_whole(tmp_path: Path) -> None:
 
 def test_a_sound_with_a_cover_is_whole(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(wav(syllables(1.0)))
-    cover = photo(tmp_path / "cover.jpg", portrait())
+    cover = write_photo(tmp_path / "cover.jpg", portrait())
     for name in ("a.flac", "a.mp3"):
         both = ["-i", str(tmp_path / "a.wav"), "-i", str(cover), "-map", "0", "-map", "1", "-c:v", "copy"]
-        run([*both, "-disposition:v", "attached_pic", str(tmp_path / name)])
+        run_ffmpeg([*both, "-disposition:v", "attached_pic", str(tmp_path / name)])
         assert audio_decode.decode_audio((tmp_path / name).read_bytes(), max_s=10).duration_s == pytest.approx(
             1, abs=0.1
         )
@@ -151,7 +151,7 @@ def test_kinds_of_file(head: bytes, kind: str) -> None:
 
 
 def test_pictures_are_read_one_after_the_other(tmp_path: Path) -> None:
-    paths = [photo(tmp_path / f"{side}.png", portrait()[:side]) for side in (64, 512, 100)]
+    paths = [write_photo(tmp_path / f"{side}.png", portrait()[:side]) for side in (64, 512, 100)]
     with PngDecoder() as pictures:
         for path in paths:
             assert np.array_equal(pictures.decode(path), cv2.imread(str(path)))
@@ -173,7 +173,7 @@ def test_a_spoiled_picture_is_refused(tmp_path: Path, content: bytes, why: str) 
 
 
 def test_a_pictures_child_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    path = photo(tmp_path / "a.png", portrait())
+    path = write_photo(tmp_path / "a.png", portrait())
     scripts = {
         "import struct, sys; sys.stdout.buffer.write(struct.pack('<II', 1 << 31, 1 << 31) + bytes(9999))": 60.0,
         "import struct, sys; sys.stdout.buffer.write(struct.pack('<II', 9, 9) + bytes(10))": 60.0,

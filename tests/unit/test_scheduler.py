@@ -1,4 +1,4 @@
-"""Scheduler: no frame lost, doubled or out of order; nobody starves; the abort is at once; credit is kept."""
+"""Scheduler: no frame lost, doubled or out of order; no starvation; immediate abort; credit is respected."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def test_every_frame_is_taken_once_in_order_within_credit(
 
 
 @given(st.integers(2, 12), st.integers(1, 8), st.integers(1, 30))
-def test_nobody_starves(streams: int, max_batch: int, greed: int) -> None:
-    """A stream with one frame waits for at most one frame of each other stream, however much those have."""
+def test_no_stream_starves(streams: int, max_batch: int, greed: int) -> None:
+    """A stream with one frame waits for at most one frame of each other stream, regardless of their backlog."""
     scheduler = Scheduler(max_batch=max_batch)
     for key in range(streams):
         scheduler.open(key, FPS, 10_000)
@@ -80,8 +80,8 @@ def test_nobody_starves(streams: int, max_batch: int, greed: int) -> None:
 
 
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=8))
-def test_over_time_all_get_the_same(weights: list[int]) -> None:
-    """Whatever each has waiting, after n batches no two that still wait differ by more than a share."""
+def test_over_time_all_streams_get_equal_shares(weights: list[int]) -> None:
+    """After n batches, any two streams with waiting frames differ by at most one share, regardless of their backlog."""
     scheduler = Scheduler(max_batch=4)
     for key, weight in enumerate(weights):
         scheduler.open(key, FPS, 100_000, 4)
@@ -103,18 +103,18 @@ def test_every_stream_has_its_most_urgent_window_in_the_batch() -> None:
     assert scheduler.next_batch() == [Share(key, 1, 1) for key in "abcd"]
 
 
-def test_one_that_comes_late_is_served_at_once() -> None:
+def test_a_late_stream_is_served_at_once() -> None:
     scheduler = Scheduler(max_batch=2)
     scheduler.open("old", FPS, 1000)
     scheduler.add_frames("old", 500, 0.0)
     for _ in range(50):
-        scheduler.next_batch()  # it is drawn far ahead of its time
+        scheduler.next_batch()  # rendered far ahead of the deadline
     scheduler.open("new", FPS, 32)
     scheduler.add_frames("new", 2, 0.5)
     assert scheduler.next_batch()[0] == Share("new", 0, 1)
 
 
-def test_a_pause_gives_no_claim_on_the_time_of_the_others() -> None:
+def test_a_pause_gives_no_claim_on_the_time_of_other_streams() -> None:
     scheduler = Scheduler(max_batch=1)
     for key in ("a", "b"):
         scheduler.open(key, FPS, 1000)
@@ -126,7 +126,7 @@ def test_a_pause_gives_no_claim_on_the_time_of_the_others() -> None:
     assert order.count("a") == 10
 
 
-def test_without_credit_a_stream_is_passed_over() -> None:
+def test_a_stream_without_credit_is_skipped() -> None:
     scheduler = Scheduler(max_batch=8)
     scheduler.open("a", FPS, 0)
     scheduler.add_frames("a", 5, 0.0)
@@ -134,12 +134,12 @@ def test_without_credit_a_stream_is_passed_over() -> None:
     assert scheduler.next_due_s() is None
     scheduler.add_credit("a", 3, 7.0)
     assert scheduler.next_due_s() == 7.0
-    assert scheduler.next_batch() == [Share("a", 0, 1)]  # the first comes alone, to be early
+    assert scheduler.next_batch() == [Share("a", 0, 1)]  # the first frame comes alone, for low latency
     assert scheduler.next_batch() == [Share("a", 1, 2)]
     assert scheduler.next_batch() == []
 
 
-def test_after_the_abort_nothing_of_it_is_drawn() -> None:
+def test_after_the_abort_no_frame_is_rendered() -> None:
     scheduler = Scheduler(max_batch=8)
     scheduler.open("a", FPS, 32)
     scheduler.add_frames("a", 20, 0.0)
@@ -161,6 +161,6 @@ def test_invalid_arguments_are_refused() -> None:
         scheduler.open(1, FPS, 1)
 
 
-def test_streams_that_a_device_can_serve() -> None:
+def test_streams_served_by_a_device() -> None:
     assert streams_at(500, FPS) == 18
     assert streams_at(20, FPS) == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.media import picture, read, tone
+from tests.media import decode_video, numbered_frame, tone
 from warmtalk.core.errors import Damaged, NotReady, StorageFull
 from warmtalk.media.clip_writer import ClipWriter
 from warmtalk.media.h264 import X264Settings
@@ -28,7 +28,7 @@ def create(path: Path) -> SessionFiles:
 def write_clip_frames(session: SessionFiles, text: str, frames: int) -> ClipWriter:
     writer = session.begin_clip(text, 64, 48, ENCODER)
     for number in range(frames):
-        writer.write_bgr(picture(number))
+        writer.write_bgr(numbered_frame(number))
     writer.write_audio(tone(1920 * frames))
     return writer
 
@@ -55,7 +55,7 @@ def test_clips_follow_each_other(tmp_path: Path) -> None:
         (2, "two", 5, 7),
     ]
     assert (conversation.frames, conversation.samples) == (12, 12 * 1920)
-    assert len(read(video(session)).pictures) == 12
+    assert len(decode_video(video(session)).frames) == 12
     assert file_names(session) == {
         "session.json",
         "0001/conversation.mp4",
@@ -97,7 +97,7 @@ def test_crash_while_recording(tmp_path: Path) -> None:
     assert video(after).read_bytes() == whole
     assert file_names(after) == {"session.json", "0001/conversation.mp4", "0001/clip-0001.mp4"}
     append_clip(after, "next")
-    assert len(read(video(after)).pictures) == 10
+    assert len(decode_video(video(after)).frames) == 10
     assert len(SessionFiles.open(session.path).record.conversation.lost) == 1, "recorded once"
 
 
@@ -132,7 +132,7 @@ def test_truncated_video_is_rebuilt(tmp_path: Path) -> None:
     assert video(session).read_bytes() == whole
     video(session).unlink()
     append_clip(session, "three, while the service runs")
-    assert len(read(video(session)).pictures) == 15
+    assert len(decode_video(video(session)).frames) == 15
 
 
 def test_video_and_clip_are_gone(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_copy_of_a_session_elsewhere(tmp_path: Path) -> None:
     shutil.copytree(session.path, moved)
     again = SessionFiles.open(moved)
     append_clip(again, "two")
-    assert len(read(video(again)).pictures) == 10
+    assert len(decode_video(video(again)).frames) == 10
     assert str(tmp_path) not in (moved / "session.json").read_text()
-    assert np.array_equal(read(video(session)).pcm, read(video(again)).pcm[: 5 * 1920])
+    assert np.array_equal(decode_video(video(session)).pcm, decode_video(video(again)).pcm[: 5 * 1920])
     assert replace(again.record, conversation=session.record.conversation) == session.record

@@ -9,7 +9,7 @@ import signal
 import time
 from pathlib import Path
 
-from tests.media import read, write_clip
+from tests.media import decode_video, write_clip
 from warmtalk.core.types import FrameClock
 from warmtalk.media.concat import ClipFile
 from warmtalk.media.h264 import X264Settings
@@ -42,7 +42,7 @@ def test_killed_two_hundred_times(tmp_path: Path) -> None:
             video = files.video_path(after.conversation)
             assert video.stat().st_size == after.conversation.size
             if number % 20 == 19:
-                assert len(read(video).pictures) == len(clips) * _FRAMES
+                assert len(decode_video(video).frames) == len(clips) * _FRAMES
     assert 10 < kept < _KILLS - 10, "killed before, within and after"
 
 

@@ -1,4 +1,4 @@
-"""Faces that are enlarged: sharper, and steadier than they came."""
+"""Sharpening of upscaled faces: more detail and less flicker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from warmtalk.core.mouth import MouthShape, to_features
 from warmtalk.core.pipeline import WarmAvatar
 from warmtalk.core.sharpen import Sharpening, sharpening_amount
 from warmtalk.core.types import FACE_SIZE, Image
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 from warmtalk.models.mesh.renderer import MeshRenderer
 
 LARGE = 1.5
@@ -27,19 +27,19 @@ LOWER = np.s_[FACE_SIZE // 2 :]
 @pytest.fixture(scope="module")
 def face() -> Image:
     frame = portrait()
-    place = float_face_box(ibug68(FaceFinder().find(frame)[0].landmarks), frame.shape[0])
-    assert place is not None
-    return np.asarray(cv2.resize(crop_face(frame, place), (FACE_SIZE, FACE_SIZE)), np.uint8)
+    box = float_face_box(ibug68(FaceFinder().find(frame)[0].landmarks), frame.shape[0])
+    assert box is not None
+    return np.asarray(cv2.resize(crop_face(frame, box), (FACE_SIZE, FACE_SIZE)), np.uint8)
 
 
-def trembling(face: Image, frames: int, grain: float) -> list[Image]:
-    """The face as a renderer draws it that draws each frame anew: at rest, but for grain."""
+def with_grain(face: Image, frames: int, grain: float) -> list[Image]:
+    """Returns frames of a still face with random grain, like the output of a frame-by-frame renderer."""
     random = np.random.default_rng(4)
     return [np.clip(face + random.normal(0, grain, face.shape), 0, 255).astype(np.uint8) for _ in range(frames)]
 
 
 def flicker(faces: list[Image]) -> float:
-    """Levels of change from frame to frame."""
+    """Returns the mean change from frame to frame in grey levels."""
     return float(np.mean([np.abs(a[LOWER].astype(int) - b[LOWER]).mean() for a, b in pairwise(faces)]))
 
 
@@ -47,19 +47,19 @@ def detail(image: Image) -> float:
     return float(cv2.Laplacian(cv2.cvtColor(image[LOWER], cv2.COLOR_BGR2GRAY), cv2.CV_32F).std())
 
 
-@pytest.mark.parametrize("enlarged", [1.2, LARGE, 3.0])
+@pytest.mark.parametrize("scale", [1.2, LARGE, 3.0])
 @pytest.mark.parametrize("grain", [1.0, 3.0, 6.0])
-def test_a_face_at_rest_gets_sharper_and_trembles_less(face: Image, enlarged: float, grain: float) -> None:
-    faces = trembling(face, 30, grain)
+def test_a_still_face_gets_sharper_and_flickers_less(face: Image, scale: float, grain: float) -> None:
+    faces = with_grain(face, 30, grain)
     sharpening = Sharpening()
-    sharp = [sharpening(one, enlarged) for one in faces]
+    sharp = [sharpening(one, scale) for one in faces]
     assert flicker(sharp[5:]) < flicker(faces[5:])
     mean, before = (np.mean(some[5:], axis=0).astype(np.uint8) for some in (sharp, faces))
-    assert detail(mean) > (1 + 0.2 * sharpening_amount(enlarged)) * detail(before)
+    assert detail(mean) > (1 + 0.2 * sharpening_amount(scale)) * detail(before)
 
 
-def test_a_mouth_that_opens_is_its_own(face: Image) -> None:
-    """Nothing of the lips that were closed a frame ago shines through."""
+def test_an_opening_mouth_has_no_ghost(face: Image) -> None:
+    """The closed lips of the previous frame leave no trace."""
     sharpening = Sharpening()
     for _ in range(5):
         sharpening(face, LARGE)
@@ -69,29 +69,29 @@ def test_a_mouth_that_opens_is_its_own(face: Image) -> None:
     assert np.abs(sharpening(opened, LARGE)[inside].astype(int) - opened[inside]).max() <= 2
 
 
-def test_a_face_that_was_away_is_fresh(face: Image) -> None:
+def test_a_reset_drops_the_previous_face(face: Image) -> None:
     sharpening = Sharpening()
     first = sharpening(face, LARGE)
-    sharpening(trembling(face, 1, 6.0)[0], LARGE)
+    sharpening(with_grain(face, 1, 6.0)[0], LARGE)
     sharpening.reset()
     assert np.array_equal(sharpening(face, LARGE), first)
 
 
-def test_faces_that_are_not_enlarged_are_left_alone(face: Image) -> None:
+def test_faces_without_upscaling_are_unchanged(face: Image) -> None:
     assert Sharpening()(face, 1.0) is face
     assert sharpening_amount(1.0) == 0 < sharpening_amount(1.1) < sharpening_amount(2.0) == sharpening_amount(4.0)
 
 
-def test_pieces_of_an_utterance_give_the_frames_of_the_whole(avatars: Path) -> None:
+def test_batches_of_an_utterance_equal_the_whole(avatars: Path) -> None:
     avatar = WarmAvatar(Bundle(avatars / "eileen"), MeshRenderer(), Blending(sharpen=True))
-    places = avatar.bundle.faces.float_boxes
-    assert places is not None
-    places += (-100, -100, 100, 100)  # larger than 256 pixels
+    boxes = avatar.bundle.faces.float_boxes
+    assert boxes is not None
+    boxes += (-100, -100, 100, 100)  # larger than 256 pixels
     features = to_features(*(MouthShape(opening=0.05 * (i % 5)) for i in range(12)))
     whole = avatar.render(0, 0, features)
-    sharpening, pieces = Sharpening(), []
+    sharpening, batches = Sharpening(), []
     for start, stop in ((0, 1), (1, 5), (5, 12)):
-        pieces += avatar.render(start, 0, features[start:stop], sharpening)
-    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(whole, pieces, strict=True))
-    anew = avatar.render(5, 0, features[5:6])
-    assert not np.array_equal(anew[0].pixels, whole[5].pixels)
+        batches += avatar.render(start, 0, features[start:stop], sharpening)
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(whole, batches, strict=True))
+    first = avatar.render(5, 0, features[5:6])
+    assert not np.array_equal(first[0].pixels, whole[5].pixels)

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import pytest
 
 from tests.footage import portrait
-from warmtalk.avatar.detect.head_motion import UNKNOWN, head_motion
+from warmtalk.avatar.detect.head_motion import UNKNOWN_MOTION, head_motion
 from warmtalk.avatar.track.smoothing import SmoothingParams, smooth_boxes, smooth_landmarks
-from warmtalk.models.faces.mesh import FaceFinder
+from warmtalk.models.faces.face_finder import FaceFinder
 
 RANDOM = np.random.default_rng(7)
 SHAPE = RANDOM.uniform(0, 1, (468, 2)).astype(np.float32)
@@ -60,7 +60,7 @@ def film(places: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def motions(x: Array, scale: Array | None = None) -> npt.NDArray[np.float32]:
     """Of a head that goes to `x` and grows by `scale`."""
     scale = np.ones_like(x) if scale is None else scale
-    result = np.tile(UNKNOWN, (len(x), 1, 1))
+    result = np.tile(UNKNOWN_MOTION, (len(x), 1, 1))
     for i in range(1, len(x)):
         part = scale[i - 1] / scale[i]
         result[i] = [[part, 0, x[i - 1] - part * x[i]], [0, part, 100 - part * 100]]
@@ -113,7 +113,7 @@ def test_nothing_is_smoothed_over_a_cut_or_a_gap() -> None:
     true = boxes(cut, SIZE)
     usable = EVERY.copy()
     usable[20:30] = False
-    found = smooth_boxes(true, film(true), usable, np.tile(UNKNOWN, (100, 1, 1)), 25, SmoothingParams())
+    found = smooth_boxes(true, film(true), usable, np.tile(UNKNOWN_MOTION, (100, 1, 1)), 25, SmoothingParams())
     assert np.abs(found - true)[usable].max() < 0.01
     assert not found[~usable].any()
 

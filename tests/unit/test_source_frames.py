@@ -18,43 +18,43 @@ SEGMENT_BYTES = SEGMENT_FRAMES * WIDTH * HEIGHT * 3 // 2
 
 
 def test_rows_are_the_source_s(tmp_path: Path) -> None:
-    footage = SourceFrames(Bundle(make_avatar(tmp_path, rows=120)), 1 << 30)
+    frames = SourceFrames(Bundle(make_avatar(tmp_path, rows=120)), 1 << 30)
     for row in (0, 49, 50, 119, 3):
-        assert np.abs(footage.source(row).astype(int) - to_i420(grey(row))).max() <= 3
-    assert footage.nbytes == 3 * SEGMENT_BYTES
+        assert np.abs(frames.source_frame(row).astype(int) - to_i420(grey(row))).max() <= 3
+    assert frames.nbytes == 3 * SEGMENT_BYTES
 
 
 @pytest.mark.parametrize(("before", "rows", "after"), [(7, 110, 3), (60, 30, 30), (0, 49, 2)])
 def test_rows_begin_where_the_loop_does(tmp_path: Path, before: int, rows: int, after: int) -> None:
     bundle = Bundle(make_avatar(tmp_path, rows=rows, before=before, after=after))
-    footage = SourceFrames(bundle, 1 << 30)
+    frames = SourceFrames(bundle, 1 << 30)
     for row in (0, rows // 2, rows - 1):
-        assert np.abs(footage.source(row).astype(int) - to_i420(grey(before + row))).max() <= 3
-        assert np.array_equal(footage.source(row), to_i420(bundle.frame(row)))
+        assert np.abs(frames.source_frame(row).astype(int) - to_i420(grey(before + row))).max() <= 3
+        assert np.array_equal(frames.source_frame(row), to_i420(bundle.frame(row)))
 
 
 def test_what_lies_beside_is_decoded_ahead(tmp_path: Path) -> None:
     path = make_avatar(tmp_path, rows=120)
-    footage = SourceFrames(Bundle(path), 1 << 30)
-    footage.source(0)
-    footage._loader.submit(int).result()  # after the segments that wait before it
+    frames = SourceFrames(Bundle(path), 1 << 30)
+    frames.source_frame(0)
+    frames._loader.submit(int).result()  # after the segments that wait before it
     (path / "frames" / "00001.mp4").unlink()
-    footage.source(60)
+    frames.source_frame(60)
     with pytest.raises(Damaged):
-        SourceFrames(Bundle(path), 1 << 30).source(60)
+        SourceFrames(Bundle(path), 1 << 30).source_frame(60)
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:
-    footage = SourceFrames(Bundle(make_avatar(tmp_path, rows=400)), 4 * SEGMENT_BYTES)
+    frames = SourceFrames(Bundle(make_avatar(tmp_path, rows=400)), 4 * SEGMENT_BYTES)
     for row in range(0, 400, 25):
-        footage.source(row)
-        assert footage.nbytes <= 5 * SEGMENT_BYTES
+        frames.source_frame(row)
+        assert frames.nbytes <= 5 * SEGMENT_BYTES
 
 
 def test_an_empty_patch_is_the_source(tmp_path: Path) -> None:
-    footage = SourceFrames(Bundle(make_avatar(tmp_path)), 1 << 30)
+    frames = SourceFrames(Bundle(make_avatar(tmp_path)), 1 << 30)
     nothing = Patch(0, 2, Box(0, 0, 0, 0), np.empty((0, 0, 3), np.uint8))
-    assert np.array_equal(footage.picture(nothing), footage.source(2))
+    assert np.array_equal(frames.composite(nothing), frames.source_frame(2))
     square = Patch(0, 2, Box(8, 8, 20, 20), np.full((12, 12, 3), 255, np.uint8))
-    assert footage.picture(square)[10, 10] == 235
-    assert footage.source(2)[10, 10] < 120, "the source stays as it is"
+    assert frames.composite(square)[10, 10] == 235
+    assert frames.source_frame(2)[10, 10] < 120, "the source stays as it is"

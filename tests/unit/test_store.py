@@ -1,4 +1,4 @@
-"""Ids never become paths unchecked."""
+"""Stores check every id before an id becomes a path."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def test_a_bad_id_is_refused(tmp_path: Path, bad: str) -> None:
 
 
 @pytest.mark.parametrize("good", ["a", "0", "anna_2-b", "a" * 63])
-def test_a_good_id_is_itself(good: str) -> None:
+def test_a_valid_id_is_returned(good: str) -> None:
     assert checked_id(good, "avatar_id") == good
 
 
-def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+def test_errors_name_missing_avatars(tmp_path: Path) -> None:
     store = AvatarStore(tmp_path)
     with pytest.raises(NotFound, match=r"none yet.*warmtalk avatar create anna"):
         store.find("anna")

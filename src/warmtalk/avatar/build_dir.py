@@ -1,4 +1,4 @@
-"""The folder that a build fills: made ready, found again after a crash, put in its place when it is done."""
+"""Build directory of an avatar: prepared, found again after a crash, and published atomically."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from warmtalk.core.bundle_files import write_json
 MANIFEST_FILE = "order.json"
 
 
-def prepare(work: Path, order: BuildRequest) -> None:
-    """The work folder with all its parts; emptied when another order left something in it."""
-    note = work / MANIFEST_FILE
+def prepare(work: Path, request: BuildRequest) -> None:
+    """Creates the build directory; empties a directory that was left by a different request."""
+    path = work / MANIFEST_FILE
+    manifest = build_manifest(request)
     try:
-        same = json.loads(note.read_text("utf-8")) == build_manifest(order)
+        same = json.loads(path.read_text("utf-8")) == manifest
     except (OSError, ValueError):
         same = False
     if not same:
@@ -25,13 +26,14 @@ def prepare(work: Path, order: BuildRequest) -> None:
     for folder in ("frames", "parts", "masks"):
         (work / folder).mkdir(parents=True, exist_ok=True)
     if not same:
-        write_json(note, build_manifest(order))
+        write_json(path, manifest)
 
 
 def publish(work: Path, path: Path) -> None:
-    """The work folder becomes the avatar; an older one of that name is moved away first, then removed.
+    """Moves the build directory to `path`; an older avatar of that name is moved away first and then removed.
 
-    What only a build needs goes last: a crash between the steps leaves something that can be asked for again.
+    Files that only a build needs are removed last: a crash between the steps leaves an avatar that can be requested
+    again.
     """
     old = tombstone_path(work.parent)
     if path.is_dir():
@@ -43,5 +45,8 @@ def publish(work: Path, path: Path) -> None:
 
 
 def tombstone_path(building: Path) -> Path:
-    """A name beside the builds to move a folder to before it is removed; what a crash leaves there is swept away."""
+    """Returns a new name in the `building` folder, to which a folder is moved before it is removed.
+
+    Folders that a crash leaves under such a name are removed at the next start.
+    """
     return building / f".trash-{uuid.uuid4().hex}"

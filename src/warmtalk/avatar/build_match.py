@@ -1,4 +1,4 @@
-"""Whether an avatar that is there answers an order, and what a new one would gain."""
+"""Comparison of an existing avatar with a build request: same avatar, up to date, available upgrades."""
 
 from __future__ import annotations
 
@@ -10,52 +10,52 @@ from warmtalk.core.bundle_files import AvatarInfo
 from warmtalk.models.checkpoints import optional_models
 
 _BEST_FIRST = {
-    "detector": [kit.name for kit in optional_models.DETECTORS],
-    "parsing": [kit.name for kit in optional_models.PARSERS],
+    "detector": [model.name for model in optional_models.DETECTORS],
+    "parsing": [model.name for model in optional_models.PARSERS],
 }
 
 
-def satisfies(made: AvatarInfo, order: BuildRequest) -> bool:
-    """It is what was asked for: the same source and parameters, whatever stood for "auto" when it was made.
+def satisfies(existing: AvatarInfo, request: BuildRequest) -> bool:
+    """Returns whether the avatar has the requested source and parameters; any choice matches an "auto" parameter.
 
-    Also what an older version made with its defaults: good enough for who asks for nothing special.
+    Also matches bundles built by an older version with default parameters, when the request uses defaults.
     """
-    return not differences(made, order)
+    return not differences(existing, request)
 
 
-def differences(made: AvatarInfo, order: BuildRequest) -> list[str]:
-    """What was asked for otherwise: names of parameters, or "source"; [] when it answers the order."""
-    source = [] if made.source_sha256 == order.source_sha256 else ["source"]
-    asked, record = order.params.record(), _record(made)
+def differences(existing: AvatarInfo, request: BuildRequest) -> list[str]:
+    """Returns the names of differing parameters, or "source", or "maker" for an avatar of another program."""
+    source = [] if existing.source_sha256 == request.source_sha256 else ["source"]
+    requested, record = request.params.record(), _record(existing)
     if record is None:
         return source or ["maker"]
-    return source + [name for name in asked if asked[name] != record[name] and name not in order.left_open]
+    return source + [name for name in requested if requested[name] != record[name] and name not in request.auto_params]
 
 
-def is_up_to_date(made: AvatarInfo, order: BuildRequest) -> bool:
-    """Built again here, it would come out the same."""
-    return _record(made) == order.params.record() and set(order.renderers) <= set(made.renderers)
+def is_up_to_date(existing: AvatarInfo, request: BuildRequest) -> bool:
+    """Returns whether a new build on this service would give the same avatar."""
+    return _record(existing) == request.params.record() and set(request.renderers) <= set(existing.renderers)
 
 
-def available_upgrades(made: AvatarInfo, here: Mapping[str, str], renderers: Sequence[str]) -> list[str]:
-    """What a new one would have that this has not: "detector dwpose", "renderer musetalk".
+def available_upgrades(existing: AvatarInfo, auto_params: Mapping[str, str], renderers: Sequence[str]) -> list[str]:
+    """Returns the improvements of a new build, such as "detector dwpose" or "renderer musetalk".
 
-    `here` says what "auto" stands for now, by parameter, for those that are left open; `renderers` are this service's.
+    `auto_params` maps each "auto" parameter to its current choice; `renderers` are the renderers of this service.
     """
-    record = _record(made)
+    record = _record(existing)
     if record is None:
         return []
     better = [
-        f"{name} {now}"
-        for name, now in here.items()
-        if record[name] in _BEST_FIRST[name] and _BEST_FIRST[name].index(now) < _BEST_FIRST[name].index(record[name])
+        f"{name} {choice}"
+        for name, choice in auto_params.items()
+        if record[name] in _BEST_FIRST[name] and _BEST_FIRST[name].index(choice) < _BEST_FIRST[name].index(record[name])
     ]
-    return better + [f"renderer {one}" for one in renderers if one not in made.renderers]
+    return better + [f"renderer {one}" for one in renderers if one not in existing.renderers]
 
 
-def _record(made: AvatarInfo) -> dict[str, Any] | None:
-    """None for an avatar that other means made: its parameters are theirs."""
+def _record(existing: AvatarInfo) -> dict[str, Any] | None:
+    """Returns the build parameters; None for an avatar of another program, whose parameters have another form."""
     try:
-        return BuildParams.from_record(made.params).record()
+        return BuildParams.from_record(existing.params).record()
     except (KeyError, ValueError, TypeError):
         return None

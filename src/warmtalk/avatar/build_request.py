@@ -1,4 +1,4 @@
-"""What is asked of a build: the source and every parameter, and the note that tells two orders apart."""
+"""Build request: the source and all parameters of one avatar, and the manifest that identifies a build."""
 
 from __future__ import annotations
 
@@ -12,39 +12,41 @@ from warmtalk.avatar.detect.person_tracking import FaceChoice
 from warmtalk.avatar.track.frame_table import FrameTableParams
 from warmtalk.avatar.track.smoothing import SmoothingParams
 from warmtalk.models.faces.parsers import ParserOptions
+from warmtalk.renderers.registry import EMBEDDED
 
-PIPELINE_VERSION = 4
-"""Raised when the same source and parameters give another bundle than before: unfinished builds then start anew."""
+PIPELINE_VERSION = 5
+"""Incremented when the same source and parameters give a different bundle: unfinished builds then start again."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuildParams:
-    """How to build."""
+    """Parameters of a build."""
 
     bbox_shift: int | None = None
-    """Pixels; None: chosen by shift.choose_shift."""
+    """Pixels; None: chosen by bbox_shift.choose_bbox_shift."""
     extra_margin: int | None = None
-    """Pixels; None: chosen by shift.choose_margin."""
+    """Pixels; None: chosen by bbox_shift.choose_extra_margin."""
     fps: Fraction = Fraction(25)
     still_seconds: float = 4.0
+    """Length of the idle motion of a photo."""
     detector: str = "mesh"
-    """One of models.detectors.DETECTORS: not "auto", so that the same parameters give the same avatar everywhere."""
+    """Name of a face detector. Never "auto", so that the same parameters give the same avatar on every machine."""
     parsing: ParserOptions = field(default_factory=ParserOptions)
-    """Not "auto" either."""
-    steadiness: SmoothingParams = field(default_factory=SmoothingParams)
+    """Face parser; its name is never "auto" either."""
+    smoothing: SmoothingParams = field(default_factory=SmoothingParams)
     face: int = 0
-    """Number of the person from the left; 0: the largest steady one."""
+    """Number of the person from the left; 0: the largest in pixels over time."""
     at: tuple[int, int] | None = None
-    """A place in that person's face, pixels of the source; stands before `face`."""
+    """A point inside the person's face, pixels of the source; takes precedence over `face`."""
 
     def record(self) -> dict[str, Any]:
-        """As kept in avatar.json. Two builds of one source with equal records are the same avatar."""
+        """Returns the parameters as stored in avatar.json. Equal records and sources give the same avatar."""
         return {
             "bbox_shift": self.bbox_shift,
             "extra_margin": self.extra_margin,
             "fps": str(self.fps),
             "still_seconds": self.still_seconds,
-            "steadiness": asdict(self.steadiness),
+            "steadiness": asdict(self.smoothing),
             "detector": self.detector,
             "parsing": self.parsing.name,
             "parsing_mode": self.parsing.mode,
@@ -56,12 +58,13 @@ class BuildParams:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> BuildParams:
-        """Also an older version's; its defaults, a shift of 0 and 10 pixels, are what automatic ones took over from.
+        """Returns the parameters of a record, including the records of older versions.
 
-        Raises KeyError, ValueError or TypeError for what is no record.
+        The defaults of older versions, a shift of 0 and a margin of 10 pixels, are read as automatic.
+        Raises KeyError, ValueError or TypeError for an invalid record.
         """
-        now = cls().record() | dict(record)
-        shift, margin, at = record["bbox_shift"], record["extra_margin"], now["at"]
+        complete = cls().record() | dict(record)
+        shift, margin, at = record["bbox_shift"], record["extra_margin"], complete["at"]
         if "face" not in record and (shift, margin) == (0, 10):
             shift = margin = None
         return cls(
@@ -69,19 +72,20 @@ class BuildParams:
             None if margin is None else int(margin),
             Fraction(record["fps"]),
             float(record["still_seconds"]),
-            str(now["detector"]),
+            str(complete["detector"]),
             ParserOptions(
-                str(now["parsing"]),
-                str(now["parsing_mode"]),
-                (int(now["cheek_width_left"]), int(now["cheek_width_right"])),
+                str(complete["parsing"]),
+                str(complete["parsing_mode"]),
+                (int(complete["cheek_width_left"]), int(complete["cheek_width_right"])),
             ),
-            SmoothingParams(**now["steadiness"]),
-            int(now["face"]),
+            SmoothingParams(**complete["steadiness"]),
+            int(complete["face"]),
             at and (int(at[0]), int(at[1])),
         )
 
     @property
-    def wanted(self) -> FrameTableParams:
+    def frame_table_params(self) -> FrameTableParams:
+        """The parameters of build_frame_table."""
         return FrameTableParams(self.fps, self.bbox_shift, self.extra_margin, FaceChoice(self.face, self.at))
 
 
@@ -92,21 +96,21 @@ class BuildRequest:
     avatar_id: str
     source: Path
     source_name: str
-    """For people and messages; never a path."""
+    """Name for messages; never a path."""
     source_sha256: str
     params: BuildParams
-    left_open: frozenset[str] = frozenset()
-    """Names in params.record() that the configuration says "auto" to: an avatar made with another choice is as welcome,
-    unless a new one is asked for."""
-    renderers: tuple[str, ...] = ("mesh",)
-    """Those that it is prepared for here."""
+    auto_params: frozenset[str] = frozenset()
+    """Keys of params.record() that the configuration sets to "auto": an existing avatar with another choice matches,
+    unless a new build is requested."""
+    renderers: tuple[str, ...] = (EMBEDDED.name,)
+    """Renderers that this service prepares avatars for."""
 
 
-def build_manifest(order: BuildRequest) -> dict[str, Any]:
-    """What is built, from what and how: equal notes, equal bundles. Kept beside an unfinished build."""
+def build_manifest(request: BuildRequest) -> dict[str, Any]:
+    """Returns the content of the manifest next to an unfinished build: equal manifests give equal bundles."""
     return {
         "recipe": PIPELINE_VERSION,
-        "source_name": order.source_name,
-        "source_sha256": order.source_sha256,
-        "params": order.params.record(),
+        "source_name": request.source_name,
+        "source_sha256": request.source_sha256,
+        "params": request.params.record(),
     }

@@ -1,4 +1,4 @@
-"""An avatar folder of MuseTalk's realtime program becomes a bundle: nothing is detected or encoded again."""
+"""Imports an avatar folder of MuseTalk's realtime program as a bundle, without new detection or encoding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 import warmtalk
 from warmtalk.avatar.build_dir import tombstone_path
-from warmtalk.avatar.report.footage_report import REPORT, VERSION
+from warmtalk.avatar.report.footage_report import REPORT_FILE, VERSION
 from warmtalk.core.bundle import SEGMENT_FRAMES
 from warmtalk.core.bundle_files import (
     AvatarInfo,
@@ -30,23 +30,24 @@ from warmtalk.core.types import Mask
 from warmtalk.media.png_decode import PngDecoder
 from warmtalk.media.segment_writer import SegmentWriter
 from warmtalk.models.musetalk.reference_cache import ReferenceAvatar, read
+from warmtalk.renderers.registry import MUSETALK
 from warmtalk.store import AvatarStore
 
 
 def import_musetalk_avatar(
     folder: Path, avatar_id: str, store: AvatarStore, *, fps: Fraction, replace: bool = False
 ) -> AvatarInfo:
-    """The bundle is for the renderer musetalk alone: such a folder has no mesh.
+    """Writes the bundle, which only the renderer musetalk can use: the folder has no face mesh.
 
-    Raises BadMedia for a folder that is none, AlreadyExists, InvalidInput for the id, StorageFull.
+    Raises BadMedia for a folder of another kind, AlreadyExists, InvalidInput for the id, StorageFull.
     """
     path, work = store.path(avatar_id), store.building_path(avatar_id)
     if (path.is_dir() and not replace) or work.is_dir():
-        raise AlreadyExists(f"there is an avatar {avatar_id!r} already", "Take another id, or --replace")
+        raise AlreadyExists(f"avatar {avatar_id!r} already exists", "Use another id, or --replace")
     avatar = read(folder)
     try:
-        with PngDecoder() as pictures:
-            info = _fill(avatar, avatar_id, work, folder, fps, pictures)
+        with PngDecoder() as decoder:
+            info = _write_bundle(avatar, avatar_id, work, folder, fps, decoder)
         if path.is_dir():
             old = tombstone_path(store.building)
             path.rename(old)
@@ -57,27 +58,27 @@ def import_musetalk_avatar(
     return info
 
 
-def _fill(
-    avatar: ReferenceAvatar, avatar_id: str, work: Path, folder: Path, fps: Fraction, pictures: PngDecoder
+def _write_bundle(
+    avatar: ReferenceAvatar, avatar_id: str, work: Path, folder: Path, fps: Fraction, decoder: PngDecoder
 ) -> AvatarInfo:
     for name in ("frames", "masks"):
         (work / name).mkdir(parents=True)
-    # The segments' pixel format wants even sides.
-    height, width = (side & ~1 for side in pictures.decode(avatar.images[0]).shape[:2])
+    # The pixel format of the segments requires even sides.
+    height, width = (side & ~1 for side in decoder.decode(avatar.images[0]).shape[:2])
     for first in range(0, len(avatar.images), SEGMENT_FRAMES):
         segment = work / "frames" / f"{first // SEGMENT_FRAMES:05d}.mp4"
         with SegmentWriter(segment, width, height, fps) as writer:
             for path in avatar.images[first : first + SEGMENT_FRAMES]:
-                image = np.ascontiguousarray(pictures.decode(path)[:height, :width])
+                image = np.ascontiguousarray(decoder.decode(path)[:height, :width])
                 if image.shape != (height, width, 3):
-                    raise BadMedia(f"{path} is smaller than the first picture", "Copy the folder again")
+                    raise BadMedia(f"{path} is smaller than the first image", "Copy the folder again")
                 writer.write_frame(image)
-    faces = _faces(avatar)
+    faces = _face_table(avatar)
     for row in np.flatnonzero(faces.usable).tolist():
-        write_mask(work, row, _mask(avatar, row, pictures))
+        write_mask(work, row, _mask(avatar, row, decoder))
     write_faces(work, faces)
     write_latents(work, Latents(avatar.latents, "", avatar.version))
-    write_json(work / REPORT, {"version": VERSION, "summary": f"imported from {folder.name}", "frames": []})
+    write_json(work / REPORT_FILE, {"version": VERSION, "summary": f"imported from {folder.name}", "frames": []})
     info = AvatarInfo(
         avatar_id=avatar_id,
         source_name=folder.name,
@@ -86,7 +87,7 @@ def _fill(
         width=width,
         height=height,
         frames=len(avatar.images),
-        renderers=("musetalk",),
+        renderers=(MUSETALK.name,),
         params={"imported_from": "MuseTalk", "bbox_shift": avatar.bbox_shift, "version": avatar.version},
         tools={"warmtalk": warmtalk.__version__, "opencv": cv2.__version__},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -96,18 +97,21 @@ def _fill(
     return info
 
 
-def _mask(avatar: ReferenceAvatar, row: int, pictures: PngDecoder) -> Mask:
-    mask, side = pictures.decode(avatar.masks[row], channels=1), avatar.crop_boxes[row].width
+def _mask(avatar: ReferenceAvatar, row: int, decoder: PngDecoder) -> Mask:
+    mask, side = decoder.decode(avatar.masks[row], channels=1), avatar.crop_boxes[row].width
     if mask.shape != (side, side):
-        raise BadMedia(f"{avatar.masks[row]} is {mask.shape}, its crop box {side} wide", "Copy the folder again")
+        raise BadMedia(
+            f"{avatar.masks[row]} has shape {mask.shape}, but the crop box is {side} pixels wide",
+            "Copy the folder again",
+        )
     return mask
 
 
-def _faces(avatar: ReferenceAvatar) -> FaceTable:
+def _face_table(avatar: ReferenceAvatar) -> FaceTable:
     n = len(avatar.boxes)
-    boxes, squares = np.zeros((n, 4), np.int32), np.zeros((n, 4), np.int32)
+    boxes, crops = np.zeros((n, 4), np.int32), np.zeros((n, 4), np.int32)
     usable = np.array([box is not None for box in avatar.boxes], np.uint8)
-    for row, (box, square) in enumerate(zip(avatar.boxes, avatar.crop_boxes, strict=True)):
+    for row, (box, crop) in enumerate(zip(avatar.boxes, avatar.crop_boxes, strict=True)):
         if box is not None:
-            boxes[row], squares[row] = box.as_tuple(), square.as_tuple()
-    return FaceTable(boxes, squares, np.zeros((n, 468, 2), np.float32), usable)
+            boxes[row], crops[row] = box.as_tuple(), crop.as_tuple()
+    return FaceTable(boxes, crops, np.zeros((n, 468, 2), np.float32), usable)

@@ -1,4 +1,7 @@
-"""Source frames kept ready for the encoder, and patches laid on them. Worker threads only: decoding takes time."""
+"""Cache of decoded source frames, and composition of patches with source frames.
+
+Call from worker threads only: decoding blocks.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,15 @@ from warmtalk.store import AvatarStore
 
 log = logging.getLogger(__name__)
 
-_LEAST_SEGMENTS = 3
-"""Kept at any limit: the one that plays and those on both sides of it."""
+_MIN_SEGMENTS = 3
+"""Number of segments kept at any limit: the playing segment and its two neighbours."""
 
 
 class SourceFrames:
-    """The pictures of one avatar. Segments are decoded once, by a thread of its own, those next to the one that plays
-    before they are needed; least recently used out first. Thread-safe.
+    """The decoded source frames of one avatar, as an LRU cache of segments.
+
+    A thread of the cache decodes each segment, and decodes the neighbours of the playing segment in advance.
+    Thread-safe.
     """
 
     def __init__(self, bundle: Bundle, limit_bytes: int) -> None:
@@ -38,56 +43,59 @@ class SourceFrames:
 
     @property
     def info(self) -> AvatarInfo:
+        """Content of avatar.json."""
         return self._bundle.info
 
     @property
     def nbytes(self) -> int:
-        """Memory of the pictures held now, at most."""
+        """Upper bound of the memory of the cached frames."""
         return len(self._segments) * self._segment_bytes
 
     def usable(self, row: int) -> bool:
+        """Returns whether the row has a usable face."""
         return self._bundle.usable(row)
 
     def crop_box(self, row: int) -> Box:
+        """Returns the area of the frame that a patch of this row may change."""
         return self._bundle.crop_box(row)
 
-    def source(self, row: int) -> I420:
-        """The source frame of this row. Shared with other callers: do not write into it. Raises Damaged."""
+    def source_frame(self, row: int) -> I420:
+        """Returns the source frame of this row, shared with other callers: do not modify. Raises Damaged."""
         number, offset = divmod(row + self.info.first_frame, SEGMENT_FRAMES)
         with self._lock:
             segment = self._segment(number)
-            for near in (number - 1, number + 1):
-                if 0 <= near * SEGMENT_FRAMES < self.info.stored:
-                    self._segment(near)
+            for neighbour in (number - 1, number + 1):
+                if 0 <= neighbour * SEGMENT_FRAMES < self.info.stored:
+                    self._segment(neighbour)
             self._segments.move_to_end(number)
-            self._forget()
+            self._evict()
         return segment.result()[offset]
 
-    def picture(self, patch: Patch) -> I420:
-        """The finished picture of one frame. An empty patch gives the source itself, shared."""
-        source = self.source(patch.row)
+    def composite(self, patch: Patch) -> I420:
+        """Returns the frame with the patch pasted in. An empty patch gives the shared source frame."""
+        source = self.source_frame(patch.row)
         if patch.box.empty:
             return source
-        finished = source.copy()
-        paste_patch(finished, patch.box, patch.pixels)
-        return finished
+        frame = source.copy()
+        paste_patch(frame, patch.box, patch.pixels)
+        return frame
 
     def _segment(self, number: int) -> Future[list[I420]]:
-        found = self._segments.get(number)
-        if found is None or (found.done() and found.exception() is not None):
-            found = self._segments[number] = self._loader.submit(self._load, number)
-        return found
+        segment = self._segments.get(number)
+        if segment is None or (segment.done() and segment.exception() is not None):
+            segment = self._segments[number] = self._loader.submit(self._load, number)
+        return segment
 
     def _load(self, number: int) -> list[I420]:
         return [to_i420(image) for image in self._bundle.segment_frames(number)]
 
-    def _forget(self) -> None:
-        while self.nbytes > self._limit and len(self._segments) > _LEAST_SEGMENTS:
+    def _evict(self) -> None:
+        while self.nbytes > self._limit and len(self._segments) > _MIN_SEGMENTS:
             self._segments.popitem(last=False)
 
 
 class SourceFrameCache:
-    """Opened avatars, least recently used out first, bounded by the bytes of their pictures. Thread-safe."""
+    """LRU cache of opened avatars, bounded by the bytes of the cached frames. Thread-safe."""
 
     def __init__(self, store: AvatarStore, limit_bytes: int) -> None:
         self._store = store
@@ -96,15 +104,18 @@ class SourceFrameCache:
         self._open: OrderedDict[str, SourceFrames] = OrderedDict()
 
     def get(self, avatar_id: str) -> SourceFrames:
-        """As it is on the volume now. Raises InvalidInput, NotFound, NotReady (still building), Damaged."""
+        """Returns the current version of the avatar on the volume.
+
+        Raises InvalidInput, NotFound, NotReady (still building), Damaged.
+        """
         info = read_info(self._store.find(avatar_id))
         with self._lock:
-            footage = self._open.get(avatar_id)
-            if footage is None or footage.info != info:
-                footage = SourceFrames(self._store.open(avatar_id), self._limit)
-                self._open[avatar_id] = footage
+            frames = self._open.get(avatar_id)
+            if frames is None or frames.info != info:
+                frames = SourceFrames(self._store.open(avatar_id), self._limit)
+                self._open[avatar_id] = frames
             self._open.move_to_end(avatar_id)
             while len(self._open) > 1 and sum(one.nbytes for one in self._open.values()) > self._limit:
                 old, _ = self._open.popitem(last=False)
-                log.info("avatar %s makes room", old)
-            return footage
+                log.info("avatar %s is evicted from the cache", old)
+            return frames

@@ -17,7 +17,6 @@ from warmtalk.cli import avatar_folder, avatar_inspect, avatar_preview, clients
 from warmtalk.cli.face_arguments import add_face_arguments
 from warmtalk.config import Config
 from warmtalk.core.errors import InvalidInput, WarmtalkError
-from warmtalk.rpc import convert
 from warmtalk.v1 import prep_pb2
 
 if TYPE_CHECKING:  # these classes exist for the type checker alone
@@ -79,6 +78,8 @@ def _add_build_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def _create(args: argparse.Namespace, config: Config) -> int:
+    from warmtalk.rpc import convert  # imports OpenCV
+
     params = prep_pb2.AvatarParams(
         bbox_shift=config.bbox_shift if args.bbox_shift is None else args.bbox_shift,
         extra_margin=config.prep.extra_margin if args.extra_margin is None else args.extra_margin,
@@ -209,6 +210,8 @@ def _summary(avatar: prep_pb2.Avatar) -> str:
 
 
 def _params(params: prep_pb2.AvatarParams) -> str:
+    from warmtalk.rpc import convert
+
     rate = convert.frame_rate(params.frame_rate, Fraction(25))
     still = f", {params.still_seconds:g} s of idle motion for a photo" if params.HasField("still_seconds") else ""
     shift = params.bbox_shift if params.HasField("bbox_shift") else "automatic"

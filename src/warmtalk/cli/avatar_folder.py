@@ -9,7 +9,6 @@ from pathlib import Path
 from warmtalk.cli.requirements import requires_torch
 from warmtalk.config import Config
 from warmtalk.core.errors import AlreadyExists
-from warmtalk.store import AvatarStore
 
 
 def add_arguments(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,6 +27,7 @@ def add_arguments(actions: argparse._SubParsersAction[argparse.ArgumentParser]) 
 @requires_torch
 async def _import(args: argparse.Namespace, config: Config) -> int:
     from warmtalk.avatar.import_musetalk import import_musetalk_avatar
+    from warmtalk.store import AvatarStore
 
     store = AvatarStore(config.avatars_dir)
     info = await asyncio.to_thread(
@@ -40,6 +40,7 @@ async def _import(args: argparse.Namespace, config: Config) -> int:
 @requires_torch
 async def _export(args: argparse.Namespace, config: Config) -> int:
     from warmtalk.models.musetalk import reference_cache
+    from warmtalk.store import AvatarStore
 
     bundle = AvatarStore(config.avatars_dir).open(args.id)
     if args.folder.exists():

@@ -4,41 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-from warmtalk.avatar import from_config, preview
-from warmtalk.avatar.detect.model_cache import ModelCache
-from warmtalk.avatar.detect.person_tracking import FaceChoice
-from warmtalk.avatar.track.bbox_shift import BboxShift
 from warmtalk.cli.face_arguments import add_face_arguments
 from warmtalk.config import Config
-from warmtalk.core.bundle import Bundle
-from warmtalk.core.bundle_files import write_latents
-from warmtalk.core.errors import StorageFull
-from warmtalk.core.mouth import MouthShape, to_features
-from warmtalk.core.pipeline import WarmAvatar
-from warmtalk.core.ports import SpeechEncoder
-from warmtalk.core.types import SPEECH_RATE_HZ, Box, Features, FrameClock, Image, Patch, Samples
-from warmtalk.media.file_types import sniff_file
-from warmtalk.media.photo_decode import PHOTO_KINDS, decode_photo
-from warmtalk.media.video_decode import SourceLimits, VideoReader
-from warmtalk.renderers import registry
 
 _EXAMPLES = """\
 examples:
   warmtalk avatar preview anna.mp4                                the automatic shift and others of the range
   warmtalk avatar preview anna.mp4 --shifts=-9,-6,-3,0 --out anna.png
 """
-_OPEN_MOUTH = MouthShape(opening=0.28)
-_TILE_PX = 320
-_LABEL_PX = 30
-_TEXT_BGR, _BACKGROUND_BGR, _HIGHLIGHT_BGR = (30, 30, 30), (250, 250, 250), (90, 160, 40)
 
 
 def add_arguments(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -70,113 +45,10 @@ def _parse_shifts(text: str) -> list[int]:
 
 
 async def _preview(args: argparse.Namespace, config: Config) -> int:
-    advised = await asyncio.to_thread(_write_preview, args, config)
+    from warmtalk.cli.preview_sheet import PreviewRequest, write_preview  # imports OpenCV, renderers
+
+    request = PreviewRequest(args.source, args.out, args.shifts, args.face, args.at)
+    advised = await asyncio.to_thread(write_preview, request, config)
     print(f"automatic: bbox_shift {advised.used}; adjustable range {advised.low} to {advised.high}")
     print(args.out)
     return 0
-
-
-def _write_preview(args: argparse.Namespace, config: Config) -> BboxShift:
-    """Writes the PNG and returns the shift that a build would choose."""
-    params = from_config.configured(config)
-    tools = ModelCache(config.models_dir, config.musetalk.device)
-    with ExitStack() as stack:
-        if sniff_file(args.source) in PHOTO_KINDS:
-            frames: Sequence[Image] | VideoReader = [decode_photo(args.source)]
-        else:
-            limits = SourceLimits(config.prep.max_source_s, config.prep.max_source_pixels)
-            frames = stack.enter_context(VideoReader(args.source, config.fps, limits))
-        choice = FaceChoice(args.face, args.at)
-        image, face = preview.first_face(frames, tools.spotter(params.detector), choice, args.source.name)
-    advised = preview.advised(face)
-    shifts = args.shifts or _default_shifts(advised)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "preview"
-        bundle = preview.preview_bundle(path, image, face, shifts, tools.parser(params.parsing))
-        maker = from_config.latent_maker(config)
-        if maker is not None:
-            write_latents(path, maker(bundle, lambda done, total: None))
-        rows = [_row(bundle, name, shifts, advised.used, config) for name in registry.renderers(config)]
-    _, png = cv2.imencode(".png", np.concatenate(rows))
-    try:
-        args.out.write_bytes(png.tobytes())
-    except OSError as error:
-        raise StorageFull(
-            f"{args.out} cannot be written ({error.strerror})", "Check the folder and the free space"
-        ) from error
-    return advised
-
-
-def _default_shifts(advised: BboxShift) -> list[int]:
-    """Returns the automatic shift, 0 (the default of MuseTalk), and visibly different shifts of the range."""
-    shifts = {advised.used, 0}
-    for one in (advised.low, advised.low // 2, advised.high // 2, advised.high):
-        if all(abs(one - other) > 2 for other in shifts):
-            shifts.add(one)
-    return sorted(shifts)
-
-
-def _row(bundle: Bundle, renderer: str, shifts: Sequence[int], automatic: int, config: Config) -> Image:
-    """Renders all shifts with one renderer and an open mouth."""
-    model = registry.model(renderer, config)
-    features = (
-        _features(model.encoder, len(bundle)) if renderer != "mesh" else to_features(*[_OPEN_MOUTH] * len(bundle))
-    )
-    patches = WarmAvatar(bundle, model.renderer).render(0, 0, features)
-    crop = _common_crop(bundle)
-    tiles = [
-        _tile(_pasted(bundle.frame(row), patch), bundle.box(row), crop, _label(renderer, shift, automatic))
-        for row, (patch, shift) in enumerate(zip(patches, shifts, strict=True))
-    ]
-    return np.asarray(np.concatenate(tiles, 1), np.uint8)
-
-
-def _pasted(frame: Image, patch: Patch) -> Image:
-    box, result = patch.box, frame.copy()
-    result[box.y1 : box.y2, box.x1 : box.x2] = patch.pixels
-    return result
-
-
-def _label(renderer: str, shift: int, automatic: int) -> str:
-    notes = [note for note, true in (("automatic", shift == automatic), ("MuseTalk default", shift == 0)) if true]
-    return f"{renderer} {shift}" + (f" ({', '.join(notes)})" if notes else "")
-
-
-def _tile(frame: Image, face: Box, crop: Box, label: str) -> Image:
-    """Returns the crop with the label and with marks at both sides at the height of the boundary (middle of `face`)."""
-    part = frame[crop.y1 : crop.y2, crop.x1 : crop.x2]
-    scale = _TILE_PX / part.shape[0]
-    scaled = np.asarray(cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), np.uint8)
-    y = round(((face.y1 + face.y2) / 2 - crop.y1) * scale)
-    for start, stop in ((0, 12), (scaled.shape[1] - 12, scaled.shape[1])):
-        cv2.line(scaled, (start, y), (stop, y), _HIGHLIGHT_BGR, 2)
-    tile = np.full((_TILE_PX + _LABEL_PX, scaled.shape[1] + 4, 3), _BACKGROUND_BGR, np.uint8)
-    tile[: scaled.shape[0], : scaled.shape[1]] = scaled[:_TILE_PX]
-    color = _HIGHLIGHT_BGR if "automatic" in label else _TEXT_BGR
-    cv2.putText(tile, label, (4, _TILE_PX + 20), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1, cv2.LINE_AA)
-    return tile
-
-
-def _common_crop(bundle: Bundle) -> Box:
-    """Returns the same part of the frame for all shifts: every face box with a margin."""
-    boxes = bundle.faces.boxes
-    low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
-    margin = int((high - low).max()) // 6
-    box = Box(int(low[0]) - margin, int(low[1]) - margin, int(high[0]) + margin, int(high[1]) + margin)
-    return box.clipped(bundle.info.width, bundle.info.height)
-
-
-def _features(encoder: SpeechEncoder, count: int) -> Features:
-    """Returns the features row in the middle of a long "ah", repeated `count` times."""
-    stream = encoder.start_stream(FrameClock())
-    rows = np.concatenate([stream.push_audio(_vowel_ah()), stream.finish()])
-    return np.repeat(rows[len(rows) // 2][None], count, axis=0)
-
-
-def _vowel_ah(seconds: float = 1.0) -> Samples:
-    """Returns 16 kHz audio: a voice of 120 Hz with the formants of an open mouth (730, 1090 and 2440 Hz)."""
-    time = np.arange(round(SPEECH_RATE_HZ * seconds)) / SPEECH_RATE_HZ
-    harmonics = 120 * np.arange(1, 50)
-    weights = sum(1 / (1 + ((harmonics - peak) / 90) ** 2) for peak in (730, 1090, 2440))
-    audio = np.sin(2 * np.pi * harmonics[:, None] * time).T @ weights
-    return np.asarray(0.3 * audio / np.abs(audio).max(), np.float32)

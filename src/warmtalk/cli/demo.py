@@ -9,15 +9,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
-
 from warmtalk.cli import avatar, clients
 from warmtalk.cli.addresses import isolated_config
 from warmtalk.cli.session import ensure_session, speak, to_path
 from warmtalk.cli.supervisor import Supervisor
 from warmtalk.config import Config
 from warmtalk.core.errors import InvalidInput
-from warmtalk.sample_photo import read_sample_photo
 from warmtalk.v1 import prep_pb2, session_pb2
 
 if TYPE_CHECKING:  # these classes exist for the type checker alone
@@ -84,6 +81,10 @@ def _clear_output(out: Path) -> None:
 
 def _portrait(out: Path) -> Path:
     """Writes head and shoulders of the sample photo, 720 x 720, to the folder and returns the file."""
+    import cv2
+
+    from warmtalk.sample_photo import read_sample_photo
+
     photo = out / "eileen.png"
     head = read_sample_photo()[0:320, 64:384]
     cv2.imwrite(str(photo), cv2.resize(head, (720, 720), interpolation=cv2.INTER_CUBIC))

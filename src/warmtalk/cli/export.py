@@ -10,7 +10,6 @@ from warmtalk.cli import clients, formatting
 from warmtalk.cli.session import to_path
 from warmtalk.config import Config
 from warmtalk.core.errors import NotFound
-from warmtalk.media import concat
 from warmtalk.v1 import session_pb2
 
 _EXAMPLES = """\
@@ -36,6 +35,8 @@ def add_arguments(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 async def _export(args: argparse.Namespace, config: Config) -> int:
+    from warmtalk.media import concat  # imports PyAV
+
     formatting.check_writable(args.out)
     async with clients.session_client(config) as stub:
         session = (await stub.GetSession(session_pb2.GetSessionRequest(session_id=args.session))).session

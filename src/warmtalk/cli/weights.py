@@ -24,8 +24,9 @@ from warmtalk.models.checkpoints.weights import (
     missing_libraries,
     unet_part,
 )
+from warmtalk.renderers.registry import MUSETALK
 
-_MUSETALK = "musetalk"
+_MUSETALK = MUSETALK.name
 _NAMES = (_MUSETALK, *GROUPS, "all")
 _EXAMPLES = """\
 examples:

@@ -24,6 +24,7 @@ SCHEMA = 1
 _STORED_NAMES = {"float_boxes": "places"}
 """Field of FaceTable -> tensor of faces.safetensors, where the names differ."""
 _FIELDS = {stored: name for name, stored in _STORED_NAMES.items()}
+_LATENTS_FILE = "latents.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +129,20 @@ def read_faces(path: Path) -> FaceTable:
         raise damaged(path, f"faces.safetensors cannot be read ({error})") from error
 
 
+def has_latents(path: Path) -> bool:
+    """Returns whether the bundle at `path` has latents."""
+    return (path / _LATENTS_FILE).is_file()
+
+
 def read_latents(path: Path) -> Latents:
     """Reads latents.safetensors of the bundle at `path`. Raises Damaged."""
-    file = path / "latents.safetensors"
+    file = path / _LATENTS_FILE
     try:
         with safe_open(file, "np") as opened:
             metadata = opened.metadata()
             return Latents(opened.get_tensor("latents"), metadata["vae"], metadata["version"])
     except Exception as error:  # safetensors raises its own type, OSError or ValueError, depending on the cause
-        raise damaged(path, f"latents.safetensors cannot be read ({error})") from error
+        raise damaged(path, f"{_LATENTS_FILE} cannot be read ({error})") from error
 
 
 def write_info(path: Path, info: AvatarInfo) -> None:
@@ -156,7 +162,7 @@ def write_latents(path: Path, latents: Latents) -> None:
     """Writes latents.safetensors of the bundle at `path`."""
     values = np.ascontiguousarray(latents.values, np.float16)
     metadata = {"vae": latents.vae, "version": latents.version}
-    (path / "latents.safetensors").write_bytes(save({"latents": values}, metadata))
+    (path / _LATENTS_FILE).write_bytes(save({"latents": values}, metadata))
 
 
 def write_mask(path: Path, row: int, mask: Mask) -> None:

@@ -102,9 +102,6 @@ class SpeechEncoder(Protocol):
 class FaceRenderer(Protocol[Prepared]):
     """Renders faces from features and source rows. `prepare` and `render` run on the thread that owns the device."""
 
-    name: str
-    """Name of the renderer in the registry, in the configuration and in avatar.json."""
-
     def prepare(self, bundle: Bundle) -> Prepared:
         """Loads the state needed to render this avatar, kept between utterances. May read files of the bundle."""
         ...

@@ -1,1 +1,1 @@
-"""Renderer registry: one specification for each face renderer."""
+"""Face renderers: the registry, and one module per renderer with availability check, loading and avatar preparation."""

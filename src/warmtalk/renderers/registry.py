@@ -1,44 +1,48 @@
-"""Registry of the face renderers of this installation."""
+"""Registry of the face renderers. A new renderer is one module in this package and one entry of RENDERERS.
+
+A table without imports of models: the configuration and the command line read the names without loading networks.
+loading.py imports the module of a renderer on first use.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 
-from warmtalk.config import Config
-from warmtalk.core.blend import Blending
-from warmtalk.core.pipeline import RenderModel
-from warmtalk.models.checkpoints import weights
-from warmtalk.models.mesh.renderer import MeshRenderer
-from warmtalk.models.mouth.net import TrainedMouth
+from warmtalk.core.errors import InvalidInput
 
 
-def renderers(config: Config) -> list[str]:
-    """Names of the renderers of this server, the default first: musetalk where torch and its weights are there."""
-    here = ["mesh"]
-    if weights.present(config.models_dir, config.musetalk.version) and not weights.missing_libraries():
-        here.append("musetalk")
-    return sorted(here, key=lambda name: name != config.infer.renderer)
+@dataclass(frozen=True, slots=True)
+class RendererSpec:
+    """Properties of one renderer."""
+
+    name: str
+    """Value of infer.renderer, of RenderConfig.renderer, and of "renderers" in avatar.json."""
+    module: str
+    """Module that implements loading.RendererModule."""
+    edits_source: bool = False
+    """True for faces made from the pixels of the source frame: no colours to match and no edges to hide."""
+    takes_mouth_shapes: bool = False
+    """True for features in the format of core.mouth, False for features of the renderer's own encoder."""
+    extends_bundle: bool = False
+    """True when an avatar needs additional files, written by `extend_bundle` of the module."""
+    trained_margin_px: int | None = None
+    """Room under the chin in the training data, in pixels of the source. Replaces an automatic extra_margin."""
 
 
-def model(name: str, config: Config) -> RenderModel:
-    """One of `renderers`, loaded. Raises NotReady and Damaged when its weights are not what they should be."""
-    if name == "musetalk":
-        from warmtalk.renderers import musetalk
+MESH = RendererSpec("mesh", "warmtalk.renderers.mesh", edits_source=True, takes_mouth_shapes=True)
+MUSETALK = RendererSpec("musetalk", "warmtalk.renderers.musetalk", extends_bundle=True, trained_margin_px=10)
 
-        return replace(musetalk.model(config.models_dir, config.musetalk), blending=blending(name, config))
-    return RenderModel(TrainedMouth(), MeshRenderer(config.infer.mouth_strength), blending(name, config))
-
-
-def blending(name: str, config: Config) -> Blending:
-    """For the faces of a renderer."""
-    wanted = config.infer.colour_match
-    # The embedded renderer moves the source's own pixels: there is nothing to match, and no edge to hide.
-    match = wanted == "on" or (wanted == "auto" and name != "mesh")
-    return Blending(config.infer.blend, match, name != "mesh", config.infer.sharpen)
+RENDERERS = (MESH, MUSETALK)
+"""All renderers, in order of preference when nothing else decides."""
+EMBEDDED = MESH
+"""The renderer of every installation: no optional packages, no weights to fetch."""
+NAMES = tuple(spec.name for spec in RENDERERS)
+"""Names of all renderers, installed or not."""
 
 
-def models(config: Config | None = None) -> dict[str, RenderModel]:
-    """Renderers of this server by name, the default first. Without a configuration the embedded one alone."""
-    if config is None:
-        return {"mesh": model("mesh", Config())}
-    return {name: model(name, config) for name in renderers(config)}
+def spec_of(name: str) -> RendererSpec:
+    """Returns the entry of a renderer. Raises InvalidInput for an unknown name."""
+    for spec in RENDERERS:
+        if spec.name == name:
+            return spec
+    raise InvalidInput(f"there is no renderer {name!r}", f"Use one of: {', '.join(NAMES)}", field="renderer")

@@ -1,4 +1,4 @@
-"""A running infer service."""
+"""Fixture of a running infer service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The infer service through its front door: a real server, a real avatar, real frames."""
+"""Test harness of the infer service: a real server, a client, a real avatar, real frames."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # these classes exist for the type checker alone
 
 END = RenderRequest(end=EndOfAudio())
 LATENCY_FRAMES = 6
-"""Frames that may wait for sound to come: at most 200 ms of look-ahead, and the frame under way."""
+"""Most frames waiting for later audio: 200 ms of lookahead, and the current frame."""
 
 
 class Infer:
@@ -44,8 +44,9 @@ class Infer:
         self.engine = engine
 
     async def answers(self, *requests: RenderRequest) -> list[RenderResponse]:
-        """Sends the first request, waits for the first answer, sends the rest: what is written while a server refuses
-        a call would hide the reason from a grpc.aio client.
+        """Sends the first request, waits for the first response, then sends the others. Returns all responses.
+
+        A grpc.aio client that writes while the server refuses the call would not receive the reason.
         """
         started = asyncio.Event()
 
@@ -62,6 +63,7 @@ class Infer:
         return got
 
     async def patches(self, *requests: RenderRequest) -> list[Patch]:
+        """Returns the patches of all responses."""
         return [patch for answer in await self.answers(*requests) for patch in convert.patches(answer.batch)]
 
     async def capacity(self) -> GetCapacityResponse:
@@ -69,6 +71,7 @@ class Infer:
 
 
 async def running(data_dir: Path, **settings: int) -> AsyncIterator[Infer]:
+    """Runs a service with `settings` of InferConfig."""
     config = Config(data_dir=data_dir, infer=replace(InferConfig(listen="127.0.0.1:0"), **settings))
     server, engine = build(config)
     await server.start()
@@ -79,6 +82,7 @@ async def running(data_dir: Path, **settings: int) -> AsyncIterator[Infer]:
 
 
 def start(**fields: object) -> RenderRequest:
+    """Returns the first request: the config for avatar "eileen", with `fields` replaced."""
     return RenderRequest(config=RenderConfig(**{"avatar_id": "eileen", "initial_credit_frames": 256, **fields}))  # type: ignore[arg-type]
 
 
@@ -87,12 +91,14 @@ def audio(samples: Samples) -> RenderRequest:
 
 
 async def refused(infer: Infer, *requests: RenderRequest) -> grpc.aio.AioRpcError:
+    """Returns the error of a call, which must fail."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await infer.patches(*requests)
     return caught.value
 
 
 async def all_free(infer: Infer) -> None:
+    """Waits until no stream is open."""
     async with asyncio.timeout(5):
         while infer.engine.open_streams:
             await asyncio.sleep(0.01)

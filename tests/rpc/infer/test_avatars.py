@@ -1,4 +1,4 @@
-"""Avatars: warmed, bounded, with rows that have no face."""
+"""Avatars of the infer service: loaded ahead of use, bounded by bytes, with rows without a face."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from tests.rpc.infer.harness import END, Infer, audio, running, start
+from warmtalk.config import Config
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.bundle_files import FaceTable, read_faces, write_faces
 from warmtalk.core.pipeline import WarmAvatar
 from warmtalk.core.types import Samples
-from warmtalk.renderers.registry import models
+from warmtalk.renderers import loading
 from warmtalk.v1.infer_pb2 import WarmAvatarRequest
 
 
@@ -28,9 +29,9 @@ async def test_a_frame_without_a_face_shows_the_source(avatars: Path, tmp_path: 
         assert [patch.box.empty for patch in patches] == [patch.row in range(5, 9) for patch in patches]
 
 
-async def test_rows_of_a_warm_avatar_are_made_ready_meanwhile(infer: Infer, avatars: Path) -> None:
+async def test_an_idle_engine_prepares_the_rows_of_a_warm_avatar(infer: Infer, avatars: Path) -> None:
     await infer.stub.WarmAvatar(WarmAvatarRequest(avatar_id="eileen"))
-    avatar = WarmAvatar(Bundle(avatars / "eileen"), models()["mesh"].renderer)
+    avatar = WarmAvatar(Bundle(avatars / "eileen"), loading.load("mesh", Config()).renderer)
     rows = len(list(avatar.prepare_rows()))
     assert rows == 25
     async with asyncio.timeout(20):
@@ -38,7 +39,7 @@ async def test_rows_of_a_warm_avatar_are_made_ready_meanwhile(infer: Infer, avat
             await asyncio.sleep(0.05)
 
 
-async def test_warming_an_avatar_takes_the_wait_away(infer: Infer) -> None:
+async def test_a_warm_avatar_is_not_loaded_again(infer: Infer) -> None:
     first = await infer.stub.WarmAvatar(WarmAvatarRequest(avatar_id="eileen"))
     again = await infer.stub.WarmAvatar(WarmAvatarRequest(avatar_id="eileen"))
     assert first.load_time.ToMicroseconds() > 0

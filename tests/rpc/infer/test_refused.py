@@ -1,4 +1,4 @@
-"""Requests and avatars that cannot be rendered are refused in words."""
+"""Invalid requests and unusable avatars are refused with a reason."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ from warmtalk.v1.infer_pb2 import AudioPiece, RenderCredit, RenderRequest
         ),
     ],
 )
-async def test_a_bad_request_is_told_why(infer: Infer, requests: list[RenderRequest], code: str, words: str) -> None:
+async def test_an_invalid_request_is_refused(
+    infer: Infer, requests: list[RenderRequest], code: str, words: str
+) -> None:
     error = await refused(infer, *requests)
     assert error.code().name == code
     assert words in (error.details() or "")
@@ -63,7 +65,7 @@ async def test_an_avatar_that_is_still_building_is_not_ready(tmp_path: Path) -> 
         ("masks/00000000.png", b"not a picture"),
     ],
 )
-async def test_a_damaged_avatar_is_named_with_the_way_out(
+async def test_a_damaged_avatar_is_named_with_the_remedy(
     avatars: Path, tmp_path: Path, speech: Samples, file: str, content: bytes
 ) -> None:
     shutil.copytree(avatars / "eileen", tmp_path / "avatars" / "eileen")
@@ -76,7 +78,7 @@ async def test_a_damaged_avatar_is_named_with_the_way_out(
         await all_free(infer)
 
 
-async def test_an_avatar_that_is_not_prepared_says_how_to_prepare_it(avatars: Path, tmp_path: Path) -> None:
+async def test_an_avatar_prepared_for_another_renderer_is_refused(avatars: Path, tmp_path: Path) -> None:
     shutil.copytree(avatars / "eileen", tmp_path / "avatars" / "eileen")
     info = tmp_path / "avatars" / "eileen" / "avatar.json"
     info.write_text(info.read_text().replace('"mesh"', '"musetalk"'))

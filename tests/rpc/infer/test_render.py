@@ -1,4 +1,4 @@
-"""Render: sound in, frames out, as the offline path draws them."""
+"""Render: audio in, frames out, equal to the offline path."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 
 from tests.rpc.infer.harness import END, LATENCY_FRAMES, Infer, audio, start
+from warmtalk.config import Config
 from warmtalk.core.bundle import Bundle
 from warmtalk.core.pipeline import WarmAvatar, render
 from warmtalk.core.types import FrameClock, Samples, cycle_row
-from warmtalk.renderers.registry import models
+from warmtalk.renderers import loading
 from warmtalk.v1.infer_pb2 import RenderCredit, RenderRequest, RenderResponse
 
 
 async def test_the_live_path_gives_the_frames_of_the_offline_path(infer: Infer, avatars: Path, speech: Samples) -> None:
-    pieces = [speech[place : place + 777] for place in range(0, len(speech), 777)]
-    live = await infer.patches(start(start_index=40), *map(audio, pieces), END)
-    model = models()["mesh"]
+    chunks = [speech[offset : offset + 777] for offset in range(0, len(speech), 777)]
+    live = await infer.patches(start(start_index=40), *map(audio, chunks), END)
+    model = loading.load("mesh", Config())
     avatar = WarmAvatar(Bundle(avatars / "eileen"), model.renderer)
     offline = list(render(avatar, model.encoder, [speech], FrameClock(), start_index=40))
     assert len(live) == len(offline) == 50
@@ -30,7 +31,7 @@ async def test_the_live_path_gives_the_frames_of_the_offline_path(infer: Infer, 
     assert [patch.row for patch in live] == [cycle_row(40 + frame, 25) for frame in range(50)]
 
 
-async def test_the_mouth_moves_with_the_sound_and_rests_without(infer: Infer, speech: Samples) -> None:
+async def test_the_mouth_moves_with_speech_and_rests_in_silence(infer: Infer, speech: Samples) -> None:
     silence = np.zeros_like(speech)
     spoken = await infer.patches(start(), audio(speech), END)
     quiet = await infer.patches(start(), audio(silence), END)
@@ -39,7 +40,7 @@ async def test_the_mouth_moves_with_the_sound_and_rests_without(infer: Infer, sp
     assert max(moved[-5:]) == 0.0
 
 
-async def test_frames_come_while_the_sound_is_still_arriving(infer: Infer, speech: Samples) -> None:
+async def test_frames_arrive_before_the_audio_is_complete(infer: Infer, speech: Samples) -> None:
     more = asyncio.Event()
 
     async def requests() -> AsyncIterator[RenderRequest]:
@@ -59,7 +60,7 @@ async def test_frames_come_while_the_sound_is_still_arriving(infer: Infer, speec
     assert frames == 50
 
 
-async def test_the_first_message_says_what_is_rendered_and_the_last_how_much(infer: Infer, speech: Samples) -> None:
+async def test_the_first_message_describes_the_stream_and_the_last_counts_frames(infer: Infer, speech: Samples) -> None:
     answers = await infer.answers(start(), audio(speech), END)
     started = answers[0].started
     assert (started.renderer, started.width, started.height, started.source_frames) == ("mesh", 512, 512, 25)
@@ -96,16 +97,16 @@ async def test_nothing_is_sent_without_credit(infer: Infer, speech: Samples) -> 
     assert sum(len(answer.batch.patches) for answer in got) == 50
 
 
-async def test_minutes_of_sound_at_once_do_not_block_the_credit_behind_them(infer: Infer) -> None:
-    sound = np.zeros(16_000 * 70, np.float32)
-    pieces = [audio(sound[place : place + 200_000]) for place in range(0, len(sound), 200_000)]
+async def test_minutes_of_audio_at_once_do_not_block_the_credit_behind(infer: Infer) -> None:
+    silence = np.zeros(16_000 * 70, np.float32)
+    chunks = [audio(silence[offset : offset + 200_000]) for offset in range(0, len(silence), 200_000)]
     credit = [RenderRequest(credit=RenderCredit(frames=256)) for _ in range(7)]
     async with asyncio.timeout(60):
-        patches = await infer.patches(start(initial_credit_frames=1), *pieces, *credit, END)
+        patches = await infer.patches(start(initial_credit_frames=1), *chunks, *credit, END)
     assert len(patches) == 70 * 25
 
 
-async def test_jpeg_is_for_slow_links(infer: Infer, speech: Samples) -> None:
+async def test_jpeg_patches_are_close_to_raw_patches(infer: Infer, speech: Samples) -> None:
     raw = await infer.patches(start(), audio(speech[:6400]), END)
     jpeg = await infer.patches(start(pixel_format=2), audio(speech[:6400]), END)
     for a, b in zip(raw, jpeg, strict=True):
@@ -114,5 +115,5 @@ async def test_jpeg_is_for_slow_links(infer: Infer, speech: Samples) -> None:
 
 
 @pytest.mark.parametrize(("samples", "frames"), [(0, 0), (1, 1), (639, 1), (640, 1), (641, 2)])
-async def test_every_started_frame_is_a_frame(infer: Infer, samples: int, frames: int) -> None:
+async def test_a_partial_frame_counts_as_a_frame(infer: Infer, samples: int, frames: int) -> None:
     assert len(await infer.patches(start(), audio(np.zeros(samples, np.float32)), END)) == frames

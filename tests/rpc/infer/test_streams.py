@@ -1,4 +1,4 @@
-"""Streams beside each other: aborted, abandoned, refused, in turn."""
+"""Concurrent streams: aborted, abandoned, refused, and served in turn."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 
-from tests.garbage import gone, no_collector
+from tests.garbage import collector_disabled, wait_until_freed
 from tests.rpc.infer.harness import END, Infer, all_free, audio, refused, running, start
 from warmtalk.core.audio_queue import UtteranceBuffer
 from warmtalk.core.types import Samples
@@ -15,7 +15,7 @@ from warmtalk.services.infer.stream import RenderStream
 from warmtalk.v1.infer_pb2 import Abort, RenderRequest
 
 
-async def test_abort_drops_what_is_not_rendered(infer: Infer, speech: Samples) -> None:
+async def test_abort_drops_frames_not_rendered_yet(infer: Infer, speech: Samples) -> None:
     answers = await infer.answers(start(initial_credit_frames=3), audio(speech), RenderRequest(abort=Abort()))
     assert answers[-1].finished.aborted
     await all_free(infer)
@@ -26,7 +26,7 @@ async def test_hanging_up_without_an_end_is_an_abort(infer: Infer, speech: Sampl
     assert answers[-1].finished.aborted
 
 
-async def test_a_client_that_goes_away_frees_its_place(infer: Infer, speech: Samples) -> None:
+async def test_a_disconnected_client_frees_the_stream(infer: Infer, speech: Samples) -> None:
     for number in range(30):
         call = infer.stub.Render(iter([start(initial_credit_frames=2), audio(speech)]))
         for _ in range(number % 3):
@@ -36,7 +36,7 @@ async def test_a_client_that_goes_away_frees_its_place(infer: Infer, speech: Sam
     assert len(await infer.patches(start(), audio(speech[:6400]), END)) == 10
 
 
-async def test_one_stream_too_many_is_told_when_to_come_back(avatars: Path, tmp_path: Path, speech: Samples) -> None:
+async def test_one_stream_too_many_is_refused_as_busy(avatars: Path, tmp_path: Path, speech: Samples) -> None:
     (tmp_path / "avatars").symlink_to(avatars)
     async for infer in running(tmp_path, max_streams=2):
         held = [infer.stub.Render(iter([start(initial_credit_frames=1), audio(speech), END])) for _ in range(2)]
@@ -68,8 +68,8 @@ async def test_streams_share_the_renderer_fairly(infer: Infer, speech: Samples) 
     assert min(middle.count(name) for name in range(3)) >= 15
 
 
-async def test_streams_that_ended_leave_nothing_to_the_garbage_collector(infer: Infer, speech: Samples) -> None:
-    with no_collector():
+async def test_ended_streams_are_freed_without_the_garbage_collector(infer: Infer, speech: Samples) -> None:
+    with collector_disabled():
         await infer.patches(start(), audio(speech), END)
         call = infer.stub.Render()
         await call.write(start())
@@ -77,4 +77,4 @@ async def test_streams_that_ended_leave_nothing_to_the_garbage_collector(infer: 
         await call.read()
         call.cancel()
         await all_free(infer)
-        await gone(RenderStream, UtteranceBuffer)
+        await wait_until_freed(RenderStream, UtteranceBuffer)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
 
-from tests.media import Film, read
+from tests.media import DecodedVideo, decode_video
 from tests.rpc.session.harness import SessionHarness
 from warmtalk.core.types import Samples
 from warmtalk.v1 import session_pb2 as pb
@@ -86,9 +86,9 @@ class ConverseClient:
     def event_names(self) -> list[str]:
         return [kind for _, event in self.events if (kind := event.WhichOneof("event") or "") != "fragment"]
 
-    def decode(self, path: Path) -> Film:
+    def decode(self, path: Path) -> DecodedVideo:
         path.write_bytes(b"".join(event.fragment.data for event in self.events_of("fragment")))
-        return read(path)
+        return decode_video(path)
 
     async def _read(self) -> None:
         try:

@@ -39,7 +39,7 @@ async def test_idle_speech_idle(service: SessionHarness, tmp_path: Path) -> None
     shown = client.decode(tmp_path / "live.mp4")
     assert shown.times == [pytest.approx(k / 25) for k in range(len(shown.times))]
     first = round(start * 25)
-    brightness = [int(picture[24, 24].mean()) for picture in shown.pictures]
+    brightness = [int(picture[24, 24].mean()) for picture in shown.frames]
     index = service.fake.configs[0].start_index
     assert brightness[first + 4 : first + 25] == [pytest.approx(50 + index + k, abs=8) for k in range(4, 25)]
     loud = np.flatnonzero(np.abs(shown.pcm) > 0.06) / 48_000
@@ -66,9 +66,9 @@ async def test_clip_holds_the_frames_that_were_shown(service: SessionHarness) ->
         await client.wait_for("finished", 2)
     conversation = await service.conversation()
     first, second = (read_video(clip.uri) for clip in conversation.clips)
-    assert len(first.pictures) == 25 + 6 + 4, "the speech, the tail of silence, the closing mouth"
-    assert len(second.pictures) > 15 + 10, "idle frames in front"
-    assert len(second.pictures) <= 15 + 10 + 15
+    assert len(first.frames) == 25 + 6 + 4, "the speech, the tail of silence, the closing mouth"
+    assert len(second.frames) > 15 + 10, "idle frames in front"
+    assert len(second.frames) <= 15 + 10 + 15
     whole = read_video(conversation.uri)
     assert np.array_equal(whole.pcm, np.concatenate([first.pcm, second.pcm]))
     assert conversation.samples == conversation.frames * 1920
@@ -100,14 +100,14 @@ async def test_each_frame_is_encoded_once(
     await service.speak(text="Good bye.")
     conversation = await service.conversation()
     for clip, skipped in zip(conversation.clips[before:-1], (lead_in if before else 0, lead_in), strict=True):
-        kept = read_video(clip.uri).pictures[skipped:]
-        begin = next(k for k, one in enumerate(shown.pictures) if np.array_equal(one, kept[0]))
-        for one, other in zip(kept, shown.pictures[begin:], strict=False):
+        kept = read_video(clip.uri).frames[skipped:]
+        begin = next(k for k, one in enumerate(shown.frames) if np.array_equal(one, kept[0]))
+        for one, other in zip(kept, shown.frames[begin:], strict=False):
             assert np.array_equal(one, other)
     whole = read_video(conversation.uri)
-    assert len(whole.pictures) == conversation.frames == sum(clip.frames for clip in conversation.clips)
-    parts = [one for clip in conversation.clips for one in read_video(clip.uri).pictures]
-    assert all(np.array_equal(one, other) for one, other in zip(whole.pictures, parts, strict=True))
+    assert len(whole.frames) == conversation.frames == sum(clip.frames for clip in conversation.clips)
+    parts = [one for clip in conversation.clips for one in read_video(clip.uri).frames]
+    assert all(np.array_equal(one, other) for one, other in zip(whole.frames, parts, strict=True))
 
 
 async def test_head_continues_in_the_next_clip(service: SessionHarness) -> None:
@@ -146,4 +146,4 @@ async def test_stream_without_idle_frames(service: SessionHarness, tmp_path: Pat
             await client.wait_for("finished", count)
         await client.finish()
         shown = client.decode(tmp_path / "live.mp4")
-    assert len(shown.pictures) == 2 * (15 + 6 + 4), "the speech, the tail of silence, the closing mouth"
+    assert len(shown.frames) == 2 * (15 + 6 + 4), "the speech, the tail of silence, the closing mouth"

@@ -53,7 +53,7 @@ async def test_interrupt_keeps_what_was_played(service: SessionHarness) -> None:
     clip = (await service.conversation()).clips[0]
     assert clip.frames == 8
     kept = read_video(clip.uri)
-    assert (len(kept.pictures), len(kept.pcm)) == (8, 8 * 1920)
+    assert (len(kept.frames), len(kept.pcm)) == (8, 8 * 1920)
 
 
 async def test_mouth_that_was_cut_closes_in_the_next_clip(

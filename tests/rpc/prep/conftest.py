@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.footage import film, grey, panned, photo, portrait
+from tests.footage import grey_frames, panned_frames, portrait, write_photo, write_video
 from tests.rpc.prep.harness import LONG, Prep, configured, running
 
 
@@ -19,15 +19,15 @@ async def prep(tmp_path: Path) -> AsyncIterator[Prep]:
 
 @pytest.fixture(scope="session")
 def still(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return photo(tmp_path_factory.mktemp("photo") / "a.jpg", portrait()[:300, 60:400]).read_bytes()
+    return write_photo(tmp_path_factory.mktemp("photo") / "a.jpg", portrait()[:300, 60:400]).read_bytes()
 
 
 @pytest.fixture(scope="session")
 def short_film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    images = panned(15) + grey(10) + panned(35)
-    return film(tmp_path_factory.mktemp("film") / "a.mp4", images).read_bytes()
+    images = panned_frames(15) + grey_frames(10) + panned_frames(35)
+    return write_video(tmp_path_factory.mktemp("film") / "a.mp4", images).read_bytes()
 
 
 @pytest.fixture(scope="session")
 def long_film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return film(tmp_path_factory.mktemp("film") / "a.mp4", panned(LONG)).read_bytes()
+    return write_video(tmp_path_factory.mktemp("film") / "a.mp4", panned_frames(LONG)).read_bytes()

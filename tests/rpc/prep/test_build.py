@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 
-from tests.footage import film, panned, portrait
+from tests.footage import panned_frames, portrait, write_video
 from tests.rpc.prep.harness import LONG, Prep, configured, refused, running
 from warmtalk.v1.media_pb2 import FrameRate
 from warmtalk.v1.prep_pb2 import Avatar, AvatarParams, GetReportRequest, Point
@@ -27,7 +27,7 @@ async def test_photo_becomes_an_avatar(prep: Prep, still: bytes) -> None:
     assert ready.renderers == ["mesh"] and ready.source_name == "me.jpg" and len(ready.source_sha256) == 64
     assert ready.summary.startswith("10 frames, 10 usable, face 9") and ready.size_bytes > 10_000
     assert ready.params == AvatarParams(still_seconds=1.0, frame_rate=FrameRate(numerator=10, denominator=1))
-    assert ready.grade == "fair" and ready.advice == ["the face is 96 px wide: film it closer, or use a larger picture"]
+    assert ready.grade == "fair" and ready.advice == ["the face is 96 px wide: film it closer, or use a larger image"]
     assert ready.bbox_shift_low < ready.bbox_shift_used < 0 < ready.bbox_shift_high
     bundle = prep.bundle("me")
     assert all(bundle.usable(row) and bundle.mask(row).max() == 255 for row in range(10))
@@ -48,8 +48,10 @@ async def test_film_with_a_gap_becomes_an_avatar(prep: Prep, short_film: bytes) 
 async def test_of_two_faces_the_larger_is_used(prep: Prep, tmp_path: Path) -> None:
     near = np.asarray(cv2.resize(portrait()[30:230, 110:330], None, fx=1.4, fy=1.4), np.uint8)[:200]
     both = np.concatenate([portrait()[30:230, 110:330], near], 1)
-    ready = await prep.built("me", film(tmp_path / "two.mp4", [both[:, : both.shape[1] // 2 * 2]] * 6).read_bytes())
-    assert "2 people are seen, face 2 from the left is used: choose another with --face N" in ready.advice
+    ready = await prep.built(
+        "me", write_video(tmp_path / "two.mp4", [both[:, : both.shape[1] // 2 * 2]] * 6).read_bytes()
+    )
+    assert "2 people are visible, face 2 from the left is used: choose another with --face N" in ready.advice
     bundle = prep.bundle("me")
     assert all(bundle.box(row).x1 > 220 for row in range(len(bundle)))
     report = json.loads((bundle.path / "report.json").read_text())
@@ -78,7 +80,7 @@ async def test_the_report_and_its_sheet(prep: Prep, short_film: bytes) -> None:
     report = json.loads(await prep.file("me", GetReportRequest.FILE_JSON))
     assert report["version"] == 1 and report["loop"] == {"first": 0, "last": 59}
     assert [frame["verdict"] for frame in report["frames"]] == ["used"] * 15 + ["passed through"] * 10 + ["used"] * 35
-    assert "no face is seen from 0.6 s to 1.0 s: cut there or accept the original picture" in report["advice"]
+    assert "no face is seen from 0.6 s to 1.0 s: cut there or accept the original image" in report["advice"]
     assert report["longest_run"] == {"first": 25, "last": 59, "from_s": 1.0, "to_s": 2.4}
     seen = report["frames"][30]
     assert seen["faces"] == 1 and seen["sharpness"] > 20 and 0.3 < seen["exposure"] < 0.8 and abs(seen["yaw"]) < 20
@@ -99,7 +101,7 @@ async def test_no_report(prep: Prep, still: bytes) -> None:
         (prep.config.avatars_dir / "me" / name).unlink()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await prep.file("me", GetReportRequest.FILE_CONTACT_SHEET)
-    refused(caught, grpc.StatusCode.NOT_FOUND, "avatar 'me' has no contact_sheet.png", "build it again")
+    refused(caught, grpc.StatusCode.NOT_FOUND, "avatar 'me' has no contact_sheet.png", "build the avatar again")
     assert (await prep.get("me")).state == Avatar.STATE_READY
 
 
@@ -132,9 +134,9 @@ async def test_what_an_older_version_made_is_the_same_avatar(prep: Prep, still: 
 
 async def test_an_unquiet_end_is_left_out_and_its_frames_stay(prep: Prep, tmp_path: Path) -> None:
     """Rows are the frames from the first quiet one on, for whoever reads the bundle."""
-    calm = panned(60)
+    calm = panned_frames(60)
     wild = [np.roll(calm[0], 5 * (6 - i), axis=1) for i in range(6)]
-    ready = await prep.built("me", film(tmp_path / "wild.mp4", wild + calm).read_bytes(), AvatarParams())
+    ready = await prep.built("me", write_video(tmp_path / "wild.mp4", wild + calm).read_bytes(), AvatarParams())
     assert ready.frames < 66
     bundle = prep.bundle("me")
     first = bundle.info.first_frame
@@ -151,14 +153,14 @@ async def test_an_unquiet_end_is_left_out_and_its_frames_stay(prep: Prep, tmp_pa
 async def test_the_face_that_is_asked_for(prep: Prep, tmp_path: Path) -> None:
     near = np.asarray(cv2.resize(portrait()[30:230, 110:330], None, fx=1.4, fy=1.4), np.uint8)[:200]
     both = np.concatenate([portrait()[30:230, 110:330], near], 1)
-    two = film(tmp_path / "two.mp4", [both[:, : both.shape[1] // 2 * 2]] * 6).read_bytes()
+    two = write_video(tmp_path / "two.mp4", [both[:, : both.shape[1] // 2 * 2]] * 6).read_bytes()
     left = await prep.built("left", two, AvatarParams(face=1))
     assert left.params.face == 1 and prep.bundle("left").box(0).x2 < 220
     await prep.built("point", two, AvatarParams(at=Point(x=100, y=100)))
     assert prep.bundle("point").box(0).x2 < 220
     gone = await prep.built("gone", two, AvatarParams(face=3))
     assert gone.state == Avatar.STATE_FAILED
-    assert "there is no face 3 in me.mp4; seen from the left: face 1 at 11" in gone.error
+    assert "there is no face 3 in me.mp4; faces from the left: face 1 at 11" in gone.error
 
 
 async def test_a_detector_that_is_not_ready_is_refused_with_what_it_needs(tmp_path: Path, still: bytes) -> None:

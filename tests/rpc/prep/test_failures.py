@@ -93,7 +93,7 @@ async def test_a_killed_build_goes_on_where_it_was(tmp_path: Path, long_film: by
     kept = {part.stem: (work / "frames" / f"{part.stem}.mp4").stat().st_ino for part in finished}
     async with running(config) as after:
         cut = await after.get("me")
-        assert cut.state == Avatar.STATE_FAILED and "it goes on from where it was" in cut.error
+        assert cut.state == Avatar.STATE_FAILED and "the build resumes" in cut.error
         assert (await after.built("me", long_film, AvatarParams())).usable_frames == LONG
         frames = config.avatars_dir / "me" / "frames"
         assert {stem: (frames / f"{stem}.mp4").stat().st_ino for stem in kept} == kept

@@ -12,15 +12,15 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from tests.footage import grey, photo
+from tests.footage import grey_frames, write_photo
 from tests.rpc.prep.harness import INVALID, Prep, configured, refused, running, until
-from warmtalk.services.prep.wiring import prepare
+from warmtalk.services.prep.wiring import build_configured_avatar
 from warmtalk.v1.prep_pb2 import Avatar, AvatarParams, ListAvatarsRequest
 
 
 async def test_list_is_paged_and_tells_all_states(prep: Prep, still: bytes, tmp_path: Path) -> None:
     await prep.built("b", still)
-    await prep.built("a", photo(tmp_path / "g.png", grey(1)[0]).read_bytes())
+    await prep.built("a", write_photo(tmp_path / "g.png", grey_frames(1)[0]).read_bytes())
     (prep.config.avatars_dir / "c").mkdir()
     (prep.config.avatars_dir / "c" / "avatar.json").write_text("{")
     found, token = [], ""
@@ -92,8 +92,8 @@ async def test_the_configured_avatar_is_made_at_start(prep: Prep, still: bytes, 
     source = tmp_path / "me.jpg"
     source.write_bytes(still)
     config = replace(prep.config, avatar_id="me", video_path=str(source), preparation=True)
-    prepare(config, prep.jobs)
+    build_configured_avatar(config, prep.jobs)
     assert (await prep.watch("me"))[-1].state == Avatar.STATE_READY
     assert source.exists()
-    prepare(replace(config, video_path=str(tmp_path / "gone.mp4")), prep.jobs)  # is logged, not raised
+    build_configured_avatar(replace(config, video_path=str(tmp_path / "gone.mp4")), prep.jobs)  # is logged, not raised
     assert (await prep.get("me")).state == Avatar.STATE_READY

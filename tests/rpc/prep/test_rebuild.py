@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.footage import grey, photo
+from tests.footage import grey_frames, write_photo
 from tests.rpc.prep.harness import SHORT, Prep, configured, refused, running
 from warmtalk.v1.prep_pb2 import Avatar, AvatarParams, CreateAvatarRequest
 
@@ -30,7 +30,7 @@ async def test_an_id_is_not_taken_over_unasked(prep: Prep, still: bytes, short_f
     await prep.built("me", still)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await prep.create("me", short_film)
-    refused(caught, grpc.StatusCode.ALREADY_EXISTS, "avatar 'me' was built from something else", "replace")
+    refused(caught, grpc.StatusCode.ALREADY_EXISTS, "avatar 'me' was built from another source", "replace")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await prep.create("me", still, AvatarParams(bbox_shift=3))
     refused(caught, grpc.StatusCode.ALREADY_EXISTS, "was built with another bbox_shift, fps, still_seconds. Use")
@@ -48,7 +48,7 @@ async def test_a_better_detector_is_used_when_it_is_asked_for(
     monkeypatch.setattr("warmtalk.models.checkpoints.optional_models.require", lambda kit, models_dir: [])
     again = await prep.create("me", still)
     assert again.state == Avatar.STATE_READY and again.create_time == made.create_time
-    advice = "detector dwpose and parsing bisenet are ready here and not used yet: create it again with --replace"
+    advice = "detector dwpose and parsing bisenet are available but not used: create the avatar again with --replace"
     assert advice in again.advice
     assert (await prep.create("me", still, other=True)).state == Avatar.STATE_CREATING
     await prep.watch("me")
@@ -65,10 +65,9 @@ async def test_a_renderer_that_came_later_is_told_and_prepared(
     prep: Prep, still: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await prep.built("me", still)
-    for module in ("warmtalk.avatar.from_config", "warmtalk.services.prep.messages"):
-        monkeypatch.setattr(f"{module}.renderers", lambda config: ("mesh", "musetalk"))
+    monkeypatch.setattr("warmtalk.renderers.loading.prepared_renderers", lambda config: ("mesh", "musetalk"))
     again = await prep.create("me", still)
-    assert "renderer musetalk is ready here and not used yet: create it again with --replace" in again.advice
+    assert "renderer musetalk is available but not used: create the avatar again with --replace" in again.advice
     assert (await prep.create("me", still, other=True)).state == Avatar.STATE_CREATING
     await prep.watch("me")
 
@@ -92,8 +91,8 @@ async def test_a_detector_that_is_named_is_another_parameter(tmp_path: Path, sti
 
 async def test_a_replacement_that_fails_leaves_the_avatar(prep: Prep, still: bytes, tmp_path: Path) -> None:
     await prep.built("me", still)
-    await prep.create("me", photo(tmp_path / "g.png", grey(1)[0]).read_bytes(), other=True)
+    await prep.create("me", write_photo(tmp_path / "g.png", grey_frames(1)[0]).read_bytes(), other=True)
     failed = (await prep.watch("me"))[-1]
-    assert failed.state == Avatar.STATE_FAILED and "The avatar made before is still there" in failed.error
+    assert failed.state == Avatar.STATE_FAILED and "The previous avatar is unchanged" in failed.error
     assert len(prep.bundle("me")) == 10
     assert (await prep.create("me", still)).state == Avatar.STATE_READY

@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 
-from tests.footage import film, grey, photo, run
+from tests.footage import grey_frames, run_ffmpeg, write_photo, write_video
 from tests.rpc.prep.harness import INVALID, Prep, configured, refused, running, until
 from warmtalk.v1.media_pb2 import FrameRate
 from warmtalk.v1.prep_pb2 import Avatar, AvatarParams, CreateAvatarRequest, UploadHeader, UploadSourceRequest
@@ -105,17 +105,17 @@ async def test_bad_sources_fail_in_plain_words(
 ) -> None:
     def source() -> bytes:
         if kind == "sound":
-            run(["-f", "lavfi", "-i", "sine=d=1", "-c:a", "aac", str(tmp_path / "a.mp4")])
+            run_ffmpeg(["-f", "lavfi", "-i", "sine=d=1", "-c:a", "aac", str(tmp_path / "a.mp4")])
             return (tmp_path / "a.mp4").read_bytes()
         if kind == "too large":
-            return film(tmp_path / "a.mp4", [np.zeros((400, 400, 3), np.uint8)] * 3).read_bytes()
+            return write_video(tmp_path / "a.mp4", [np.zeros((400, 400, 3), np.uint8)] * 3).read_bytes()
         return {
-            "grey photo": lambda: photo(tmp_path / "g.png", grey(1)[0]).read_bytes(),
-            "grey film": lambda: film(tmp_path / "g.mp4", grey(10)).read_bytes(),
+            "grey photo": lambda: write_photo(tmp_path / "g.png", grey_frames(1)[0]).read_bytes(),
+            "grey film": lambda: write_video(tmp_path / "g.mp4", grey_frames(10)).read_bytes(),
             "cut film": lambda: short_film[: len(short_film) // 2],
             "cut photo": lambda: still[: len(still) // 2],
             "rubbish": lambda: b"\0\0\0\x20ftypisom" + os.urandom(5000),
-            "too long": lambda: film(tmp_path / "l.mp4", grey(30), fps="3").read_bytes(),
+            "too long": lambda: write_video(tmp_path / "l.mp4", grey_frames(30), fps="3").read_bytes(),
         }[kind]()
 
     async with running(configured(tmp_path, max_source_s=8.0, max_source_pixels=350 * 350)) as prep:

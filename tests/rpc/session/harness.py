@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from tests.fakes import FakeInfer, FakeVoice, serve_infer
-from tests.media import Film, read
+from tests.media import DecodedVideo, decode_video
 from warmtalk.config import Config, SessionConfig
 from warmtalk.rpc.client import channel
 from warmtalk.rpc.server import Server
@@ -121,11 +121,11 @@ def event_names(events: list[pb.SpeakResponse]) -> list[str]:
     return [name for index, name in enumerate(names) if name != "progress" or names[index - 1] != "progress"]
 
 
-def read_video(uri: str) -> Film:
+def read_video(uri: str) -> DecodedVideo:
     """Decodes the file of a file URI."""
     parsed = urlparse(uri)
     assert parsed.scheme == "file"
-    return read(Path(unquote(parsed.path)))
+    return decode_video(Path(unquote(parsed.path)))
 
 
 STEPS = ["accepted", "started", "progress", "clip_ready", "conversation_updated", "finished"]

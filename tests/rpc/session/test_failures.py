@@ -36,7 +36,7 @@ async def test_infer_down(service: SessionHarness) -> None:
 
 async def check_each_frame_shown_once(service: SessionHarness, frames: int) -> None:
     """Checks the conversation by the brightness that the fake infer service gives each frame."""
-    pictures = read_video((await service.conversation()).uri).pictures
+    pictures = read_video((await service.conversation()).uri).frames
     assert len(pictures) == frames
     assert all(abs(int(picture[24, 24].mean()) - (50 + number)) < 8 for number, picture in enumerate(pictures))
 
@@ -236,6 +236,6 @@ async def test_kill_during_a_speak(service: SessionHarness) -> None:
     assert np.array_equal(read_video(conversation.uri).pcm, whole.pcm)
     await service.speak(text="The next words.")
     after = await service.conversation()
-    assert len(read_video(after.uri).pictures) == after.frames == 50 + after.clips[1].frames
+    assert len(read_video(after.uri).frames) == after.frames == 50 + after.clips[1].frames
     clips = {"0001/clip-0001.mp4", "0001/clip-0002.mp4"}
     assert service.files() == {"session.json", "0001/conversation.mp4", *clips}

@@ -17,7 +17,7 @@ async def test_first_come_first_served(service: SessionHarness) -> None:
     assert [answer[0].accepted.queued_before for answer in answers] == [0, 1, 2]
     conversation = await service.conversation()
     assert [clip.text for clip in conversation.clips] == texts
-    assert len(read_video(conversation.uri).pictures) == conversation.frames
+    assert len(read_video(conversation.uri).frames) == conversation.frames
 
 
 async def test_queue_is_bounded(service: SessionHarness) -> None:
@@ -49,7 +49,7 @@ async def test_reset_and_delete_abort_the_queue(service: SessionHarness, how: st
     if how == "reset":
         answer = await asyncio.wait_for(service.stub.Reset(pb.ResetRequest(session_id="s1")), 5)
         assert [clip.text for clip in answer.closed.clips] == ["Kept words."]
-        assert len(read_video(answer.closed.uri).pictures) == answer.closed.frames
+        assert len(read_video(answer.closed.uri).frames) == answer.closed.frames
         assert service.files() == {"session.json", "0001/conversation.mp4", "0001/clip-0001.mp4"}
     else:
         await asyncio.wait_for(service.stub.DeleteSession(pb.DeleteSessionRequest(session_id="s1")), 5)

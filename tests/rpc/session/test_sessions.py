@@ -55,7 +55,7 @@ async def test_reset_and_delete(service: SessionHarness) -> None:
     assert empty.session.conversation.number == 1
     await service.speak(text="One two three.")
     answer = await service.stub.Reset(pb.ResetRequest(session_id="s1"))
-    assert len(read_video(answer.closed.uri).pictures) == answer.closed.frames == 8
+    assert len(read_video(answer.closed.uri).frames) == answer.closed.frames == 8
     assert answer.session.conversation.number == 2
     assert not answer.session.conversation.clips
     assert await service.stub.Reset(pb.ResetRequest(session_id="s1")) == pb.ResetResponse(session=answer.session)

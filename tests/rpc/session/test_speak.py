@@ -32,10 +32,10 @@ async def test_text_then_audio(service: SessionHarness) -> None:
     assert (conversation.frames, conversation.samples) == (68, 68 * 1920)
     assert [config.start_index for config in service.fake.configs] == [0, 18], "the head does not jump"
     whole = read_video(conversation.uri)
-    assert len(whole.pictures) == 68
+    assert len(whole.frames) == 68
     pcm = np.concatenate([read_video(clip.uri).pcm for clip in conversation.clips])
     assert np.array_equal(whole.pcm, pcm)
-    for number, picture in enumerate(whole.pictures):
+    for number, picture in enumerate(whole.frames):
         assert abs(int(picture[24, 24].mean()) - (50 + number)) < 8, "the patch of this frame"
         row = number % 14 if number % 14 < 7 else 13 - number % 14
         assert abs(int(picture[56, 80].mean()) - (40 + 20 * row)) < 8, "on the source frame of this index"

@@ -1,7 +1,8 @@
-"""How a head moved between two frames, to a few hundredths of a pixel, by what does not move in it.
+"""Head motion between two frames, accurate to a few hundredths of a pixel, from the rigid parts of the face.
 
-A detector finds each frame's points anew and trembles by parts of a pixel. Pictures do not tremble: Lucas and Kanade's
-tracking of brows, eyes and nose from one frame to the one before says how the head really moved.
+A detector places the points of each frame independently and jitters by fractions of a pixel. The pixels themselves do
+not jitter: Lucas-Kanade optical flow of brows, eyes and nose from one frame to the previous frame gives the true motion
+of the head.
 """
 
 from __future__ import annotations
@@ -14,41 +15,46 @@ from warmtalk.core.faces import IBUG_68
 from warmtalk.core.types import Box, Image, Points
 
 Motion = npt.NDArray[np.float32]
-"""[2, 3] turn, scale and shift from pixels of this frame to those of the frame before; NaN where it is not known."""
+"""[2, 3] similarity transform (rotation, scale, shift) from pixels of this frame to pixels of the previous frame; NaN
+where the motion is unknown."""
 
-UNKNOWN: Motion = np.full((2, 3), np.nan, np.float32)
-_STABLE = IBUG_68[17:48]
-"""Brows, nose and eyes: they go with the head, whatever the mouth does. A blink is left out as an outlier."""
-_SIDE = 256
-"""A larger face is looked at in this size."""
-_ROOM = 0.25
-"""Of the face's size, what is seen around it: no head moves further within a frame."""
+UNKNOWN_MOTION: Motion = np.full((2, 3), np.nan, np.float32)
+_RIGID_POINTS = IBUG_68[17:48]
+"""Brows, nose and eyes move with the head, independently of the mouth. A blink is rejected as an outlier."""
+_MAX_SIDE = 256
+"""Larger faces are reduced to this size for the optical flow, pixels."""
+_MARGIN = 0.25
+"""Area around the face that is searched, relative to the face's size: no head moves further within one frame."""
 _WINDOW, _LEVELS = (21, 21), 3
-_THERE_AND_BACK = _INLIER = 0.5
-"""Pixels. A point that does not find back to where it started, or goes another way than the rest, is not used."""
-_LEAST_POINTS = 10
+_MAX_ROUND_TRIP_PX = _INLIER_PX = 0.5
+"""Pixels. A point that does not return to its start when tracked back, or that moves differently from the other points,
+is rejected."""
+_MIN_POINTS = 10
 
 
-def head_motion(now: Image, before: Image, landmarks: Points) -> Motion:
-    """`landmarks` are the [468, 2] mesh of the face in `now`. About 2 ms."""
+def head_motion(frame: Image, previous: Image, landmarks: Points) -> Motion:
+    """Returns the motion from `frame` to `previous`; `landmarks` are the [468, 2] mesh points of the face in `frame`.
+
+    Takes about 2 ms.
+    """
     low, high = landmarks.min(0), landmarks.max(0)
     size = float((high - low).max())
-    area = Box(*np.rint([*(low - _ROOM * size), *(high + _ROOM * size)]).astype(int).tolist())
-    area = area.clipped(now.shape[1], now.shape[0])
-    if now.shape != before.shape or min(area.width, area.height) < _WINDOW[0]:
-        return UNKNOWN
-    scale = min(1.0, _SIDE / size)
-    points = ((landmarks[_STABLE] - (area.x1, area.y1) + 0.5) * scale - 0.5).astype(np.float32)
-    here, there = _grey(now, area, scale), _grey(before, area, scale)
-    moved, found = _tracked(here, there, points)
-    back, again = _tracked(there, here, moved)
-    good = found & again & (np.linalg.norm(back - points, axis=1) < _THERE_AND_BACK)
-    if good.sum() < _LEAST_POINTS:
-        return UNKNOWN
-    similarity, inliers = cv2.estimateAffinePartial2D(points[good], moved[good], ransacReprojThreshold=_INLIER)
-    if similarity is None or inliers.sum() < _LEAST_POINTS:
-        return UNKNOWN
-    # Back to pixels of the frame: from them to the looked-at picture, through the motion, and back.
+    area = Box(*np.rint([*(low - _MARGIN * size), *(high + _MARGIN * size)]).astype(int).tolist())
+    area = area.clipped(frame.shape[1], frame.shape[0])
+    if frame.shape != previous.shape or min(area.width, area.height) < _WINDOW[0]:
+        return UNKNOWN_MOTION
+    scale = min(1.0, _MAX_SIDE / size)
+    points = ((landmarks[_RIGID_POINTS] - (area.x1, area.y1) + 0.5) * scale - 0.5).astype(np.float32)
+    current_grey, previous_grey = _grey(frame, area, scale), _grey(previous, area, scale)
+    moved, tracked = _track(current_grey, previous_grey, points)
+    returned, tracked_back = _track(previous_grey, current_grey, moved)
+    good = tracked & tracked_back & (np.linalg.norm(returned - points, axis=1) < _MAX_ROUND_TRIP_PX)
+    if good.sum() < _MIN_POINTS:
+        return UNKNOWN_MOTION
+    similarity, inliers = cv2.estimateAffinePartial2D(points[good], moved[good], ransacReprojThreshold=_INLIER_PX)
+    if similarity is None or inliers.sum() < _MIN_POINTS:
+        return UNKNOWN_MOTION
+    # Convert from pixels of the reduced area to pixels of the frame: into the area, through the motion, and back.
     offset = (0.5 - np.array([area.x1, area.y1])) * scale - 0.5
     linear = similarity[:, :2]
     shift = (linear @ offset + similarity[:, 2] - offset) / scale
@@ -62,9 +68,10 @@ def _grey(image: Image, area: Box, scale: float) -> Image:
     return np.asarray(grey, np.uint8)
 
 
-def _tracked(here: Image, there: Image, points: Points) -> tuple[Points, npt.NDArray[np.bool_]]:
+def _track(image: Image, target: Image, points: Points) -> tuple[Points, npt.NDArray[np.bool_]]:
+    """Returns [n, 2] positions of `points` in `target`, and [n] whether each point was found."""
     criteria = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 20, 0.01)
-    found, status, _ = cv2.calcOpticalFlowPyrLK(
-        here, there, points, np.empty_like(points), winSize=_WINDOW, maxLevel=_LEVELS, criteria=criteria
+    moved, status, _ = cv2.calcOpticalFlowPyrLK(
+        image, target, points, np.empty_like(points), winSize=_WINDOW, maxLevel=_LEVELS, criteria=criteria
     )
-    return np.asarray(found, np.float32), status[:, 0] == 1
+    return np.asarray(moved, np.float32), status[:, 0] == 1

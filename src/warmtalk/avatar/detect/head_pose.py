@@ -1,4 +1,4 @@
-"""Which way a head looks, by its face mesh: closed form, no camera to know."""
+"""Head pose from the face mesh, in closed form and without camera parameters."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _RIGID = {
     234: (-7.664, 0.673, -2.436), 454: (7.664, 0.673, -2.436), 54: (-5.133, 7.486, 2.660), 284: (5.133, 7.486, 2.660),
 }
 # fmt: on
-"""Mesh points that speech does not move, in the canonical face of MediaPipe (Apache-2.0): centimetres, x to the
-viewer's right, y up, z to the viewer."""
+"""Mesh points that speech does not move, with their coordinates in MediaPipe's canonical face (Apache-2.0):
+centimetres, x to the viewer's right, y up, z towards the viewer."""
 _POINTS = list(_RIGID)
 _MODEL = np.array(list(_RIGID.values()))
 _FIT = np.linalg.pinv(_MODEL - _MODEL.mean(0))
@@ -27,29 +27,33 @@ _FIT = np.linalg.pinv(_MODEL - _MODEL.mean(0))
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Degrees, all 0 for a face that looks straight at the camera. Good to some 5 degrees up to 45; beyond, the mesh
-    itself flattens the face and the angles come out small.
+    """Head angles in degrees, all 0 for a face that looks straight at the camera.
+
+    Accurate to about 5 degrees up to 45 degrees. Beyond 45 degrees the mesh flattens the face and the angles are
+    underestimated.
     """
 
     yaw: float
-    """Positive: the nose points to the right of the picture."""
+    """Positive: the nose points to the right of the image."""
     pitch: float
     """Positive: the nose points up."""
     roll: float
-    """Positive: the head is turned clockwise in the picture, -180 to 180."""
+    """Positive: the head is rotated clockwise in the image, -180 to 180."""
 
 
-def pose_of(mesh: Points) -> Pose:
-    """Of [468, 2] mesh points. A weak-perspective fit: the best linear map of the canonical face to the picture, its
-    nearest rotation, taken apart as roll, then yaw, then pitch.
+def estimate_pose(mesh: Points) -> Pose:
+    """Returns the pose of [468, 2] mesh points by a weak-perspective fit.
+
+    The best linear map from the canonical face to the image is reduced to the nearest rotation, and the rotation is
+    decomposed as roll, then yaw, then pitch.
     """
-    seen = mesh[_POINTS].astype(np.float64) * (1, -1)
-    rows = (_FIT @ (seen - seen.mean(0))).T
+    points = mesh[_POINTS].astype(np.float64) * (1, -1)
+    rows = (_FIT @ (points - points.mean(0))).T
     left, _, right = np.linalg.svd(rows, full_matrices=False)
     first, second = left @ right
-    turn: npt.NDArray[np.float64] = np.stack([first, second, np.cross(first, second)])
+    rotation: npt.NDArray[np.float64] = np.stack([first, second, np.cross(first, second)])
     return Pose(
-        yaw=float(np.degrees(np.arcsin(np.clip(-turn[2, 0], -1, 1)))),
-        pitch=float(np.degrees(np.arctan2(-turn[2, 1], turn[2, 2]))),
-        roll=float(np.degrees(np.arctan2(-turn[1, 0], turn[0, 0]))),
+        yaw=float(np.degrees(np.arcsin(np.clip(-rotation[2, 0], -1, 1)))),
+        pitch=float(np.degrees(np.arctan2(-rotation[2, 1], rotation[2, 2]))),
+        roll=float(np.degrees(np.arctan2(-rotation[1, 0], rotation[0, 0]))),
     )

@@ -1,4 +1,4 @@
-"""Whose face is whose, over time, and which one is the avatar's. People are numbered from the left."""
+"""Links face observations over time to persons, and selects the avatar's person. Persons are numbered from the left."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from warmtalk.avatar.detect.appearance import difference
+from warmtalk.avatar.detect.appearance import colour_distance
 from warmtalk.avatar.detect.face_detection import FaceObservation
 from warmtalk.core.errors import InvalidInput
 
@@ -17,38 +17,38 @@ _Rows = npt.NDArray[np.intp]
 
 SAME_FACE_IOU = 0.3
 MAX_LOST_FRAMES = 12
-"""A face that comes back at its place within so many frames is the same one."""
-STRANGER, OTHER_PERSON = 9.0, 5.0
-"""A sight of a face that differs so much in colour from what is remembered is of somebody else; and so are the
-usual colours of two tracks that differ by the second. See look.difference."""
-_WALKED = 3.5
-"""Face widths that somebody may have gone while out of sight."""
-_LEARNING = 0.2
-"""Part of each new sight in what is remembered of a face."""
-_LEAST_SHARE = 0.05
-"""Of the frames of whoever is seen longest. Who is seen for less passed by and gets no number."""
+"""Maximum number of frames a face may be missing before a detection at the same position starts a new track."""
+MAX_TRACK_COLOUR_DISTANCE, MAX_PERSON_COLOUR_DISTANCE = 9.0, 5.0
+"""Colour distances (see appearance.colour_distance) from which a face belongs to another person: first, a single
+observation against a track's remembered colours; second, the median colours of two tracks."""
+_MAX_WALK = 3.5
+"""Maximum distance, in face widths, that a person may move while out of sight."""
+_COLOUR_LEARNING_RATE = 0.2
+"""Weight of each new observation in a track's remembered colours."""
+_MIN_TRACK_SHARE = 0.05
+"""Minimum share of the longest track's frames; shorter tracks are ignored as passers-by and get no number."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceObservations:
-    """All faces seen in a film, ordered by frame. Arrays of one length m."""
+    """All faces observed in a video, ordered by frame. Arrays of one length m."""
 
     frame: npt.NDArray[np.int32]
-    """[m] frame of each."""
+    """[m] frame index of each observation."""
     score: _Array
-    """[m] 0..1, detector times mesh."""
+    """[m] 0..1, detector score times mesh score."""
     sharpness: _Array
-    """[m] see look.Look, as the next two."""
+    """[m] see appearance.FaceAppearance; likewise `exposure` and `colours`."""
     exposure: _Array
     """[m]"""
     colours: npt.NDArray[np.uint8]
     """[m, 54, 3]"""
     landmarks: _Array
     """[m, 468, 2] frame pixels."""
-    apart: _Array
-    """[m, 68, 2] pixels from the mesh's iBUG points to the detector's; NaN where it does not see the face."""
+    detector_offset: _Array
+    """[m, 68, 2] the detector's iBUG points minus the mesh's, pixels; NaN where the detector does not see the face."""
     motion: _Array
-    """[m, 2, 3] see motion.Motion."""
+    """[m, 2, 3] see head_motion.Motion."""
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -56,35 +56,35 @@ class FaceObservations:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Person:
-    """One of the people in a film."""
+    """One person in a video."""
 
     number: int
-    """From 1, from the left."""
+    """Counted from 1, from the left."""
     rows: _Rows
-    """Of the sightings, one a frame, ordered."""
+    """Indices into FaceObservations, at most one per frame, ordered."""
     box: tuple[int, int, int, int]
-    """Median of the face's extent, frame pixels."""
+    """Median bounding box of the face, frame pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaceChoice:
-    """Which person is meant: by number, by a point of the picture, or, with neither, the largest steady one."""
+    """Selects a person by number, by a point inside the face, or by default the largest in pixels over time."""
 
     number: int = 0
     at: tuple[int, int] | None = None
 
 
-def cluster_persons(seen: FaceObservations) -> list[Person]:
-    """Everybody who is more than a passer-by, from the left.
+def cluster_persons(faces: FaceObservations) -> list[Person]:
+    """Returns all persons except passers-by, from the left.
 
-    Faces are linked from frame to frame by overlap with where they are expected and, where several are seen, by
-    their colours; later or earlier pieces join a person when they do not overlap in time and lie where it was, at a
-    similar size.
+    Faces are linked from frame to frame by overlap with the predicted position and, where several faces are visible,
+    by colour. A later or earlier track joins a person when the two do not overlap in time, lie at the same position
+    and have a similar size.
     """
-    boxes = extents(seen.landmarks)
-    groups = _grouped(seen, boxes, _tracks(seen, boxes))
+    boxes = bounding_boxes(faces.landmarks)
+    groups = _group_tracks(faces, boxes, _link_tracks(faces, boxes))
     longest = max((len(rows) for rows in groups), default=0)
-    steady = [np.array(rows, np.intp) for rows in groups if len(rows) > _LEAST_SHARE * longest]
+    steady = [np.array(rows, np.intp) for rows in groups if len(rows) > _MIN_TRACK_SHARE * longest]
     steady.sort(key=lambda rows: float(np.median(boxes[rows][:, ::2])))
     return [
         Person(number, rows, tuple(np.rint(np.median(boxes[rows], axis=0)).astype(int).tolist()))
@@ -92,117 +92,124 @@ def cluster_persons(seen: FaceObservations) -> list[Person]:
     ]
 
 
-def select_person(found: Sequence[Person], choice: FaceChoice, name: str) -> Person | None:
-    """The one that is meant; None when nobody is seen and nobody in particular was asked for.
+def select_person(persons: Sequence[Person], choice: FaceChoice, source_name: str) -> Person | None:
+    """Returns the chosen person; None when nobody is visible and no particular person was requested.
 
-    The largest is the one with the most pixels over time: a passer-by who is large for a moment is not.
-    `name` is the source's, for messages. Raises InvalidInput when the one asked for is not there.
+    The default is the person with the most pixels over time, so that a passer-by who is large for a moment does not
+    win. `source_name` is used in messages. Raises InvalidInput when the requested person does not exist.
     """
     if choice.at is not None:
         x, y = choice.at
-        there = [one for one in found if one.box[0] <= x <= one.box[2] and one.box[1] <= y <= one.box[3]]
-        if not there:
-            raise InvalidInput(f"no face is at {x},{y} in {name}; {_seen(found)}", "Take one of these", field="at")
-        return min(there, key=lambda one: abs(one.box[0] + one.box[2] - 2 * x) + abs(one.box[1] + one.box[3] - 2 * y))
-    if choice.number:
-        if choice.number > len(found):
+        hits = [one for one in persons if one.box[0] <= x <= one.box[2] and one.box[1] <= y <= one.box[3]]
+        if not hits:
             raise InvalidInput(
-                f"there is no face {choice.number} in {name}; {_seen(found)}", "Take one of these", field="face"
+                f"no face is at {x},{y} in {source_name}; {_describe(persons)}", "Choose one of these faces", field="at"
             )
-        return found[choice.number - 1]
-    return max(found, key=_pixels, default=None)
+        return min(hits, key=lambda one: abs(one.box[0] + one.box[2] - 2 * x) + abs(one.box[1] + one.box[3] - 2 * y))
+    if choice.number:
+        if choice.number > len(persons):
+            raise InvalidInput(
+                f"there is no face {choice.number} in {source_name}; {_describe(persons)}",
+                "Choose one of these faces",
+                field="face",
+            )
+        return persons[choice.number - 1]
+    return max(persons, key=_pixels_over_time, default=None)
 
 
-def select_face(faces: Sequence[FaceObservation], choice: FaceChoice, name: str) -> FaceObservation:
-    """Of the faces of a photo, at least one. Raises InvalidInput when the one asked for is not there."""
+def select_face(faces: Sequence[FaceObservation], choice: FaceChoice, source_name: str) -> FaceObservation:
+    """Returns the chosen face of a photo with at least one face. Raises InvalidInput when the choice does not exist."""
     ordered = sorted(faces, key=lambda face: float(face.landmarks[:, 0].mean()))
-    boxes = extents(np.stack([face.landmarks for face in ordered]))
-    found = [Person(i + 1, np.array([i]), tuple(np.rint(box).astype(int).tolist())) for i, box in enumerate(boxes)]
-    person = select_person(found, choice, name)
+    boxes = bounding_boxes(np.stack([face.landmarks for face in ordered]))
+    persons = [Person(i + 1, np.array([i]), tuple(np.rint(box).astype(int).tolist())) for i, box in enumerate(boxes)]
+    person = select_person(persons, choice, source_name)
     assert person is not None
     return ordered[person.number - 1]
 
 
-def by_frame(person: Person | None, seen: FaceObservations, frames: int) -> _Rows:
-    """[frames] row of the person's face in `seen`, -1 where it is not."""
-    chosen = np.full(frames, -1, np.intp)
+def rows_by_frame(person: Person | None, faces: FaceObservations, frames: int) -> _Rows:
+    """Returns [frames] the index of the person's face in `faces`, -1 for frames without the person."""
+    rows = np.full(frames, -1, np.intp)
     if person is not None:
-        chosen[seen.frame[person.rows]] = person.rows
-    return chosen
+        rows[faces.frame[person.rows]] = person.rows
+    return rows
 
 
-def extents(landmarks: _Array) -> _Array:
-    """[m, 468, 2] to [m, 4] the box around each face."""
+def bounding_boxes(landmarks: _Array) -> _Array:
+    """Returns [m, 4] bounding boxes of [m, 468, 2] landmarks."""
     return np.concatenate([landmarks.min(1), landmarks.max(1)], axis=1)
 
 
-def _pixels(person: Person) -> float:
+def _pixels_over_time(person: Person) -> float:
     x1, y1, x2, y2 = person.box
     return float((x2 - x1) * (y2 - y1) * len(person.rows))
 
 
-def _seen(found: Sequence[Person]) -> str:
-    places = [f"{one.number} at {(one.box[0] + one.box[2]) // 2},{(one.box[1] + one.box[3]) // 2}" for one in found]
-    return f"seen from the left: face {', '.join(places)}" if places else "no face is seen in it"
+def _describe(persons: Sequence[Person]) -> str:
+    positions = [
+        f"{one.number} at {(one.box[0] + one.box[2]) // 2},{(one.box[1] + one.box[3]) // 2}" for one in persons
+    ]
+    return f"faces from the left: face {', '.join(positions)}" if positions else "no face is visible"
 
 
 @dataclass(slots=True, eq=False)
 class _Track:
-    """One face, followed without a long break."""
+    """One face, followed without a long gap."""
 
     rows: list[int]
     box: _Array
     speed: _Array
-    """[4] of the box's sides, pixels a frame."""
+    """[4] speed of the box's sides, pixels per frame."""
     colours: _Array
-    last: int
+    last_frame: int
 
-    def expected(self, frame: int) -> _Array:
-        """Goes on for a moment, then stays: what is lost for long does not run away."""
-        return self.box + self.speed * min(frame - self.last, 6)
+    def predict(self, frame: int) -> _Array:
+        """Extrapolates the box for a few frames, then holds the position, so that a lost face does not run away."""
+        return self.box + self.speed * min(frame - self.last_frame, 6)
 
     def add(self, row: int, frame: int, box: _Array, colours: _Array) -> None:
-        self.speed = np.asarray((self.speed + (box - self.box) / max(frame - self.last, 1)) / 2, np.float32)
-        self.colours = (1 - _LEARNING) * self.colours + _LEARNING * colours
+        speed = (box - self.box) / max(frame - self.last_frame, 1)
+        self.speed = np.asarray((self.speed + speed) / 2, np.float32)
+        self.colours = (1 - _COLOUR_LEARNING_RATE) * self.colours + _COLOUR_LEARNING_RATE * colours
         self.rows.append(row)
-        self.box, self.last = box, frame
+        self.box, self.last_frame = box, frame
 
 
-def _tracks(seen: FaceObservations, boxes: _Array) -> list[_Track]:
-    """Each face, linked from frame to frame, the best pair first."""
+def _link_tracks(faces: FaceObservations, boxes: _Array) -> list[_Track]:
+    """Links faces from frame to frame, the best pair first."""
     tracks: list[_Track] = []
-    crowd = _crowded(seen)
+    crowded = _is_crowded(faces)
     start = 0
-    for number, count in zip(*np.unique(seen.frame, return_counts=True), strict=True):
-        free = [track for track in tracks[-64:] if number - track.last <= MAX_LOST_FRAMES]
+    for frame, count in zip(*np.unique(faces.frame, return_counts=True), strict=True):
+        candidates = [track for track in tracks[-64:] if frame - track.last_frame <= MAX_LOST_FRAMES]
         rows = list(range(start, start + count))
         start += count
-        looks = {row: seen.colours[row].astype(np.float32) for row in rows}
+        colours = {row: faces.colours[row].astype(np.float32) for row in rows}
         pairs = []
-        for i, track in enumerate(free):
+        for i, track in enumerate(candidates):
             for row in rows:
-                overlap = _iou(track.expected(number), boxes[row])
-                unlike = difference(track.colours, looks[row]) if crowd else 0.0
-                if overlap >= SAME_FACE_IOU and unlike < STRANGER:
-                    pairs.append((overlap - unlike / STRANGER, i, row))
-        taken: set[int] = set()
+                overlap = _iou(track.predict(frame), boxes[row])
+                distance = colour_distance(track.colours, colours[row]) if crowded else 0.0
+                if overlap >= SAME_FACE_IOU and distance < MAX_TRACK_COLOUR_DISTANCE:
+                    pairs.append((overlap - distance / MAX_TRACK_COLOUR_DISTANCE, i, row))
+        linked: set[int] = set()
         for _, i, row in sorted(pairs, reverse=True):
-            if i not in taken and row in rows:
-                free[i].add(row, number, boxes[row], looks[row])
-                taken.add(i)
+            if i not in linked and row in rows:
+                candidates[i].add(row, frame, boxes[row], colours[row])
+                linked.add(i)
                 rows.remove(row)
-        tracks += [_Track([row], boxes[row], np.zeros(4, np.float32), looks[row], number) for row in rows]
+        tracks += [_Track([row], boxes[row], np.zeros(4, np.float32), colours[row], frame) for row in rows]
     return tracks
 
 
-def _grouped(seen: FaceObservations, boxes: _Array, tracks: list[_Track]) -> list[list[int]]:
-    """Rows of each person, ordered by frame; the largest pieces first find a person, the others join one."""
+def _group_tracks(faces: FaceObservations, boxes: _Array, tracks: list[_Track]) -> list[list[int]]:
+    """Returns the rows of each person, ordered by frame. The largest tracks start persons, smaller tracks join."""
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    crowd = _crowded(seen)
+    crowded = _is_crowded(faces)
     groups: list[list[int]] = []
     for track in sorted(tracks, key=lambda one: -float(areas[one.rows].sum())):
         for group in groups:
-            if _joins(group, track.rows, seen, boxes, crowd):
+            if _same_person(group, track.rows, faces, boxes, crowded):
                 group += track.rows
                 group.sort()
                 break
@@ -211,28 +218,30 @@ def _grouped(seen: FaceObservations, boxes: _Array, tracks: list[_Track]) -> lis
     return groups
 
 
-def _joins(group: list[int], rows: list[int], seen: FaceObservations, boxes: _Array, crowd: bool) -> bool:
-    known, mine = seen.frame[group], seen.frame[rows]
-    if ((mine[0] <= known) & (known <= mine[-1])).any():
+def _same_person(group: list[int], rows: list[int], faces: FaceObservations, boxes: _Array, crowded: bool) -> bool:
+    group_frames, frames = faces.frame[group], faces.frame[rows]
+    if ((frames[0] <= group_frames) & (group_frames <= frames[-1])).any():
         return False
-    nearest = group[int(np.abs(known - mine[0]).argmin())]
-    next_to_it = rows[0] if seen.frame[nearest] < mine[0] else rows[-1]
-    a, b = boxes[nearest], boxes[next_to_it]
+    nearest = group[int(np.abs(group_frames - frames[0]).argmin())]
+    adjacent = rows[0] if faces.frame[nearest] < frames[0] else rows[-1]
+    a, b = boxes[nearest], boxes[adjacent]
     size_a, size_b = float(a[2] - a[0]), float(b[2] - b[0])
-    far = float(np.abs((a[:2] + a[2:] - b[:2] - b[2:]) / 2).max()) / max(size_a, size_b, 1e-6)
-    # Among several people the colours decide, so one may walk on while hidden behind another.
-    if far > (_WALKED if crowd else 1.0) or not 0.5 < size_b / max(size_a, 1e-6) < 2:
+    distance = float(np.abs((a[:2] + a[2:] - b[:2] - b[2:]) / 2).max()) / max(size_a, size_b, 1e-6)
+    # Among several persons the colours decide, so a person may walk while hidden behind another person.
+    if distance > (_MAX_WALK if crowded else 1.0) or not 0.5 < size_b / max(size_a, 1e-6) < 2:
         return False
-    return not crowd or difference(_usual(seen, group), _usual(seen, rows)) < OTHER_PERSON
+    if not crowded:
+        return True
+    return colour_distance(_median_colours(faces, group), _median_colours(faces, rows)) < MAX_PERSON_COLOUR_DISTANCE
 
 
-def _usual(seen: FaceObservations, rows: list[int]) -> _Array:
-    return np.asarray(np.median(seen.colours[rows[:: max(1, len(rows) // 50)]], axis=0), np.float32)
+def _median_colours(faces: FaceObservations, rows: list[int]) -> _Array:
+    return np.asarray(np.median(faces.colours[rows[:: max(1, len(rows) // 50)]], axis=0), np.float32)
 
 
-def _crowded(seen: FaceObservations) -> bool:
-    """Several people are seen at once, so that place alone may mistake one for another."""
-    return bool(len(seen) and np.bincount(seen.frame).max() > 1)
+def _is_crowded(faces: FaceObservations) -> bool:
+    """Returns whether several persons are visible at once, so that position alone may confuse two persons."""
+    return bool(len(faces) and np.bincount(faces.frame).max() > 1)
 
 
 def _iou(a: _Array, b: _Array) -> float:

@@ -1,6 +1,7 @@
-"""The one pass over a source: every frame is decoded once, looked at once and written to its segment.
+"""Single pass over a source: decodes every frame once, detects faces, and writes the frame to a segment file.
 
-Each segment is finished together with what was seen in it, so a build that was cut off goes on after the last one.
+Each segment file is completed together with the observations of its frames, so an interrupted build resumes after the
+last complete segment.
 """
 
 from __future__ import annotations
@@ -18,183 +19,205 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from warmtalk.avatar.detect.appearance import PLACES, FaceAppearance, appearance_of
-from warmtalk.avatar.detect.face_detection import FaceDetectorPair, FaceObservation, extent
-from warmtalk.avatar.detect.head_motion import UNKNOWN, Motion, head_motion
-from warmtalk.avatar.detect.person_tracking import FaceObservations
+from warmtalk.avatar.detect.appearance import SAMPLE_POINTS, FaceAppearance, measure_appearance
+from warmtalk.avatar.detect.face_detection import FaceDetectorPair, FaceObservation, bounding_box
+from warmtalk.avatar.detect.head_motion import UNKNOWN_MOTION, Motion, head_motion
+from warmtalk.avatar.detect.person_tracking import MAX_LOST_FRAMES, FaceObservations
 from warmtalk.core.bundle import SEGMENT_FRAMES
-from warmtalk.core.types import Box, Image
+from warmtalk.core.types import Box, Image, Points
 from warmtalk.media.segment_writer import SegmentWriter
 
-_SMALL = (64, 36)
+_THUMBNAIL = (64, 36)
+"""Width and height of the image whose change from frame to frame is measured."""
 
 
 class ScanSource(Protocol):
-    """Frames of an avatar, and the faces in them."""
+    """Frames of an avatar, and the faces in each frame."""
 
-    drawn: bool
-    """The frames were drawn from one picture, so their landmarks are exact."""
+    synthetic: bool
+    """True when the frames were rendered from one photo, so that the landmarks are exact."""
 
     @property
-    def expected(self) -> int:
-        """Frames in all; 0 while unknown."""
+    def expected_frames(self) -> int:
+        """Total number of frames; 0 while unknown."""
         ...
 
     @property
-    def remarks(self) -> tuple[str, ...]:
-        """What is not as it should be with the file, for people. Complete after the last frame."""
+    def warnings(self) -> tuple[str, ...]:
+        """Problems of the file, in plain words. Complete after the last frame."""
         ...
 
     def __iter__(self) -> Iterator[Image]: ...
 
-    def look(self, index: int, image: Image) -> list[FaceObservation]:
-        """Faces of frame `index`. Called in order, perhaps not for all."""
+    def detect_faces(self, index: int, image: Image) -> list[FaceObservation]:
+        """Returns the faces of frame `index`. Called in order, but not necessarily for every frame."""
         ...
 
 
-class VideoSource:
-    """A film, looked at frame by frame."""
-
-    drawn = False
-
-    def __init__(self, frames: PhotoSource, spotter: FaceDetectorPair) -> None:
-        self._frames = frames
-        self._spotter = spotter
-        self._near: Box | None = None
+class FrameStream(Protocol):
+    """The part of media.video_decode.VideoReader that VideoSource uses."""
 
     @property
-    def expected(self) -> int:
+    def expected_frames(self) -> int:
+        """See ScanSource."""
+        ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """See ScanSource."""
+        ...
+
+    def __iter__(self) -> Iterator[Image]: ...
+
+
+class VideoSource:
+    """A ScanSource that detects the faces of each frame of a video."""
+
+    synthetic = False
+
+    def __init__(self, frames: FrameStream, detectors: FaceDetectorPair) -> None:
+        self._frames = frames
+        self._detectors = detectors
+        self._near: Box | None = None
+        self._meshes: list[Points] = []
+        self._last_seen = 0
+
+    @property
+    def expected_frames(self) -> int:
+        """See ScanSource."""
         return self._frames.expected_frames
 
     @property
-    def remarks(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
+        """See ScanSource."""
         return self._frames.warnings
 
     def __iter__(self) -> Iterator[Image]:
         return iter(self._frames)
 
-    def look(self, index: int, image: Image) -> list[FaceObservation]:
-        found = self._spotter.spot(image, self._near)
-        if found:
-            self._near = extent(found[0].landmarks)
-        return found
-
-
-class PhotoSource(Protocol):
-    """What `Video` needs of warmtalk.media.video_decode.VideoReader."""
-
-    @property
-    def expected_frames(self) -> int: ...
-
-    @property
-    def warnings(self) -> tuple[str, ...]: ...
-
-    def __iter__(self) -> Iterator[Image]: ...
+    def detect_faces(self, index: int, image: Image) -> list[FaceObservation]:
+        """Returns the faces of the frame; earlier faces are the hints of the search, see FaceFinder.find."""
+        previous = self._meshes if index - self._last_seen <= MAX_LOST_FRAMES else ()
+        faces = self._detectors.detect(image, self._near, previous)
+        if faces:
+            self._meshes = [face.landmarks for face in faces]
+            self._near, self._last_seen = bounding_box(self._meshes[0]), index
+        return faces
 
 
 @dataclass(frozen=True, slots=True)
 class SourceScan:
-    """What the pass found out."""
+    """Result of the pass over a source."""
 
     frames: int
     width: int
     height: int
-    seen: FaceObservations
-    change: npt.NDArray[np.float32]
-    """[frames] mean grey difference to the frame before, 0 to 255, of the picture at 64 x 36; 0 for the first."""
+    faces: FaceObservations
+    frame_change: npt.NDArray[np.float32]
+    """[frames] mean grey difference to the previous frame, 0 to 255, of the image reduced to 64 x 36; 0 for the first
+    frame."""
 
 
-def scan(source: ScanSource, work: Path, rate: Fraction, on_frame: Callable[[int, int], None]) -> SourceScan:
-    """Fills `work/frames` and `work/parts`; segments that are there already are kept.
+def scan_source(source: ScanSource, work: Path, rate: Fraction, on_frame: Callable[[int, int], None]) -> SourceScan:
+    """Fills `work/frames` and `work/parts`, and keeps the segments that are already complete.
 
-    `on_frame(done, expected)` is called after each frame and may raise to stop. Raises what the source, the segment
-    writer and the volume do.
+    `on_frame(done, expected)` is called after each frame and may raise to stop. Raises the errors of the source, of the
+    segment writer and of the file system.
     """
-    change: list[float] = []
-    images = _noting(source, change)
+    changes: list[float] = []
+    images = _measure_change(source, changes)
     parts: list[FaceObservations] = []
     done, width, height = 0, 0, 0
-    before: Image | None = None
+    previous: Image | None = None
     while (first := next(images, None)) is not None:
         height, width = first.shape[:2]
         number = len(parts)
         segment = enumerate(chain([first], islice(images, SEGMENT_FRAMES - 1)), start=done)
-        finished = _finished(work, number)
-        if finished is None:
-            with SegmentWriter(_segment(work, number), width, height, rate) as writer:
-                finished, done, before = _watch(source, segment, writer, on_frame, before)
-            _save(work, number, finished)
+        part = _load_part(work, number)
+        if part is None:
+            with SegmentWriter(_segment_path(work, number), width, height, rate) as writer:
+                part, done, previous = _scan_segment(source, segment, writer, on_frame, previous)
+            _save_part(work, number, part)
         else:
             for done, image in segment:
-                before = image
-                on_frame(done + 1, source.expected)
+                previous = image
+                on_frame(done + 1, source.expected_frames)
             done += 1
-        parts.append(finished)
+        parts.append(part)
     joined = [np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(FaceObservations)]
-    return SourceScan(done, width, height, FaceObservations(*joined), np.array(change, np.float32))
+    return SourceScan(done, width, height, FaceObservations(*joined), np.array(changes, np.float32))
 
 
-def _noting(source: ScanSource, change: list[float]) -> Iterator[Image]:
-    """The source's frames; how much each differs from the one before is added to `change`."""
-    before: npt.NDArray[np.int16] | None = None
+def _measure_change(source: ScanSource, changes: list[float]) -> Iterator[Image]:
+    """Yields the source's frames and appends each frame's difference to the previous frame to `changes`."""
+    previous: npt.NDArray[np.int16] | None = None
     for image in source:
-        small = cv2.resize(image, _SMALL, interpolation=cv2.INTER_AREA)
-        now = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.int16)
-        change.append(0.0 if before is None else float(np.abs(now - before).mean()))
-        before = now
+        small = cv2.resize(image, _THUMBNAIL, interpolation=cv2.INTER_AREA)
+        grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.int16)
+        changes.append(0.0 if previous is None else float(np.abs(grey - previous).mean()))
+        previous = grey
         yield image
 
 
-def _watch(
+def _scan_segment(
     source: ScanSource,
     segment: Iterator[tuple[int, Image]],
     writer: SegmentWriter,
     on_frame: Callable[[int, int], None],
-    before: Image | None,
+    previous: Image | None,
 ) -> tuple[FaceObservations, int, Image | None]:
-    """`before` is the frame before the segment. Also returns the number of frames so far, and the last of them."""
+    """Returns the observations of the segment, the number of frames so far, and the last frame.
+
+    `previous` is the frame before the segment.
+    """
     rows: list[tuple[int, FaceObservation, FaceAppearance, Motion]] = []
     index = -1
     for index, image in segment:
         writer.write_frame(image)
-        for face in source.look(index, image):
-            motion = UNKNOWN if before is None or source.drawn else head_motion(image, before, face.landmarks)
-            rows.append((index, face, appearance_of(image, face.landmarks), motion))
-        before = image
-        on_frame(index + 1, source.expected)
-    seen = FaceObservations(
+        for face in source.detect_faces(index, image):
+            motion = UNKNOWN_MOTION
+            if previous is not None and not source.synthetic:
+                motion = head_motion(image, previous, face.landmarks)
+            rows.append((index, face, measure_appearance(image, face.landmarks), motion))
+        previous = image
+        on_frame(index + 1, source.expected_frames)
+    return _observations(rows), index + 1, previous
+
+
+def _observations(rows: list[tuple[int, FaceObservation, FaceAppearance, Motion]]) -> FaceObservations:
+    return FaceObservations(
         frame=np.array([frame for frame, _, _, _ in rows], np.int32),
         score=np.array([face.score for _, face, _, _ in rows], np.float32),
-        sharpness=np.array([look.sharpness for _, _, look, _ in rows], np.float32),
-        exposure=np.array([look.exposure for _, _, look, _ in rows], np.float32),
-        colours=np.array([look.colours for _, _, look, _ in rows], np.uint8).reshape(-1, PLACES, 3),
+        sharpness=np.array([appearance.sharpness for _, _, appearance, _ in rows], np.float32),
+        exposure=np.array([appearance.exposure for _, _, appearance, _ in rows], np.float32),
+        colours=np.array([appearance.colours for _, _, appearance, _ in rows], np.uint8).reshape(-1, SAMPLE_POINTS, 3),
         landmarks=np.array([face.landmarks for _, face, _, _ in rows], np.float32).reshape(-1, 468, 2),
-        apart=np.array([face.apart for _, face, _, _ in rows], np.float32).reshape(-1, 68, 2),
+        detector_offset=np.array([face.detector_offset for _, face, _, _ in rows], np.float32).reshape(-1, 68, 2),
         motion=np.array([motion for _, _, _, motion in rows], np.float32).reshape(-1, 2, 3),
     )
-    return seen, index + 1, before
 
 
-def _segment(work: Path, number: int) -> Path:
+def _segment_path(work: Path, number: int) -> Path:
     return work / "frames" / f"{number:05d}.mp4"
 
 
-def _part(work: Path, number: int) -> Path:
+def _part_path(work: Path, number: int) -> Path:
     return work / "parts" / f"{number:05d}.safetensors"
 
 
-def _finished(work: Path, number: int) -> FaceObservations | None:
-    if not _part(work, number).is_file() or not _segment(work, number).is_file():
+def _load_part(work: Path, number: int) -> FaceObservations | None:
+    """Returns the saved observations of a complete segment; None for a missing or damaged part."""
+    if not _part_path(work, number).is_file() or not _segment_path(work, number).is_file():
         return None
     try:
-        return FaceObservations(**load_file(_part(work, number)))
-    except (SafetensorError, OSError, TypeError):  # a power cut left half of it
+        return FaceObservations(**load_file(_part_path(work, number)))
+    except (SafetensorError, OSError, TypeError):  # a power failure left an incomplete file
         return None
 
 
-def _save(work: Path, number: int, seen: FaceObservations) -> None:
-    """After its segment, and whole or not at all: its being there says that both are done."""
-    path = _part(work, number)
+def _save_part(work: Path, number: int, part: FaceObservations) -> None:
+    """Writes the part atomically and after its segment: an existing part proves that both files are complete."""
+    path = _part_path(work, number)
     temporary = path.with_suffix(".tmp")
-    save_file({one.name: getattr(seen, one.name) for one in fields(FaceObservations)}, temporary)
+    save_file({one.name: getattr(part, one.name) for one in fields(FaceObservations)}, temporary)
     temporary.replace(path)

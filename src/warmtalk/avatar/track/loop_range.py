@@ -1,51 +1,51 @@
-"""Which part of a film is played forth and back, so that its turns are quiet."""
+"""Range of a video that is played forwards and backwards, trimmed so that playback reverses in quiet moments."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-MOST_LEFT_OUT = 0.1
-"""Part of the film that may be left out at each end."""
-MOST_LEFT_OUT_S = 2.0
-"""And no more than this at each end."""
-LEAST_KEPT_S = 2.0
-"""Shorter films are used whole."""
-_NEAR = 2
-"""Frames to either side that count for the motion of a frame."""
-_BODY = 0.02
-"""Of a grey level of change in the picture, in face widths a frame: what moves beside the face counts too."""
-_FACELESS = 1.0
-_LOSS = 0.02
-"""Face widths a frame that each whole end left out must gain: a film that is quiet all the time is used whole."""
+MAX_TRIM_SHARE = 0.1
+"""Maximum share of the video that is trimmed at each end."""
+MAX_TRIM_S = 2.0
+"""Maximum number of seconds that are trimmed at each end."""
+MIN_DURATION_S = 2.0
+"""Shorter videos are used whole."""
+_NEIGHBOURS = 2
+"""Number of frames on either side that count for the motion of a frame."""
+_BODY_WEIGHT = 0.02
+"""Face widths per frame for each grey level of change in the image: motion beside the face counts too."""
+_NO_FACE_MOTION = 1.0
+_TRIM_COST = 0.02
+"""Face widths per frame that a full trim of one end must save: a video without motion is used whole."""
 
 
 def loop_range(
     landmarks: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_], change: npt.NDArray[np.float32], fps: float
 ) -> tuple[int, int]:
-    """Half-open range of the frames to use: at both ends little moves, and there is a face.
+    """Returns the half-open range of frames to use: both ends have little motion and show a face.
 
-    `landmarks` [n, 468, 2], `usable` [n], `change` [n] as in scan.Scan. At the turn of a forth-and-back loop all
-    motion is thrown back at once, so the nearer to rest it turns, the less it is seen.
+    `landmarks` is [n, 468, 2], `usable` [n], `change` [n] as SourceScan.frame_change. Where a forwards and backwards
+    loop turns, all motion reverses at once, so a turn near rest is less visible.
     """
     n = len(usable)
-    most = min(int(n * MOST_LEFT_OUT), round(MOST_LEFT_OUT_S * fps))
-    if n <= LEAST_KEPT_S * fps or most < 1 or not usable.any():
+    max_trim = min(int(n * MAX_TRIM_SHARE), round(MAX_TRIM_S * fps))
+    if n <= MIN_DURATION_S * fps or max_trim < 1 or not usable.any():
         return 0, n
     motion = _motion(landmarks, usable, change)
-    loss = _LOSS * np.arange(most + 1) / most
-    start = int((motion[: most + 1] + loss).argmin())
-    stop = n - int((motion[::-1][: most + 1] + loss).argmin())
+    cost = _TRIM_COST * np.arange(max_trim + 1) / max_trim
+    start = int((motion[: max_trim + 1] + cost).argmin())
+    stop = n - int((motion[::-1][: max_trim + 1] + cost).argmin())
     return start, stop
 
 
 def _motion(
     landmarks: npt.NDArray[np.float32], usable: npt.NDArray[np.bool_], change: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float64]:
-    """[n] motion about each frame in face widths a frame, and more where there is no face."""
+    """Returns [n] motion around each frame in face widths per frame, with a penalty for frames without a face."""
     width = float(np.median(np.ptp(landmarks[usable][:, :, 0], axis=1)))
     steps = np.linalg.norm(np.diff(landmarks, axis=0), axis=2).mean(1) / max(width, 1e-6)
-    steps = np.where(usable[1:] & usable[:-1], steps, _FACELESS) + _BODY * change[1:]
-    padded = np.pad(steps, (_NEAR, _NEAR), mode="edge")
-    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * _NEAR).mean(1)
-    return np.asarray(around + np.where(usable, 0, _FACELESS), np.float64)
+    steps = np.where(usable[1:] & usable[:-1], steps, _NO_FACE_MOTION) + _BODY_WEIGHT * change[1:]
+    padded = np.pad(steps, (_NEIGHBOURS, _NEIGHBOURS), mode="edge")
+    mean = np.lib.stride_tricks.sliding_window_view(padded, 2 * _NEIGHBOURS).mean(1)
+    return np.asarray(mean + np.where(usable, 0, _NO_FACE_MOTION), np.float64)

@@ -1,8 +1,8 @@
-"""Makes landmarks and face boxes quiet where the head is, and lets them go with it where it moves.
+"""Temporal smoothing of landmarks and face boxes: steady while the head is at rest, following the head's motion.
 
-All frames are known, so the filters look both ways and delay nothing. They work in the head's own coordinates: what
-the pictures themselves say about the motion (motion.py) is taken out first and put back afterwards, so that the
-detector's trembling is smoothed and not the motion.
+All frames are known, so the filters are bidirectional and add no delay. The filters work in the head's own coordinates:
+the motion measured from the pixels (head_motion.py) is removed first and restored afterwards, so that the detector's
+jitter is smoothed and the motion is not.
 """
 
 from __future__ import annotations
@@ -17,41 +17,42 @@ import numpy.typing as npt
 from warmtalk.core.faces import IBUG_68
 
 _Array = npt.NDArray[np.float32]
-_Exact = npt.NDArray[np.float64]
+_Double = npt.NDArray[np.float64]
 _Bool = npt.NDArray[np.bool_]
 
 FILTERS = ("tracked", "one_euro", "reference")
-MAX_BRIDGED_FRAMES = 3
-"""Shorter gaps are a detector's hiccup: the face is drawn between its neighbours."""
-JUMP = 0.5
-"""A move between two frames by so much of the face's width is a cut of the film, not a move."""
+MAX_GAP_FRAMES = 3
+"""Gaps of up to this length are detector dropouts: the face is interpolated between its neighbours."""
+CUT_DISTANCE = 0.5
+"""A move between two frames by this share of the face's width is a cut in the video, not a motion."""
 _STILL, _MOVING = 0.004, 0.015
-"""Parts of the face's width: a difference between strong and light smoothing below the first is tremble, above the
-second it is motion."""
-_STABLE = IBUG_68[17:48]
-_PLACE_FRAMES = 12.0
-"""Width (sigma) of the filter of a box's middle in the head's coordinates, and of that of its size."""
-_SIZE_FRAMES = 25.0
-_LIGHT_FRAMES = 3.0
-_ADRIFT = (0.02, 0.05)
-"""Parts of the face's width. The box's middle is held within the head up to the first; beyond the second, where the
-head turns and its outline moves against eyes and nose, it follows."""
+"""Shares of the face's width: a difference between strong and light smoothing below the first is jitter, above the
+second is motion."""
+_RIGID_POINTS = IBUG_68[17:48]
+_CENTRE_SIGMA = 12.0
+"""Frames: sigma of the filter for a box's centre in the head's coordinates."""
+_SIZE_SIGMA = 25.0
+"""Frames: sigma of the filter for a box's size."""
+_LIGHT_SIGMA = 3.0
+_CENTRE_DRIFT = (0.02, 0.05)
+"""Shares of the face's width. The box's centre is fixed within the head up to the first value; beyond the second, where
+the head turns and its outline moves against eyes and nose, the centre follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class SmoothingParams:
-    """How boxes are calmed."""
+    """Parameters of the box smoothing. The fields are keys of avatar.json."""
 
     filter: str = "tracked"
-    """ "tracked": with the head, both ways; "one_euro": causal, as live programs must; "reference": boxes of each
-    frame's points cut to whole pixels, as the reference program makes them."""
+    """ "tracked": in the head's coordinates, bidirectional; "one_euro": causal, as in live programs; "reference": the
+    box of each frame's points, truncated to whole pixels, as in the reference program."""
     scale_lock: float = 0.04
-    """Part of its size by which a face may seem to change before its box does; 0 locks nothing. The size of a head that
-    comes nearer is known from tracking and followed at once."""
+    """Share of its size by which a face may seem to change before the box's size changes; 0 disables the lock. The size
+    of a head that approaches the camera is known from tracking and followed immediately."""
     beta: float = 0.05
-    """One-Euro: how much faster the filter gets with speed (Casiez, Roussel and Vogel, CHI 2012)."""
+    """One-Euro: increase of the cutoff frequency with speed (Casiez, Roussel and Vogel, CHI 2012)."""
     cutoff_hz: float = 1.0
-    """One-Euro: at rest."""
+    """One-Euro: cutoff frequency at rest."""
 
     def __post_init__(self) -> None:
         if self.filter not in FILTERS:
@@ -63,123 +64,123 @@ class SmoothingParams:
 
 
 def smooth_landmarks(landmarks: _Array, present: _Bool, motion: _Array | None = None) -> tuple[_Array, _Bool]:
-    """[n, 468, 2] landmarks without tremble, with short gaps closed; and [n] bool where there are any.
+    """Returns [n, 468, 2] landmarks without jitter and with short gaps interpolated, and [n] bool presence.
 
-    `motion` is [n, 2, 3], see motion.Motion. Never smooths over a cut or a gap.
+    `motion` is [n, 2, 3], see head_motion.Motion. Never smooths across a cut or a long gap.
     """
-    points, filled = _bridged(landmarks, present)
+    points, filled = _interpolate_gaps(landmarks, present)
     result = np.zeros_like(points)
     for start, stop in _runs(points, filled):
-        path = _path(points[start:stop], None if motion is None else motion[start:stop])
-        head = _moved(points[start:stop], _inverse(path))
-        result[start:stop] = _moved(_quiet(head), path)
+        path = _head_path(points[start:stop], None if motion is None else motion[start:stop])
+        in_head = _transform(points[start:stop], np.asarray(np.linalg.inv(path)))
+        result[start:stop] = _transform(_smooth_points(in_head), path)
     return result, filled
 
 
 def smooth_boxes(
-    places: _Array, landmarks: _Array, usable: _Bool, motion: _Array | None, fps: float, how: SmoothingParams
+    boxes: _Array, landmarks: _Array, usable: _Bool, motion: _Array | None, fps: float, params: SmoothingParams
 ) -> _Array:
-    """[n, 4] face boxes, whole pixels or not, to steady ones; rows that are not usable are zeros.
+    """Returns [n, 4] smoothed face boxes; rows that are not usable are zeros.
 
-    `landmarks` are those that the boxes were made of, calmed; boxes never move across a cut or a gap.
+    `boxes` are [n, 4], with or without sub-pixels; `landmarks` are the smoothed landmarks that define the boxes. Never
+    smooths across a cut or a gap.
     """
-    result = np.zeros((len(places), 4), np.float32)
+    result = np.zeros((len(boxes), 4), np.float32)
     for start, stop in _runs(landmarks, usable):
         rows = slice(start, stop)
-        boxes = _middles(places[rows].astype(np.float64))
-        if how.filter == "one_euro":
-            boxes = _one_euro(boxes, fps, how)
+        values = _to_centre_and_size(boxes[rows].astype(np.float64))
+        if params.filter == "one_euro":
+            values = _one_euro(values, fps, params)
         else:
-            path = _path(landmarks[rows], None if motion is None else motion[rows])
-            boxes = _held(boxes, path, how.scale_lock)
-        result[rows] = _edges(boxes)
+            path = _head_path(landmarks[rows], None if motion is None else motion[rows])
+            values = _smooth_in_head(values, path, params.scale_lock)
+        result[rows] = _to_edges(values)
     return result
 
 
-def _held(boxes: _Exact, path: _Exact, scale_lock: float) -> _Exact:
-    """[n, 4] middle x, y and logarithms of width and height, calmed within the head."""
+def _smooth_in_head(boxes: _Double, path: _Double, scale_lock: float) -> _Double:
+    """Smooths [n, 4] centre x, y and logarithms of width and height in the head's coordinates."""
     carried = np.zeros_like(boxes)
     for i in range(1, len(boxes)):
         step = path[i] @ np.linalg.inv(path[i - 1])
-        middle = boxes[i - 1, :2]
-        carried[i, :2] = carried[i - 1, :2] + step[:2, :2] @ middle + step[:2, 2] - middle
+        centre = boxes[i - 1, :2]
+        carried[i, :2] = carried[i - 1, :2] + step[:2, :2] @ centre + step[:2, 2] - centre
         carried[i, 2:] = carried[i - 1, 2:] + np.log(np.linalg.det(step[:2, :2])) / 2
-    rest = boxes - carried
-    light = _smooth(rest, _LIGHT_FRAMES)
+    residual = boxes - carried
+    light = _gaussian(residual, _LIGHT_SIGMA)
     width = np.exp(np.median(boxes[:, 2]))
-    middle = _mixed(_smooth(rest[:, :2], _PLACE_FRAMES), light[:, :2], width * np.array(_ADRIFT))
+    centre = _blend_filters(_gaussian(residual[:, :2], _CENTRE_SIGMA), light[:, :2], width * np.array(_CENTRE_DRIFT))
     size = light[:, 2:]
     if scale_lock > 0:
-        size = _mixed(_smooth(rest[:, 2:], _SIZE_FRAMES), size, np.array([1.0, 2.5]) * scale_lock)
-    return np.hstack([middle, size]) + carried
+        size = _blend_filters(_gaussian(residual[:, 2:], _SIZE_SIGMA), size, np.array([1.0, 2.5]) * scale_lock)
+    return np.hstack([centre, size]) + carried
 
 
-def _mixed(strong: _Exact, light: _Exact, limits: _Exact) -> _Exact:
-    """Strong where both are nearer than the first limit, light beyond the second."""
-    apart = np.abs(strong - light).max(1, keepdims=True)
-    share = np.clip((apart - limits[0]) / (limits[1] - limits[0]), 0, 1)
+def _blend_filters(strong: _Double, light: _Double, limits: _Double) -> _Double:
+    """Returns `strong` where both differ by less than the first limit, `light` beyond the second, blended between."""
+    difference = np.abs(strong - light).max(1, keepdims=True)
+    share = np.clip((difference - limits[0]) / (limits[1] - limits[0]), 0, 1)
     return np.asarray(strong + (light - strong) * share * share * (3 - 2 * share))
 
 
-def _one_euro(values: _Exact, fps: float, how: SmoothingParams) -> _Exact:
-    """Sizes are logarithms: their speed counts as that of the edges they move."""
+def _one_euro(values: _Double, fps: float, params: SmoothingParams) -> _Double:
+    """Applies the One-Euro filter. Sizes are logarithms, so the speed is converted to that of the box's edges."""
     units = np.array([1, 1, *(np.exp(np.median(values[:, 2:], axis=0)) / 2)])
-    found = values * units
+    result = values * units
     speed = np.zeros(values.shape[1])
-    for i in range(1, len(found)):
-        speed += _share(1.0, fps) * ((found[i] - found[i - 1]) * fps - speed)
-        found[i] = found[i - 1] + _share(how.cutoff_hz + how.beta * np.abs(speed), fps) * (found[i] - found[i - 1])
-    return np.asarray(found / units)
+    for i in range(1, len(result)):
+        step = result[i] - result[i - 1]
+        speed += _low_pass_weight(1.0, fps) * (step * fps - speed)
+        cutoff_hz = params.cutoff_hz + params.beta * np.abs(speed)
+        result[i] = result[i - 1] + _low_pass_weight(cutoff_hz, fps) * step
+    return np.asarray(result / units)
 
 
-def _share(cutoff_hz: float | _Exact, fps: float) -> float | _Exact:
-    """Of the new value in a first-order low-pass filter."""
+def _low_pass_weight(cutoff_hz: float | _Double, fps: float) -> float | _Double:
+    """Returns the weight of the new value in a first-order low-pass filter."""
     return 1 / (1 + fps / (2 * np.pi * cutoff_hz))
 
 
-def _middles(places: _Exact) -> _Exact:
-    x1, y1, x2, y2 = places.T
+def _to_centre_and_size(boxes: _Double) -> _Double:
+    x1, y1, x2, y2 = boxes.T
     return np.stack([(x1 + x2) / 2, (y1 + y2) / 2, np.log(x2 - x1), np.log(y2 - y1)], 1)
 
 
-def _edges(boxes: _Exact) -> _Exact:
+def _to_edges(boxes: _Double) -> _Double:
     half = np.exp(boxes[:, 2:]) / 2
     return np.hstack([boxes[:, :2] - half, boxes[:, :2] + half])
 
 
-def _path(points: _Array, motion: _Array | None) -> _Exact:
-    """[n, 3, 3] from the head in the first frame to the head in each: from picture to picture where that is known, else
-    by the points."""
+def _head_path(points: _Array, motion: _Array | None) -> _Double:
+    """Returns [n, 3, 3] transforms from the head in the first frame to the head in each frame.
+
+    A step uses `motion` where the motion is known, and else the points.
+    """
     path = np.tile(np.eye(3), (len(points), 1, 1))
-    calm = _quiet(points)
+    smooth = _smooth_points(points)
     for i in range(1, len(points)):
         step = np.eye(3)
-        step[:2] = (
-            motion[i] if motion is not None and np.isfinite(motion[i]).all() else _similarity(calm[i], calm[i - 1])
-        )
+        known = motion is not None and np.isfinite(motion[i]).all()
+        step[:2] = motion[i] if motion is not None and known else _similarity(smooth[i], smooth[i - 1])
         path[i] = np.linalg.inv(step) @ path[i - 1]
     return path
 
 
-def _similarity(now: _Array, before: _Array) -> _Exact:
-    found, _ = cv2.estimateAffinePartial2D(now[_STABLE], before[_STABLE], method=cv2.LMEDS)
+def _similarity(points: _Array, previous: _Array) -> _Double:
+    found, _ = cv2.estimateAffinePartial2D(points[_RIGID_POINTS], previous[_RIGID_POINTS], method=cv2.LMEDS)
     return np.eye(3)[:2] if found is None else np.asarray(found, np.float64)
 
 
-def _inverse(path: _Exact) -> _Exact:
-    return np.asarray(np.linalg.inv(path))
-
-
-def _moved(points: _Array, path: _Exact) -> _Array:
+def _transform(points: _Array, path: _Double) -> _Array:
     moved = points @ np.swapaxes(path[:, :2, :2], 1, 2) + path[:, None, :2, 2]
     return np.asarray(moved, np.float32)
 
 
-def _bridged(landmarks: _Array, present: npt.NDArray[np.bool_]) -> tuple[_Array, npt.NDArray[np.bool_]]:
+def _interpolate_gaps(landmarks: _Array, present: npt.NDArray[np.bool_]) -> tuple[_Array, npt.NDArray[np.bool_]]:
     points, filled = landmarks.copy(), present.copy()
     known = np.flatnonzero(present)
     for a, b in pairwise(known):
-        if 1 < b - a <= MAX_BRIDGED_FRAMES + 1 and not _jumps(points[a], points[b]):
+        if 1 < b - a <= MAX_GAP_FRAMES + 1 and not _is_cut(points[a], points[b]):
             for i in range(a + 1, b):
                 points[i] = points[a] + (points[b] - points[a]) * ((i - a) / (b - a))
                 filled[i] = True
@@ -187,33 +188,33 @@ def _bridged(landmarks: _Array, present: npt.NDArray[np.bool_]) -> tuple[_Array,
 
 
 def _runs(points: _Array, present: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Half-open ranges of frames in which one face moves without a break."""
+    """Returns half-open ranges of frames in which one face moves without a gap or a cut."""
     runs: list[tuple[int, int]] = []
     for i in np.flatnonzero(present).tolist():
-        if runs and runs[-1][1] == i and not _jumps(points[i - 1], points[i]):
+        if runs and runs[-1][1] == i and not _is_cut(points[i - 1], points[i]):
             runs[-1] = (runs[-1][0], i + 1)
         else:
             runs.append((i, i + 1))
     return runs
 
 
-def _jumps(a: _Array, b: _Array) -> bool:
-    return float(np.abs(a.mean(0) - b.mean(0)).max()) > JUMP * float(np.ptp(a[:, 0]))
+def _is_cut(a: _Array, b: _Array) -> bool:
+    return float(np.abs(a.mean(0) - b.mean(0)).max()) > CUT_DISTANCE * float(np.ptp(a[:, 0]))
 
 
-def _quiet(points: _Array) -> _Array:
-    """Strong smoothing for points at rest, light for those that move, with a soft change between them."""
-    light = _filtered(points, np.array([-2, 3, 6, 7, 6, 3, -2]) / 21)  # Savitzky-Golay, order 2
+def _smooth_points(points: _Array) -> _Array:
+    """Applies strong smoothing to points at rest and light smoothing to moving points, with a soft transition."""
+    light = _convolve(points, np.array([-2, 3, 6, 7, 6, 3, -2]) / 21)  # Savitzky-Golay, order 2
     weights = np.exp(-0.5 * (np.arange(-6, 7) / 2.0) ** 2)
-    strong = _filtered(points, weights / weights.sum())
+    strong = _convolve(points, weights / weights.sum())
     width = np.ptp(points[:, :, 0], axis=1).mean()
     motion = np.linalg.norm(strong - light, axis=2) / max(float(width), 1e-6)
     share = np.clip((motion - _STILL) / (_MOVING - _STILL), 0, 1)[:, :, None]
     return np.asarray(strong + (light - strong) * share, np.float32)
 
 
-def _filtered(points: _Array, weights: npt.NDArray[np.float64]) -> _Array:
-    """Ends are continued by their point reflection, which keeps both place and speed there."""
+def _convolve(points: _Array, weights: npt.NDArray[np.float64]) -> _Array:
+    """Filters over time. The ends are padded by point reflection, which keeps both position and speed there."""
     half = len(weights) // 2
     n = len(points)
     if n <= half:
@@ -227,10 +228,10 @@ def _filtered(points: _Array, weights: npt.NDArray[np.float64]) -> _Array:
     return total
 
 
-def _smooth(values: _Exact, frames: float) -> _Exact:
-    """Gaussian over time. The ends go on level: there, what is at rest in the head stays where it was."""
-    half = round(3 * frames)
-    weights = np.exp(-0.5 * (np.arange(-half, half + 1) / frames) ** 2)
+def _gaussian(values: _Double, sigma: float) -> _Double:
+    """Filters over time by a Gaussian. The ends are padded by mirroring: a value at rest in the head stays constant."""
+    half = round(3 * sigma)
+    weights = np.exp(-0.5 * (np.arange(-half, half + 1) / sigma) ** 2)
     padded = np.pad(values, ((half, half), (0, 0)), mode="reflect" if len(values) > half else "edge")
     total = [np.convolve(column, weights / weights.sum(), "valid") for column in padded.T]
     return np.stack(total, 1)

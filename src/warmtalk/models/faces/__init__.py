@@ -1,1 +1,1 @@
-"""What looks at faces in the source: detectors, parsers, enhancement."""
+"""Face detection, face parsing and face restoration."""

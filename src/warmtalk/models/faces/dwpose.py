@@ -1,8 +1,8 @@
-"""Faces by DWPose: RTMPose-l for whole bodies, whose points 23 to 90 of 133 are the face's 68.
+"""Face detector by DWPose: RTMPose-l for whole bodies. Points 23 to 90 of 133 are the 68 points of the face.
 
-As the reference program looks (its configuration of mmpose, commit 0a89dec): pictures in RGB, 288 x 384, the person's
-box 1.25 times as large, a mirrored second look, the peaks of two classifications over x and y. rtmlib brings that
-without mmcv; the mirrored look is added here.
+The detection equals the reference program's configuration of mmpose (commit 0a89dec): RGB images, 288 x 384, the
+person's box enlarged by 1.25, a second pass on the mirrored input, the peaks of two classifications over x and y.
+rtmlib runs the network without mmcv; the mirrored pass is added here.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from warmtalk.core.ports import DetectedFace
 from warmtalk.core.types import Box, Image
 
 WIDTH, HEIGHT = 288, 384
-"""Of the network's input, pixels."""
+"""Size of the network's input, pixels."""
 POINTS = 133
 FACE = slice(23, 91)
 BINS = 2
-"""A pixel of the input."""
+"""Classification bins per pixel of the input."""
 PADDING = 1.25
 MIN_SCORE = 0.3
-"""Of the 68 points, on average: the network gives points for any picture."""
+"""Minimum mean score of the 68 points: the network returns points for every image, with or without a face."""
 MIN_FACE = 72
-"""Pixels of the input. A face that would be smaller in a look at the whole picture is looked at from nearer."""
+"""Pixels of the input. A face that is smaller in the input for the whole image gets a window of its own."""
 
 # fmt: off
 MIRRORED = np.array([
@@ -41,28 +41,28 @@ MIRRORED = np.array([
     64, 63, 62, 61, 60, 67, 66, 65,  # inner lips
 ])
 # fmt: on
-"""iBUG point that each of the 68 becomes in a mirrored picture."""
+"""Index in the mirrored image of each of the 68 iBUG points."""
 
 _Array = npt.NDArray[np.float32]
 
 
 class DwposeDetector:
-    """See core.ports.FaceDetector. One face a look: at the whole picture, as the reference does, or at each hint."""
+    """A core.ports.FaceDetector. One face per window: the whole image, as in the reference, or a window per hint."""
 
     name = "dwpose"
 
     def __init__(self, path: Path, device: str = "auto") -> None:
-        """`path` is dw-ll_ucoco_384.onnx. Raises NotReady for a GPU that is not there, Damaged for another file."""
+        """`path` is dw-ll_ucoco_384.onnx. Raises NotReady for a missing GPU, Damaged for another file."""
         from rtmlib import RTMPose
 
-        place = _place(device)
+        rtmlib_device = _rtmlib_device(device)
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # it prints what it loads
-                self._net = RTMPose(str(path), model_input_size=(WIDTH, HEIGHT), device=place)
+            with contextlib.redirect_stdout(io.StringIO()):  # rtmlib prints the name of the loaded file
+                self._net = RTMPose(str(path), model_input_size=(WIDTH, HEIGHT), device=rtmlib_device)
             shapes = [
                 tuple(one.shape[1:]) for one in (*self._net.session.get_inputs(), *self._net.session.get_outputs())
             ]
-        except Exception as error:  # onnxruntime's errors have no base of their own
+        except Exception as error:  # the errors of onnxruntime have no common base class
             raise Damaged(f"{path} cannot be opened: {error}", "Run: warmtalk weights fetch dwpose") from error
         if shapes != [(3, HEIGHT, WIDTH), (POINTS, WIDTH * BINS), (POINTS, HEIGHT * BINS)]:
             raise Damaged(f"{path} is not DWPose's network of {WIDTH} x {HEIGHT}", "Run: warmtalk weights fetch dwpose")
@@ -70,10 +70,10 @@ class DwposeDetector:
     def detect(self, image: Image, hints: Sequence[Box] = ()) -> list[DetectedFace]:
         """See core.ports.FaceDetector."""
         rgb = np.ascontiguousarray(image[:, :, ::-1])
-        faces = [self._look(rgb, window) for window in windows(image.shape[1], image.shape[0], hints)]
+        faces = [self._detect_window(rgb, window) for window in windows(image.shape[1], image.shape[0], hints)]
         return sorted((face for face in faces if face.score >= MIN_SCORE), key=lambda face: -face.score)
 
-    def _look(self, rgb: Image, window: Box) -> DetectedFace:
+    def _detect_window(self, rgb: Image, window: Box) -> DetectedFace:
         pixels, centre, scale = self._net.preprocess(rgb, window.as_tuple())
         x, y = (one[:, FACE] for one in self._net.inference(pixels))
         mirrored_x, mirrored_y = (one[:, FACE] for one in self._net.inference(pixels[:, ::-1]))
@@ -83,9 +83,10 @@ class DwposeDetector:
 
 
 def windows(width: int, height: int, hints: Sequence[Box]) -> list[Box]:
-    """Boxes of persons to look at: the whole picture for one face that is large in it, else head and shoulders of each.
+    """Returns the windows to search: the whole image for one large face, or else the head and shoulders of each hint.
 
-    From afar a step of the network is several pixels of a wide picture: its points would jump by as much.
+    In a wide image one bin of the network covers several pixels, so the points of a small face would jump by that
+    distance.
     """
     whole = Box(0, 0, width, height)
     pixels = max(width, height * WIDTH / HEIGHT) * PADDING / WIDTH
@@ -100,13 +101,13 @@ def _head_and_shoulders(face: Box) -> Box:
     return Box(x - side * 5 // 4, y - side * 5 // 4, x + side * 5 // 4, y + side * 25 // 12)
 
 
-def _place(device: str) -> str:
-    """rtmlib's name of a device."""
+def _rtmlib_device(device: str) -> str:
+    """Returns rtmlib's name of a device."""
     import onnxruntime
 
-    there = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-    if device.startswith("cuda") and not there:
+    available = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if device.startswith("cuda") and not available:
         raise NotReady(
             f"dwpose was asked to run on {device}, but onnxruntime has no CUDA", "Run: pip install onnxruntime-gpu"
         )
-    return ("cuda" if there else "cpu") if device == "auto" else device
+    return ("cuda" if available else "cpu") if device == "auto" else device

@@ -1,4 +1,4 @@
-"""What cuts a row's blend mask, behind the port core.ports.FaceParser: which there are, and which are ready here."""
+"""Face parsers (core.ports.FaceParser), which compute a row's blend mask: options, selection and loading."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from warmtalk.models.checkpoints import optional_models
 
 @dataclass(frozen=True, slots=True)
 class ParserOptions:
-    """Which parser, and the reference program's options of it."""
+    """A parser and its options, as in the reference program."""
 
     name: str = "mesh"
     """mesh or bisenet."""
     mode: str = "jaw"
-    """jaw, neck or raw; the mesh knows jaw alone."""
+    """jaw, neck or raw; the mesh supports jaw only."""
     cheeks: tuple[int, int] = (90, 90)
-    """left_cheek_width and right_cheek_width: of mode jaw, in pixels of a crop that is 512 wide."""
+    """left_cheek_width and right_cheek_width of mode jaw, in pixels of a crop that is 512 pixels wide."""
 
 
 class MeshParser:
-    """By the face mesh: needs no network and does not look at the picture."""
+    """Parser that uses the face mesh alone, without a network and without the image."""
 
     name = "mesh"
 
@@ -34,20 +34,20 @@ class MeshParser:
         return mesh_mask(bundle.landmarks(row), bundle.paste_box(row), bundle.crop_box(row))
 
 
-def choose(wanted: str, models_dir: Path) -> str:
-    """The name of the parser that `wanted`, perhaps "auto", stands for here. Raises NotReady, InvalidInput."""
-    return optional_models.select(wanted, optional_models.PARSERS, models_dir, "prep.parsing").name
+def resolve_name(name: str, models_dir: Path) -> str:
+    """Returns the parser's name; for "auto", the best parser that is installed. Raises NotReady, InvalidInput."""
+    return optional_models.select(name, optional_models.PARSERS, models_dir, "prep.parsing").name
 
 
 def open_parser(options: ParserOptions, models_dir: Path, device: str) -> FaceParser:
-    """Loads only local files.
+    """Opens the parser from local files only.
 
-    Raises NotReady when something is missing, Damaged when the file is not that network's, InvalidInput for the name.
+    Raises NotReady for a missing library or file, Damaged for a file of another network, InvalidInput for the name.
     """
-    kit = optional_models.select(options.name, optional_models.PARSERS, models_dir, "prep.parsing")
-    if kit is optional_models.BISENET:
+    model = optional_models.select(options.name, optional_models.PARSERS, models_dir, "prep.parsing")
+    if model is optional_models.BISENET:
         from warmtalk.models.faces.bisenet import BisenetParser
 
-        (path,) = optional_models.require(kit, models_dir)
+        (path,) = optional_models.require(model, models_dir)
         return BisenetParser(path, device, options.mode, options.cheeks)
     return MeshParser()

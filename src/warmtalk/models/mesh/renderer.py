@@ -60,7 +60,6 @@ class MeshAvatar:
 class MeshRenderer:
     """Implementation of core.ports.FaceRenderer without state of an avatar. A MeshAvatar belongs to one thread."""
 
-    name = "mesh"
     cached_rows = MAX_PREPARED_ROWS
 
     def __init__(self, strength: float = 1.0) -> None:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 
 from warmtalk.core.bundle import Bundle
-from warmtalk.core.bundle_files import read_latents
+from warmtalk.core.bundle_files import has_latents, read_latents
 from warmtalk.core.errors import BadMedia, NotReady
 from warmtalk.core.types import Box, cycle_row
 
@@ -80,7 +80,7 @@ def write(bundle: Bundle, folder: Path, *, bbox_shift: int = 0) -> None:
 
     Raises NotReady for a bundle without latents or with rows without a face, Damaged, OSError.
     """
-    if "musetalk" not in bundle.info.renderers:
+    if not has_latents(bundle.path):
         raise NotReady(
             f"avatar {bundle.info.avatar_id!r} is not prepared for MuseTalk", "Run: warmtalk avatar create --replace"
         )

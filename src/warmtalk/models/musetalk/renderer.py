@@ -43,8 +43,6 @@ class MuseTalkAvatar:
 class MuseTalkRenderer:
     """FaceRenderer and BatchRenderer of MuseTalk. Runs on the device thread only."""
 
-    name = "musetalk"
-
     def __init__(self, networks: MuseTalk, *, max_batch: int = MAX_BATCH) -> None:
         self._networks = networks
         self.max_batch = max_batch

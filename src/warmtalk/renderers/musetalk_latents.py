@@ -1,4 +1,4 @@
-"""MuseTalk's latents for the builder. Imports torch: import it only where it is installed."""
+"""Latents of MuseTalk for avatar bundles. Imports torch: import this module only where torch is installed."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from pathlib import Path
 
 from warmtalk.config import MuseTalkConfig
 from warmtalk.core.bundle import Bundle
-from warmtalk.core.bundle_files import Latents
+from warmtalk.core.bundle_files import write_latents
 from warmtalk.models.device import pick_device, pick_dtype
 from warmtalk.models.musetalk.latents import LatentEncoder, avatar_latents
 
 
-class MuseTalkLatents:
-    """Loads the image codec with the first avatar and keeps it. One thread only."""
+class LatentWriter:
+    """Writes latents.safetensors of bundles. Loads the image codec with the first bundle and keeps the codec.
+
+    Use from one thread only.
+    """
 
     def __init__(self, models_dir: Path, config: MuseTalkConfig) -> None:
         self._models_dir = models_dir
         self._config = config
         self._encoder: LatentEncoder | None = None
 
-    def __call__(self, bundle: Bundle, on_row: Callable[[int, int], None]) -> Latents:
-        """Raises NotReady and Damaged when the weights are not what they should be."""
+    def __call__(self, bundle: Bundle, on_row: Callable[[int, int], None]) -> None:
+        """Encodes all rows of the bundle. Raises NotReady for missing, Damaged for invalid weights."""
         if self._encoder is None:
             device = pick_device(self._config.device)
             self._encoder = LatentEncoder(self._models_dir, device, pick_dtype(self._config.dtype, device))
-        return avatar_latents(bundle, self._encoder, self._config.version, on_row)
+        write_latents(bundle.path, avatar_latents(bundle, self._encoder, self._config.version, on_row))
