@@ -1,4 +1,4 @@
-"""Videos and photos for tests: a window that pans over a portrait, so that the face moves."""
+"""Videos and photos for tests. A window pans over a portrait, so the face moves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks that objects are freed without the garbage collector, which ignores the size of the frames they hold."""
+"""Memory checks: objects are freed without the garbage collector, which ignores the size of held frames."""
 
 from __future__ import annotations
 

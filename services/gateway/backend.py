@@ -56,8 +56,8 @@ class Backend:
 
     async def close(self) -> None:
         """Closes the channels and cancels their calls."""
-        for one in self._channels:
-            await one.close()
+        for connection in self._channels:
+            await connection.close()
 
     async def service_states(self) -> dict[str, str]:
         """Returns "up" or "down" for each service by name."""

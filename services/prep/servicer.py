@@ -91,8 +91,8 @@ class PrepServicer(prep_pb2_grpc.PrepServiceServicer):
     async def GetAvatar(  # noqa: N802
         self, request: prep_pb2.GetAvatarRequest, context: _Context
     ) -> prep_pb2.GetAvatarResponse:
-        found = await asyncio.to_thread(self._jobs.find, request.avatar_id)
-        return prep_pb2.GetAvatarResponse(avatar=await asyncio.to_thread(self._avatar_message, found))
+        avatar = await asyncio.to_thread(self._jobs.find, request.avatar_id)
+        return prep_pb2.GetAvatarResponse(avatar=await asyncio.to_thread(self._avatar_message, avatar))
 
     async def ListAvatars(  # noqa: N802
         self, request: prep_pb2.ListAvatarsRequest, context: _Context
@@ -132,10 +132,10 @@ class PrepServicer(prep_pb2_grpc.PrepServiceServicer):
         except Damaged as error:
             return prep_pb2.Avatar(avatar_id=avatar_id, state=prep_pb2.Avatar.STATE_FAILED, error=str(error))
 
-    def _avatar_message(self, found: Build | AvatarInfo) -> prep_pb2.Avatar:
-        if isinstance(found, Build):
-            return messages.build_message(found)
-        return messages.bundle_message(found, self._store.path(found.avatar_id), self._config)
+    def _avatar_message(self, avatar: Build | AvatarInfo) -> prep_pb2.Avatar:
+        if isinstance(avatar, Build):
+            return messages.build_message(avatar)
+        return messages.bundle_message(avatar, self._store.path(avatar.avatar_id), self._config)
 
 
 def _read(path: Path) -> bytes:

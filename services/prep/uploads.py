@@ -15,9 +15,9 @@ from typing import BinaryIO
 
 from warmtalk.core.bundle_files import write_json
 from warmtalk.core.errors import BadMedia, Interrupted, InvalidInput, NotFound
-from warmtalk.media.ffmpeg_process import storage_errors
 from warmtalk.media.file_types import HEAD_BYTES, sniff_file
 from warmtalk.media.photo_decode import PHOTO_KINDS
+from warmtalk.media.storage import storage_errors
 from warmtalk.media.video_decode import video_kind
 
 RETENTION_S = 3600.0

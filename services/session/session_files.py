@@ -25,8 +25,8 @@ from warmtalk.core.types import FrameClock
 from warmtalk.media import concat
 from warmtalk.media.clip_writer import ClipWriter
 from warmtalk.media.concat import ClipFile, ConversationFileState
-from warmtalk.media.ffmpeg_process import remove_files, storage_errors
 from warmtalk.media.h264 import X264Settings
+from warmtalk.media.storage import fsync_directory, remove_files, storage_errors
 from warmtalk.services.session import session_record as records
 from warmtalk.services.session.session_record import (
     ClipRecord,
@@ -257,7 +257,7 @@ class SessionFiles:
             write_json(self.path / RECORD, records.to_json(record))
         finally:
             remove_files(self.path / f"{RECORD}.tmp")
-        concat.fsync_directory(self.path)
+        fsync_directory(self.path)
         self.record = record
 
 

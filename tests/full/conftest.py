@@ -16,7 +16,7 @@ def two_threads() -> None:
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library that wants to download something fails the test."""
+    """Fails a test whose library opens a network connection."""
 
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("a connection was opened")

@@ -1,7 +1,7 @@
-"""A file in the format of dw-ll_ucoco_384.onnx whose network has a known answer, made without the published weights.
+"""Writes a file in the format of dw-ll_ucoco_384.onnx with a known output, without the published weights.
 
-The 133 points stand around the reddest place of the picture, each where LAYOUT says: a face that is mirrored gives the
-mirrored points, as the real network's does.
+The 133 points lie around the reddest pixel of the image, as in `layout`. A mirrored image gives the mirrored points,
+as with the real network.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ WIDTH, HEIGHT, POINTS = 288, 384, 133
 
 
 def layout() -> npt.NDArray[np.int64]:
-    """[68, 2] whole pixels of the input, from the reddest place: a symmetric face, in iBUG's order."""
+    """Returns [68, 2] offsets in pixels of the input from the reddest pixel: a symmetric face in iBUG order."""
     arc = np.linspace(-90, 90, 17)
     jaw = np.stack([40 * np.sin(np.radians(arc)), 45 * np.cos(np.radians(arc)) - 10], 1)
     brow = np.array([[-34, -22], [-28, -26], [-22, -28], [-16, -27], [-10, -24]])
@@ -32,17 +32,18 @@ def layout() -> npt.NDArray[np.int64]:
 
 
 def write(path: Path, width: int = WIDTH) -> Path:
+    """Writes the ONNX file; another `width` makes a network of another shape."""
     shifts = np.zeros((POINTS, 2), np.int64)
     shifts[23:91] = layout()
     nodes, constants = [], []
     for axis, (name, length) in enumerate((("x", width), ("y", HEIGHT))):
         bins = np.arange(2 * length) // 2
-        places = np.clip(bins[None] - shifts[:, axis, None], 0, length - 1)
-        constants.append(numpy_helper.from_array(places, f"places_{name}"))
+        positions = np.clip(bins[None] - shifts[:, axis, None], 0, length - 1)
+        constants.append(numpy_helper.from_array(positions, f"positions_{name}"))
         constants.append(numpy_helper.from_array(np.array([2 if axis == 0 else 3]), f"over_{name}"))
         nodes.append(helper.make_node("ReduceMax", ["red", f"over_{name}"], [f"profile_{name}"], keepdims=0))
         nodes.append(helper.make_node("Squeeze", [f"profile_{name}", "channel"], [f"line_{name}"]))
-        nodes.append(helper.make_node("Gather", [f"line_{name}", f"places_{name}"], [f"simcc_{name}"], axis=1))
+        nodes.append(helper.make_node("Gather", [f"line_{name}", f"positions_{name}"], [f"simcc_{name}"], axis=1))
     constants += [
         numpy_helper.from_array(np.array([value]), name) for name, value in (("zero", 0), ("one", 1), ("channel", 1))
     ]

@@ -1,4 +1,4 @@
-"""The face-alignment adapter on files of the published formats: S3FD that finds what is bright, FAN at random."""
+"""The face-alignment adapter with files of the published formats: S3FD detects blue areas, FAN has random weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("face-alignment")
-    torch.save(_finds_what_is_blue(), folder / "s3fd-619a316812.pth")
+    torch.save(_blue_area_detector(), folder / "s3fd-619a316812.pth")
     torch.manual_seed(1)
     net = FAN(4).eval()
     torch.save(net.state_dict(), folder / "2DFAN4-11f355bf06.pth.tar")
@@ -37,8 +37,8 @@ def detector(files: Path) -> Iterator[AlignmentDetector]:
     yield AlignmentDetector(files / "s3fd-619a316812.pth", files / "2DFAN4-11f355bf06.pth.tar", "cpu")
 
 
-def _finds_what_is_blue() -> dict[str, torch.Tensor]:
-    """S3FD's tensors: the first channel goes through, and cells of 128 pixels whose middle is bright are faces."""
+def _blue_area_detector() -> dict[str, torch.Tensor]:
+    """Returns S3FD's tensors: the first channel passes through, and bright cells of 128 pixels are faces."""
     tensors = {name: torch.zeros_like(tensor) for name, tensor in s3fd().state_dict().items()}
     for name, tensor in tensors.items():
         if name.endswith(".weight") and tensor.dim() == 4 and "mbox" not in name:
@@ -50,7 +50,7 @@ def _finds_what_is_blue() -> dict[str, torch.Tensor]:
 
 
 def bright(side: int = 256, channel: int = 0) -> Image:
-    """[side, side, 3] BGR, black but for its last quarter."""
+    """Returns [side, side, 3] BGR, black except for the last quarter."""
     image = np.zeros((side, side, 3), np.uint8)
     image[side // 2 :, side // 2 :, channel] = 255
     return image
@@ -59,18 +59,18 @@ def bright(side: int = 256, channel: int = 0) -> Image:
 def test_a_face_is_found_and_gets_68_points(files: Path, detector: AlignmentDetector) -> None:
     (face,) = detector.detect(bright())
     assert face.points.shape == (68, 2) and face.points.dtype == np.float32 and 0.5 < face.score <= 1
-    # S3FD's answer is a square of 512 pixels around (320, 320); what 2DFAN4 looks at follows from it.
+    # S3FD returns a square of 512 pixels around (320, 320), which defines the input of 2DFAN4.
     middle, reach = np.array([320, 320 - 0.12 * 512]), 100 * (512 + 512) / 195
     assert (np.abs(face.points - middle) < reach + 10).all() and np.ptp(face.points, axis=0).min() > 100
     traced = AlignmentDetector(files / "s3fd-619a316812.pth", files / "2DFAN4-cd938726ad.zip", "cpu")
     assert np.allclose(traced.detect(bright())[0].points, face.points, atol=1e-3)  # the other published form
 
 
-def test_colours_are_in_the_order_of_the_training(detector: AlignmentDetector) -> None:
+def test_the_colour_order_is_that_of_the_training(detector: AlignmentDetector) -> None:
     assert detector.detect(bright(channel=2)) == []
 
 
-def test_large_pictures_are_searched_small_and_measured_large(
+def test_large_images_are_searched_small_and_measured_large(
     detector: AlignmentDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("warmtalk.models.faces.alignment.SEARCH_SIDE", 256)
@@ -89,7 +89,7 @@ def test_broken_files_are_named(files: Path, tmp_path: Path, broken: str) -> Non
         AlignmentDetector(tmp_path / names[0], tmp_path / names[1], "cpu")
 
 
-def test_a_file_of_another_network_is_refused(files: Path, tmp_path: Path) -> None:
+def test_a_file_of_another_network_is_rejected(files: Path, tmp_path: Path) -> None:
     other = tmp_path / "s3fd-619a316812.pth"
     torch.save({"weight": torch.zeros(3)}, other)
     with pytest.raises(Damaged):

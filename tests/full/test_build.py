@@ -1,4 +1,4 @@
-"""An avatar built with the other detectors and parsers, from configuration to files."""
+"""Avatars built with the optional detectors and parsers, from configuration to files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOSE = (222, 130)
 
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
-    """Of a portrait with a red dot, which the test's pose network takes for the middle of a face."""
+    """Builds an avatar from a portrait with a red dot, which the pose network of the tests detects as a face."""
 
     def make(config: Config, dot: tuple[int, int] = NOSE) -> Bundle:
         image = np.minimum(portrait(), 200)
@@ -47,7 +47,7 @@ def build(tmp_path: Path) -> Build:
     return make
 
 
-def test_auto_takes_what_is_ready_and_records_it(tmp_path: Path, build: Build) -> None:
+def test_auto_uses_installed_models_and_records_them(tmp_path: Path, build: Build) -> None:
     config = Config(data_dir=tmp_path / "data", models_dir=tmp_path / "models")
     by_mesh = build(config)
     assert (by_mesh.info.params["detector"], by_mesh.info.params["parsing"]) == ("mesh", "mesh")
@@ -63,10 +63,10 @@ def test_auto_takes_what_is_ready_and_records_it(tmp_path: Path, build: Build) -
     assert again.box(0) != by_mesh.box(0)  # the pose network's face is wider
     assert abs((again.box(0).x1 + again.box(0).x2) / 2 - NOSE[0]) < 6
     assert again.mask(0).shape == (again.crop_box(0).height, again.crop_box(0).width)
-    assert np.allclose(again.landmarks(0), by_mesh.landmarks(0), atol=1)  # what is drawn with stays the mesh
+    assert np.allclose(again.landmarks(0), by_mesh.landmarks(0), atol=1)  # the renderer still uses the mesh
 
 
-def test_a_detector_that_errs_leaves_the_face_to_the_mesh_and_says_so(
+def test_the_mesh_replaces_a_detector_that_misses_the_face(
     tmp_path: Path, build: Build, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = Config(data_dir=tmp_path / "data", models_dir=tmp_path / "models")

@@ -1,4 +1,4 @@
-"""GFPGAN in the published format, with random weights: loaded through spandrel, the same face the same each time."""
+"""GFPGAN in the published format with random weights: loading by spandrel and determinism."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         narrow=1,
         sft_half=True,
     )
-    held = network.state_dict()
-    for name in held:
+    tensors = network.state_dict()
+    for name in tensors:
         if name.endswith("modulated_conv.weight") or "noise" in name:
-            held[name] = torch.randn_like(held[name])  # trained ones add noise; these are zero at first
+            tensors[name] = torch.randn_like(tensors[name])  # zero without training, and then without effect
     path = tmp_path_factory.mktemp("gfpgan") / "GFPGANv1.4.pth"
-    torch.save({"params_ema": held}, path)
+    torch.save({"params_ema": tensors}, path)
     return path
 
 
-def test_a_face_comes_back_and_the_same_each_time(weights: Path) -> None:
+def test_restoration_is_deterministic(weights: Path) -> None:
     restorer = Gfpgan(weights, "cpu")
     face = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
     first = restorer(face)
@@ -47,9 +47,9 @@ def test_a_face_comes_back_and_the_same_each_time(weights: Path) -> None:
     assert np.array_equal(restorer(face), first)
 
 
-def test_what_is_no_gfpgan_is_said(tmp_path: Path) -> None:
-    for held in ({"params_ema": {"conv.weight": torch.zeros(3)}}, {}):
-        torch.save(held, tmp_path / "a.pth")
+def test_files_without_gfpgan_are_rejected(tmp_path: Path) -> None:
+    for content in ({"params_ema": {"conv.weight": torch.zeros(3)}}, {}):
+        torch.save(content, tmp_path / "a.pth")
         with pytest.raises(Damaged, match="holds another network"):
             Gfpgan(tmp_path / "a.pth", "cpu")
     (tmp_path / "a.pth").write_bytes(b"hello")

@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from tests.mutations import PHOTOS, VIDEOS, mutated_file, valid_files
-from tests.rpc.prep.harness import configured, running
+from tests.rpc.prep.harness import prep_config, running
 from warmtalk.core.errors import BadMedia
 from warmtalk.media import audio_decode
 from warmtalk.media.photo_decode import decode_photo
@@ -91,11 +91,11 @@ def test_mutated_files_are_decoded_or_refused(files: dict[str, bytes], tmp_path:
 
 async def test_the_service_survives_mutated_files(files: dict[str, bytes], tmp_path: Path) -> None:
     sources = {kind: content for kind, content in files.items() if kind in VIDEOS or kind in PHOTOS}
-    async with running(configured(tmp_path)) as prep:
+    async with running(prep_config(tmp_path)) as prep:
         for number in range(UPLOADS):
             kind, content = mutated_file(sources, number + 1_000_000)
             try:
-                built = await prep.built(f"a{number}", content, name=f"../../a{number}.{kind}")
+                built = await prep.build(f"a{number}", content, name=f"../../a{number}.{kind}")
             except grpc.aio.AioRpcError as error:
                 assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, (number, error)
                 continue
@@ -104,7 +104,7 @@ async def test_the_service_survives_mutated_files(files: dict[str, bytes], tmp_p
             else:
                 assert "something went wrong" not in built.error, (number, kind, built.error)
             await prep.delete(f"a{number}")
-        good = await prep.built("good", files["mp4"])
+        good = await prep.build("good", files["mp4"])
         assert good.state == Avatar.STATE_READY
-        assert prep.left() == []
+        assert prep.unfinished() == []
     assert names_in(tmp_path) == ["data"]

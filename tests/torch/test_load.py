@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -198,8 +199,15 @@ def test_whisper_with_tensors_of_another_size(own: Path) -> None:
         load.whisper(own, torch.float32)
 
 
-def test_whisper_is_loaded_from_the_published_files(own: Path) -> None:
-    """Keys of openai/whisper-tiny that the encoder does not use, and a front end with stored filters."""
+def test_whisper_is_loaded_from_the_published_files(
+    own: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Keys of openai/whisper-tiny that the encoder does not use, and a front end with stored filters.
+
+    Without a connection and without a warning.
+    """
+    monkeypatch.setattr(socket.socket, "connect", None)
+    monkeypatch.setattr(socket, "getaddrinfo", None)
     change(
         own / "whisper" / "config.json",
         _name_or_path="openai/whisper-tiny",
@@ -215,6 +223,7 @@ def test_whisper_is_loaded_from_the_published_files(own: Path) -> None:
     front_end.write_text(json.dumps({**published, "processor_class": "WhisperProcessor", "chunk_length": 30}))
     assert {tensor.dtype for tensor in load.whisper(own, torch.float16).state_dict().values()} == {torch.float16}
     assert load.feature_extractor(own).mel_filters.shape == (201, 80)
+    assert capfd.readouterr() == ("", "")
     change(front_end, feature_size=128)
     with pytest.raises(Damaged, match=r"preprocessor_config\.json does not describe the front end of whisper-tiny"):
         load.feature_extractor(own)

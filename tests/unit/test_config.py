@@ -1,4 +1,4 @@
-"""Configuration: file, environment variables, and errors that name the value to correct."""
+"""Configuration: file, environment variables, and errors with the value to correct."""
 
 from __future__ import annotations
 

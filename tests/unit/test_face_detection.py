@@ -1,4 +1,4 @@
-"""Two finders look at one frame: which face is whose, and what happens where only one of them sees it."""
+"""The mesh finder with a second detector: matching of faces, and faces that only one of both detects."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from warmtalk.core.types import Box, Image, Points
 from warmtalk.models.faces.face_finder import FaceFinder, FoundFace
 
 
-class Scripted:
-    """A detector that sees what it was told."""
+class FakeDetector:
+    """A detector with fixed results."""
 
-    name = "scripted"
+    name = "fake"
 
     def __init__(self, *points: Points) -> None:
         self.points = points
@@ -35,8 +35,8 @@ class Scripted:
         return [DetectedFace(0.9, points) for points in self.points]
 
 
-class Blind(FaceFinder):
-    """A mesh finder whose first look misses every face."""
+class MissingFinder(FaceFinder):
+    """A mesh finder whose search misses every face."""
 
     def find(self, image: Image, *, near: Box | None = None, previous: Sequence[Points] = ()) -> list[FoundFace]:
         return []
@@ -49,7 +49,7 @@ def finder() -> FaceFinder:
 
 @pytest.fixture(scope="module")
 def pair() -> Image:
-    """Two different faces, the larger on the right."""
+    """Returns an image of two different faces, the larger on the right."""
     face = portrait()[20:260, 90:350]
     canvas = np.full((400, 700, 3), 128, np.uint8)
     canvas[20:260, 20:280] = face
@@ -57,60 +57,60 @@ def pair() -> Image:
     return canvas
 
 
-def test_the_mesh_as_its_own_detector_is_not_asked_twice(finder: FaceFinder) -> None:
+def test_the_mesh_as_detector_has_no_offset(finder: FaceFinder) -> None:
     image = portrait()
     (one,) = FaceDetectorPair(finder, finder).detect(image)
     assert not one.detector_offset.any()
-    seen = FaceFinder().detect(image)
-    assert len(seen) == 1 and np.allclose(seen[0].points, ibug68(one.landmarks), atol=1e-3)
+    detections = FaceFinder().detect(image)
+    assert len(detections) == 1 and np.allclose(detections[0].points, ibug68(one.landmarks), atol=1e-3)
 
 
-def test_the_detectors_points_are_kept_beside_the_mesh(finder: FaceFinder) -> None:
+def test_the_offset_of_the_detector_is_kept(finder: FaceFinder) -> None:
     image = portrait()
     truth = ibug68(finder.find(image)[0].landmarks)
-    detector = Scripted(truth + np.float32(3))
+    detector = FakeDetector(truth + np.float32(3))
     (one,) = FaceDetectorPair(finder, detector).detect(image)
     assert np.allclose(one.detector_offset, 3, atol=1e-3)
     assert len(detector.hints) == 1 and detector.hints[0].x1 <= truth[:, 0].min()
 
 
-def test_two_faces_are_not_swapped_whatever_their_order(finder: FaceFinder, pair: Image) -> None:
+def test_two_faces_are_not_swapped_in_any_order(finder: FaceFinder, pair: Image) -> None:
     faces = sorted(finder.find(pair), key=lambda face: face.landmarks[0, 0])
     left, right = (ibug68(face.landmarks) for face in faces)
     for order in ([left + 2, right - 2], [right - 2, left + 2]):
-        large, small = FaceDetectorPair(finder, Scripted(*order)).detect(pair)
+        large, small = FaceDetectorPair(finder, FakeDetector(*order)).detect(pair)
         assert np.allclose(large.detector_offset, -2, atol=1e-3) and np.allclose(small.detector_offset, 2, atol=1e-3)
         assert large.landmarks[0, 0] > small.landmarks[0, 0]
 
 
-def test_a_face_that_the_mesh_alone_sees_is_kept(finder: FaceFinder) -> None:
-    (one,) = FaceDetectorPair(finder, Scripted()).detect(portrait())
+def test_a_face_of_the_mesh_alone_is_kept(finder: FaceFinder) -> None:
+    (one,) = FaceDetectorPair(finder, FakeDetector()).detect(portrait())
     assert np.isnan(one.detector_offset).all()
 
 
-def test_a_face_that_the_detector_alone_sees_gets_its_mesh(finder: FaceFinder) -> None:
+def test_a_face_of_the_detector_alone_gets_a_mesh(finder: FaceFinder) -> None:
     image = portrait()
     truth = finder.find(image)[0].landmarks
-    (one,) = FaceDetectorPair(Blind(), Scripted(ibug68(truth))).detect(image)
-    across = np.ptp(truth[:, 0])
-    assert np.linalg.norm(one.landmarks - truth, axis=1).mean() < 0.03 * across
-    assert np.abs(one.detector_offset).max() < 0.1 * across
+    (one,) = FaceDetectorPair(MissingFinder(), FakeDetector(ibug68(truth))).detect(image)
+    width = np.ptp(truth[:, 0])
+    assert np.linalg.norm(one.landmarks - truth, axis=1).mean() < 0.03 * width
+    assert np.abs(one.detector_offset).max() < 0.1 * width
 
 
-def test_a_face_that_the_detector_imagines_is_left_out(finder: FaceFinder) -> None:
+def test_a_false_detection_is_dropped(finder: FaceFinder) -> None:
     image = portrait()
     truth = ibug68(finder.find(image)[0].landmarks)
-    nothing = np.random.default_rng(1).integers(0, 255, image.shape).astype(np.uint8)
-    assert FaceDetectorPair(finder, Scripted(truth)).detect(nothing) == []
+    noise = np.random.default_rng(1).integers(0, 255, image.shape).astype(np.uint8)
+    assert FaceDetectorPair(finder, FakeDetector(truth)).detect(noise) == []
     beside = truth + np.array([2 * np.ptp(truth[:, 0]), 0], np.float32)
-    assert len(FaceDetectorPair(finder, Scripted(truth, beside)).detect(image)) == 1
+    assert len(FaceDetectorPair(finder, FakeDetector(truth, beside)).detect(image)) == 1
 
 
-def test_a_face_that_the_detector_sees_twice_is_one(finder: FaceFinder) -> None:
+def test_a_double_detection_is_one_face(finder: FaceFinder) -> None:
     image = portrait()
     truth = ibug68(finder.find(image)[0].landmarks)
-    assert len(FaceDetectorPair(finder, Scripted(truth, truth + 5)).detect(image)) == 1
-    assert len(FaceDetectorPair(Blind(), Scripted(truth, truth + 5)).detect(image)) == 1
+    assert len(FaceDetectorPair(finder, FakeDetector(truth, truth + 5)).detect(image)) == 1
+    assert len(FaceDetectorPair(MissingFinder(), FakeDetector(truth, truth + 5)).detect(image)) == 1
 
 
 def mesh_of(size: float, x: float) -> Points:
@@ -118,7 +118,7 @@ def mesh_of(size: float, x: float) -> Points:
     return shape * np.float32(size) + np.array([x, 50], np.float32)
 
 
-def test_frames_that_the_detector_missed_take_its_difference_from_their_neighbours() -> None:
+def test_missing_offsets_are_interpolated() -> None:
     meshes = np.stack([mesh_of(100 + 100 * i, 5 * i) for i in range(4)])
     widths = np.ptp(meshes[:, IBUG_68, 0], axis=1)
     offset = np.full((4, 68, 2), np.nan, np.float32)
@@ -127,28 +127,28 @@ def test_frames_that_the_detector_missed_take_its_difference_from_their_neighbou
     assert np.allclose(offsets, np.array([0.02, 0.03, 0.04, 0.04])[:, None, None], atol=1e-5)
 
 
-def test_a_detector_that_never_saw_the_face_leaves_it_to_the_mesh() -> None:
+def test_without_any_offset_the_mesh_is_used() -> None:
     meshes = np.stack([mesh_of(100, 0)] * 3)
     assert np.array_equal(box_points(meshes, np.full((3, 68, 2), np.nan, np.float32)), meshes[:, IBUG_68])
 
 
-def test_the_face_box_is_the_detectors(finder: FaceFinder) -> None:
+def test_the_face_box_follows_the_detector(finder: FaceFinder) -> None:
     image = portrait()
     height, width = image.shape[:2]
     truth = finder.find(image)[0].landmarks
     detected = ibug68(truth) + np.array([6, 4], np.float32)
-    unseen = np.full((68, 2), np.nan, np.float32)
-    sightings = FaceObservations(
+    unknown = np.full((68, 2), np.nan, np.float32)
+    observations = FaceObservations(
         frame=np.arange(3, dtype=np.int32),
         score=np.ones(3, np.float32),
         sharpness=np.ones(3, np.float32),
         exposure=np.ones(3, np.float32),
         colours=np.zeros((3, SAMPLE_POINTS, 3), np.uint8),
         landmarks=np.stack([truth] * 3),
-        detector_offset=np.stack([detected - ibug68(truth), unseen, detected - ibug68(truth)]),
+        detector_offset=np.stack([detected - ibug68(truth), unknown, detected - ibug68(truth)]),
         motion=np.full((3, 2, 3), np.nan, np.float32),
     )
-    found = SourceScan(3, width, height, sightings, np.zeros(3, np.float32))
+    found = SourceScan(3, width, height, observations, np.zeros(3, np.float32))
     faces = build_frame_table(found, FrameTableParams(Fraction(25), 0, 10, FaceChoice()), "a.mp4", None).faces
     expected = float_face_box(detected, height)
     assert expected is not None and faces.float_boxes is not None
@@ -156,4 +156,4 @@ def test_the_face_box_is_the_detectors(finder: FaceFinder) -> None:
         np.allclose(faces.float_boxes, expected.as_tuple(), atol=1e-3)
         and (faces.boxes == expected.box().as_tuple()).all()
     )
-    assert np.array_equal(faces.landmarks[0], truth)  # the embedded renderer still draws with the mesh
+    assert np.array_equal(faces.landmarks[0], truth)  # the embedded renderer still uses the mesh

@@ -97,7 +97,7 @@ def test_a_face_at_the_edge_does_not_depend_on_the_encoder(
 
 
 def test_a_face_that_leaves_the_frame_is_followed(finder: FaceFinder, portrait: Image) -> None:
-    """A face that the detector no longer sees is found from its landmarks in the previous frame."""
+    """The landmarks of the previous frame find a face below the detector's threshold."""
     lost = np.ascontiguousarray(portrait[128:288, 115:307])
     assert finder.find(lost) == []
     truth = finder.find(portrait)[0].landmarks - np.array([115, 128], np.float32)

@@ -52,7 +52,7 @@ def test_the_face_box_truncates_points_to_integers() -> None:
     assert face_box(face(-3.9, 200.9, 150.9, 230.9), 480, extra_margin=0) == Box(-3, 70, 200, 230)
 
 
-def test_face_box_ends_at_the_frame_above_and_below() -> None:
+def test_the_face_box_is_clipped_above_and_below() -> None:
     assert face_box(face(middle=60), 235) == Box(100, 0, 200, 235)
 
 
@@ -65,7 +65,7 @@ def test_a_face_without_extent_has_no_box(points: Points) -> None:
     assert face_box(points, 480) is None
 
 
-def test_crop_partly_outside_is_not_distorted_and_repeats_the_edge() -> None:
+def test_a_crop_partly_outside_repeats_the_edge() -> None:
     frame = np.zeros((100, 100, 3), np.uint8)
     frame[:, :50] = 200
     wide = cv2.copyMakeBorder(frame, 40, 40, 40, 40, cv2.BORDER_REPLICATE)
@@ -93,7 +93,7 @@ def test_the_mesh_mask_covers_lips_and_jaw_but_not_nose_and_eyes(mesh: Points) -
     found, crop = boxes(mesh)
     mask = mesh_mask(mesh, found, crop)
     assert mask.shape == (crop.height, crop.width) and mask.dtype == np.uint8
-    assert all(at(mask, crop, mesh[i]) > 250 for i in (13, 14, 17, 61, 291, 200))  # lips, under them, corners
+    assert all(at(mask, crop, mesh[i]) > 250 for i in (13, 14, 17, 61, 291, 200))  # lips, below the lips, corners
     assert all(at(mask, crop, mesh[i]) < 60 for i in (4, 33, 263, 10))  # nose, eyes, forehead
     assert at(mask, crop, mesh[152]) > 100  # chin
 
@@ -108,7 +108,7 @@ def test_the_mesh_mask_is_zero_at_the_edge_of_the_face_box(mesh: Points) -> None
     assert max(steps) < 110  # no hard edge, on a face 95 pixels wide
 
 
-def test_mesh_mask_moves_smoothly_with_the_face(mesh: Points) -> None:
+def test_the_mesh_mask_moves_smoothly_with_the_face(mesh: Points) -> None:
     found, crop = boxes(mesh)
     masks = [mesh_mask(mesh + np.float32(step / 8), found, crop).astype(int) for step in range(9)]
     changes = [np.abs(b - a).mean() for a, b in pairwise(masks)]

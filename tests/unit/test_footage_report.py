@@ -1,4 +1,4 @@
-"""What is said about footage: pose, what covers the mouth, shift, loop, verdicts, grade and advice."""
+"""The footage report: pose, occlusion, shift, loop range, verdicts, grade and advice."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def mesh(portrait: Image) -> Points:
     return FaceFinder().find(portrait)[0].landmarks
 
 
-def turned(yaw: float, pitch: float, roll: float, *, distance: float | None = None) -> Points:
-    """The canonical face, turned and seen by a camera, so many face widths away (None: endlessly far)."""
+def rotated(yaw: float, pitch: float, roll: float, *, distance: float | None = None) -> Points:
+    """Returns the canonical face, rotated, seen by a camera at `distance` face widths (None: infinitely far)."""
     about_y, about_x, about_z = np.radians([yaw, -pitch, -roll])
     matrix = np.asarray(
         cv2.Rodrigues(np.array([0, 0, about_z]))[0]
@@ -58,17 +58,17 @@ def turned(yaw: float, pitch: float, roll: float, *, distance: float | None = No
         @ cv2.Rodrigues(np.array([about_x, 0, 0]))[0]
     )
     points = _MODEL @ matrix.T
-    nearer = 1.0 if distance is None else 1 - points[:, 2:] / (15 * distance)
+    perspective = 1.0 if distance is None else 1 - points[:, 2:] / (15 * distance)
     mesh = np.zeros((468, 2), np.float32)
-    mesh[_POINTS] = points[:, :2] / nearer * (10, -10) + 300
+    mesh[_POINTS] = points[:, :2] / perspective * (10, -10) + 300
     return mesh
 
 
 @pytest.mark.parametrize("pose", [(0, 0, 0), (25, 0, 0), (0, 15, 0), (0, -15, 0), (0, 0, 90), (-40, 10, -150)])
-def test_pose_of_a_face_that_was_turned_by_known_angles(pose: tuple[float, float, float]) -> None:
-    far = estimate_pose(turned(*pose))
+def test_pose_of_a_face_at_known_angles(pose: tuple[float, float, float]) -> None:
+    far = estimate_pose(rotated(*pose))
     assert (far.yaw, far.pitch, far.roll) == pytest.approx(pose, abs=0.01)
-    near = estimate_pose(turned(*pose, distance=5))
+    near = estimate_pose(rotated(*pose, distance=5))
     assert (near.yaw, near.pitch, near.roll) == pytest.approx(pose, abs=5)
 
 
@@ -84,7 +84,7 @@ def test_pose_of_a_photograph(portrait: Image, mesh: Points) -> None:
     )
 
 
-def test_look_tells_sharp_from_soft_and_bright_from_dark(portrait: Image, mesh: Points) -> None:
+def test_appearance_measures_sharpness_and_exposure(portrait: Image, mesh: Points) -> None:
     sharp = measure_appearance(portrait, mesh)
     soft = measure_appearance(np.asarray(cv2.GaussianBlur(portrait, (0, 0), 3), np.uint8), mesh)
     dark = measure_appearance((portrait // 3).astype(np.uint8), mesh)
@@ -94,19 +94,19 @@ def test_look_tells_sharp_from_soft_and_bright_from_dark(portrait: Image, mesh: 
     assert (outside.sharpness, outside.exposure) == (0, 0) and outside.colours.shape == (SAMPLE_POINTS, 3)
 
 
-def colours(portrait: Image, mesh: Points, drawn: list[int], *, light: float = 1.0) -> npt.NDArray[np.uint8]:
-    """Of ten frames; in those of `drawn` a blue cup stands before the mouth."""
+def colours(portrait: Image, mesh: Points, covered: list[int], *, light: float = 1.0) -> npt.NDArray[np.uint8]:
+    """Returns the colours of ten frames; in the frames of `covered` a blue cup hides the mouth."""
     frames = []
     for i in range(10):
         image = np.clip(portrait * (light if i % 2 else 1), 0, 255).astype(np.uint8)
-        if i in drawn:
+        if i in covered:
             x, y = mesh[13].astype(int).tolist()
             cv2.rectangle(image, (x - 25, y - 18), (x + 25, y + 60), (160, 60, 20), -1)
         frames.append(measure_appearance(image, mesh).colours)
     return np.array(frames)
 
 
-def test_a_cup_before_the_mouth_hides_it_and_other_light_does_not(portrait: Image, mesh: Points) -> None:
+def test_occlusion_detects_a_cup_and_ignores_light(portrait: Image, mesh: Points) -> None:
     covered = occlusion(colours(portrait, mesh, [3, 4, 8]))
     assert (covered[[3, 4, 8]] > 0.6).all() and np.delete(covered, [3, 4, 8]).max() == 0
     assert occlusion(colours(portrait, mesh, [], light=0.8)).max() < 0.1
@@ -114,7 +114,7 @@ def test_a_cup_before_the_mouth_hides_it_and_other_light_does_not(portrait: Imag
     assert MOUTH_POINTS < SAMPLE_POINTS
 
 
-def test_difference_ignores_light(portrait: Image, mesh: Points) -> None:
+def test_colour_distance_ignores_light(portrait: Image, mesh: Points) -> None:
     one = measure_appearance(portrait, mesh).colours.astype(np.float32)
     darker = measure_appearance((portrait * 0.85).astype(np.uint8), mesh).colours.astype(np.float32)
     other = measure_appearance(np.ascontiguousarray(portrait[:, :, ::-1]), mesh).colours.astype(np.float32)
@@ -122,28 +122,28 @@ def test_difference_ignores_light(portrait: Image, mesh: Points) -> None:
 
 
 def head(root: float, tip: float, lids: float, lip: float, chin: float) -> npt.NDArray[np.float32]:
-    """[1, 68, 2] points of which only the heights of these count, with the mesh's proportions along the nose."""
+    """Returns [1, 68, 2] points with these heights and the mesh's proportions along the nose."""
     points = np.zeros((1, 68, 2), np.float32)
     points[:, 27:31, 1] = root + (tip - root) * np.array([0, 0.41, 0.77, 1])
     points[:, (40, 41, 46, 47), 1], points[:, 51, 1], points[:, 8, 1] = lids, lip, chin
     return points
 
 
-def test_automatic_shift_puts_the_boundary_where_training_had_it() -> None:
-    chosen = choose_bbox_shift(head(root=100, tip=160, lids=112, lip=200, chin=280), None)
-    assert chosen == BboxShift(used=-6, automatic=True, low=-14, high=22)  # 140 instead of 146.2
+def test_automatic_shift_reproduces_the_boundary_of_the_training() -> None:
+    shift = choose_bbox_shift(head(root=100, tip=160, lids=112, lip=200, chin=280), None)
+    assert shift == BboxShift(used=-6, automatic=True, low=-14, high=22)  # 140 instead of 146.2
 
 
-def test_automatic_shift_of_a_head_that_is_bent_up_stays_clear_of_the_eyelids() -> None:
+def test_automatic_shift_of_a_raised_head_avoids_the_eyelids() -> None:
     assert choose_bbox_shift(head(root=100, tip=130, lids=110, lip=180, chin=240), None).used == 5  # 18 below the lids
 
 
-def test_automatic_shift_of_a_head_that_is_bent_down_stays_clear_of_the_lip() -> None:
-    chosen = choose_bbox_shift(head(root=100, tip=170, lids=90, lip=150, chin=220), None)
-    assert chosen.used == -15 and chosen.low == -16  # 11 above the lip
+def test_automatic_shift_of_a_lowered_head_avoids_the_lip() -> None:
+    shift = choose_bbox_shift(head(root=100, tip=170, lids=90, lip=150, chin=220), None)
+    assert shift.used == -15 and shift.low == -16  # 11 above the lip
 
 
-def test_a_given_shift_is_used_as_it_is() -> None:
+def test_a_requested_shift_is_used_unchanged() -> None:
     assert choose_bbox_shift(head(100, 160, 112, 200, 280), 0) == BboxShift(used=0, automatic=False, low=-14, high=22)
     assert choose_bbox_shift(head(100, 160, 112, 200, 280), -90).used == -90
 
@@ -154,8 +154,8 @@ def test_automatic_margin_grows_with_the_face() -> None:
     assert choose_extra_margin(head(100, 160, 112, 200, 280), 0, 3) == 3
 
 
-def film(speeds: list[float], faceless: tuple[int, ...] = ()) -> tuple[int, int]:
-    """The range that is kept of a face of 100 pixels that moves by so much before each frame."""
+def range_of(speeds: list[float], faceless: tuple[int, ...] = ()) -> tuple[int, int]:
+    """Returns the loop range of a face 100 pixels wide that moves by `speeds` pixels before each frame."""
     shape = np.random.default_rng(0).uniform(0, 100, (468, 2)).astype(np.float32)
     shape[0], shape[1] = 0, 100
     landmarks = shape + np.cumsum(speeds, dtype=np.float32)[:, None, None]
@@ -163,20 +163,20 @@ def film(speeds: list[float], faceless: tuple[int, ...] = ()) -> tuple[int, int]
     return loop_range(landmarks, usable, np.zeros(len(speeds), np.float32), 25.0)
 
 
-def test_the_loop_turns_where_little_moves() -> None:
-    assert film([3.0] * 6 + [0.0] * 88 + [3.0] * 6) == (7, 92)
-    assert film([0.3] * 100) == (0, 100)
+def test_the_loop_turns_at_frames_with_little_motion() -> None:
+    assert range_of([3.0] * 6 + [0.0] * 88 + [3.0] * 6) == (7, 92)
+    assert range_of([0.3] * 100) == (0, 100)
 
 
-def test_the_loop_begins_and_ends_with_a_face_when_that_costs_little() -> None:
-    assert film([0.1] * 100, (0, 1, 2)) == (5, 100)
-    assert film([0.1] * 100, tuple(range(30))) == (0, 100)
+def test_the_loop_prefers_ends_with_a_face() -> None:
+    assert range_of([0.1] * 100, (0, 1, 2)) == (5, 100)
+    assert range_of([0.1] * 100, tuple(range(30))) == (0, 100)
 
 
-def test_no_more_is_left_out_than_is_said() -> None:
-    start, stop = film([max(10.0 - 0.5 * i, 0.0) for i in range(100)])
+def test_the_trim_is_limited() -> None:
+    start, stop = range_of([max(10.0 - 0.5 * i, 0.0) for i in range(100)])
     assert (start, stop) == (10, 100)
-    assert film([9.0] * 20 + [0.0] * 20) == (0, 40)  # too short to be cut
+    assert range_of([9.0] * 20 + [0.0] * 20) == (0, 40)  # too short for a trim
 
 
 @pytest.mark.parametrize(
@@ -209,22 +209,23 @@ def frame(index: int, **changes: object) -> FrameReport:
     return replace(one, **changes)  # type: ignore[arg-type]
 
 
-def found(frames: list[FrameReport], people: int = 1) -> FrameTable:
+def table_of(frames: list[FrameReport], persons: int = 1) -> FrameTable:
     n = sum(one.verdict != LEFT_OUT for one in frames)
     faces = FaceTable(
         np.zeros((n, 4), np.int32), np.zeros((n, 4), np.int32), np.zeros((n, 468, 2), np.float32), np.ones(n, np.uint8)
     )
-    seen = [Person(i + 1, np.arange(n), (0, 0, 9, 9)) for i in range(people)]
-    return FrameTable(faces, 0, frames, seen, 1, BboxShift(used=-5, automatic=True, low=-9, high=12), 20)
+    tracked = [Person(i + 1, np.arange(n), (0, 0, 9, 9)) for i in range(persons)]
+    return FrameTable(faces, 0, frames, tracked, 1, BboxShift(used=-5, automatic=True, low=-9, high=12), 20)
 
 
-def told(frames: list[FrameReport], people: int = 1) -> tuple[str, list[str], list[str]]:
-    words = footage_report(found(frames, people), SourceDescription(Fraction(25), 640, 480, video=True))
-    return words["grade"], words["grade_why"], words["advice"]
+def graded(frames: list[FrameReport], persons: int = 1) -> tuple[str, list[str], list[str]]:
+    """Returns grade, reasons and advice."""
+    report = footage_report(table_of(frames, persons), SourceDescription(Fraction(25), 640, 480, video=True))
+    return report["grade"], report["grade_why"], report["advice"]
 
 
 def test_good_footage_needs_no_advice() -> None:
-    assert told([frame(i) for i in range(100)]) == ("good", [], [])
+    assert graded([frame(i) for i in range(100)]) == ("good", [], [])
 
 
 def test_advice_has_times() -> None:
@@ -232,7 +233,7 @@ def test_advice_has_times() -> None:
         frame(i, verdict=PASSED_THROUGH, reason=TURNED_AWAY, yaw=50.0) if 80 <= i < 100 or i in (10, 12) else frame(i)
         for i in range(250)
     ]
-    grade, why, advice = told(frames)
+    grade, why, advice = graded(frames)
     assert (grade, why) == ("fair", ["9% of the frames show the original image"])
     assert advice == [
         "the face turns away from 0.4 s to 0.5 s and from 3.2 s to 4.0 s: cut there or accept the original image"
@@ -240,9 +241,9 @@ def test_advice_has_times() -> None:
     assert summary(frames) == "250 frames, 228 usable, face 200 px; in 22 frames the face turns away"
 
 
-def test_what_is_left_out_is_not_held_against_the_footage() -> None:
+def test_frames_outside_the_loop_do_not_lower_the_grade() -> None:
     frames = [frame(i, verdict=LEFT_OUT, reason="") if i < 20 else frame(i) for i in range(100)]
-    assert told(frames) == (
+    assert graded(frames) == (
         "good",
         [],
         ["0.8 s at the ends are left out, so that the loop turns in a quiet moment"],
@@ -250,9 +251,9 @@ def test_what_is_left_out_is_not_held_against_the_footage() -> None:
     assert summary(frames) == "80 frames, 80 usable, face 200 px"
 
 
-def test_poor_footage_says_why() -> None:
+def test_poor_footage_has_reasons_and_advice() -> None:
     poor = {"sharpness": 5.0, "exposure": 0.1, "box": (0, 0, 50, 60), "edge": -3}
-    grade, why, advice = told(
+    grade, why, advice = graded(
         [frame(0, verdict=PASSED_THROUGH, reason=NO_FACE, faces=0), *(frame(i, **poor) for i in (1, 2))], 2
     )
     assert grade == "poor"
@@ -275,17 +276,17 @@ def test_poor_footage_says_why() -> None:
     ]
 
 
-def test_many_spans_are_counted() -> None:
+def test_many_time_ranges_are_counted() -> None:
     frames = [frame(i, verdict=PASSED_THROUGH, reason=MOUTH_COVERED) if i % 25 < 3 else frame(i) for i in range(250)]
-    assert told(frames)[2][0].startswith("something is in front of the mouth from 0.0 s to 0.1 s and from 1.0 s")
-    assert "and 7 more times: cut there" in told(frames)[2][0]
+    assert graded(frames)[2][0].startswith("something is in front of the mouth from 0.0 s to 0.1 s and from 1.0 s")
+    assert "and 7 more times: cut there" in graded(frames)[2][0]
 
 
-def test_a_single_picture_is_better_sent_as_one() -> None:
-    assert "send a jpg or png" in told([frame(0)])[2][-1]
+def test_a_video_of_one_frame_should_be_a_photo() -> None:
+    assert "send a jpg or png" in graded([frame(0)])[2][-1]
 
 
 def test_longest_run() -> None:
     frames = [frame(i, verdict=PASSED_THROUGH) if i in (0, 30, 31) else frame(i) for i in range(50)]
-    run = footage_report(found(frames), SourceDescription(Fraction(25), 640, 480, video=True))["longest_run"]
+    run = footage_report(table_of(frames), SourceDescription(Fraction(25), 640, 480, video=True))["longest_run"]
     assert run == {"first": 1, "last": 29, "from_s": 0.04, "to_s": 1.2}

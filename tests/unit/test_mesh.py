@@ -1,4 +1,4 @@
-"""The mesh renderer on a real photograph: a smile that shows its teeth."""
+"""The mesh renderer on a real photo: a smile with visible teeth."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from warmtalk.models.mesh.warp import warp
 
 RENDERER = MeshRenderer()
 OUTLINE = (234, 127, 132, 58, 172, 150, 152, 379, 397, 288, 361, 356, 454)
-"""Mesh points around the lower face: they bound a box like the one that prep makes."""
+"""Mesh points around the lower face, whose bounding box is similar to the face box of a real build."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def avatar(tmp_path_factory: pytest.TempPathFactory, portrait: Image, finder: Fa
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory, portrait: Image, finder: FaceFinder) -> MeshAvatar:
-    """A swaying, slightly rolling head."""
+    """A head that sways and rolls slightly."""
     turns = [
         cv2.getRotationMatrix2D((225, 140 + i / 3), 2 * np.sin(i / 3), 1 + 0.02 * np.cos(i / 4)) for i in range(14)
     ]
@@ -59,7 +59,7 @@ def video(tmp_path_factory: pytest.TempPathFactory, portrait: Image, finder: Fac
 
 
 def make_bundle(path: Path, frames: Sequence[Image], finder: FaceFinder) -> Bundle:
-    """As prep makes it, with the codec that OpenCV brings along."""
+    """Writes a bundle like the avatar builder, but with the video codec of OpenCV."""
     assert len(frames) <= SEGMENT_FRAMES
     (path / "frames").mkdir(parents=True)
     height, width = frames[0].shape[:2]
@@ -75,12 +75,12 @@ def make_bundle(path: Path, frames: Sequence[Image], finder: FaceFinder) -> Bund
 
 
 def face_box(landmarks: np.ndarray) -> np.ndarray:
-    """The nose bridge in the middle row, ten pixels below the chin."""
+    """Returns a box with the bridge of the nose in the middle row and ten pixels below the chin."""
     low, high = landmarks[list(OUTLINE)].min(0), landmarks[list(OUTLINE)].max(0)
     return np.array([low[0], 2 * landmarks[5, 1] - high[1], high[0], high[1] + 10]).astype(np.int32)
 
 
-def draw(avatar: MeshAvatar, *shapes: MouthShape, row: int = 0) -> list[Image]:
+def render(avatar: MeshAvatar, *shapes: MouthShape, row: int = 0) -> list[Image]:
     return RENDERER.render(avatar, [row] * len(shapes), to_features(*shapes))
 
 
@@ -89,7 +89,7 @@ def source(avatar: MeshAvatar, row: int = 0) -> Image:
 
 
 def teeth_and_depth(face: Image, avatar: MeshAvatar) -> tuple[int, int]:
-    """Pixels between the mouth's corners that are teeth (light, not red) and that are the dark of an open mouth."""
+    """Returns the numbers of tooth pixels (light, not red) and of dark pixels between the corners of the mouth."""
     points = face_pixels(avatar.bundle.landmarks(0), avatar.bundle.box(0)).astype(int)
     mouth = face[points[0, 1] + 4 : points[17, 1] + 40, points[61, 0] + 25 : points[291, 0] - 25]
     light, red, _ = cv2.split(cv2.cvtColor(mouth, cv2.COLOR_BGR2LAB))
@@ -102,30 +102,30 @@ def pasted(avatar: MeshAvatar, face: Image) -> Image:
     return frame
 
 
-def test_a_smile_closes(avatar: MeshAvatar) -> None:
-    (closed,) = draw(avatar, MouthShape(opening=0))
+def test_a_smile_can_close(avatar: MeshAvatar) -> None:
+    (closed,) = render(avatar, MouthShape(opening=0))
     before = teeth_and_depth(source(avatar), avatar)[0]
     assert before > 300 and teeth_and_depth(closed, avatar)[0] < 0.2 * before
 
 
 def test_the_inside_grows_with_the_opening(avatar: MeshAvatar) -> None:
     openings = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
-    areas = [sum(teeth_and_depth(face, avatar)) for face in draw(avatar, *map(MouthShape, openings))]
+    areas = [sum(teeth_and_depth(face, avatar)) for face in render(avatar, *map(MouthShape, openings))]
     assert areas == sorted(areas) and areas[-1] > 10 * areas[0]
 
 
-def test_the_face_mesh_sees_the_asked_opening(avatar: MeshAvatar, finder: FaceFinder) -> None:
+def test_the_face_mesh_measures_the_requested_opening(avatar: MeshAvatar, finder: FaceFinder) -> None:
     openings = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
-    faces = draw(avatar, *map(MouthShape, openings))
-    seen = [float(lip_gap(finder.find(pasted(avatar, face))[0].landmarks)) for face in faces]
-    assert np.corrcoef(openings, seen)[0, 1] > 0.95
-    assert max(np.abs(np.subtract(seen, openings))[1:5]) < 0.05
+    faces = render(avatar, *map(MouthShape, openings))
+    measured = [float(lip_gap(finder.find(pasted(avatar, face))[0].landmarks)) for face in faces]
+    assert np.corrcoef(openings, measured)[0, 1] > 0.95
+    assert max(np.abs(np.subtract(measured, openings))[1:5]) < 0.05
 
 
-def test_the_face_mesh_sees_the_asked_width(avatar: MeshAvatar, finder: FaceFinder) -> None:
-    faces = draw(avatar, MouthShape(0.1, width=-0.25), MouthShape(0.1), MouthShape(0.1, width=0.15))
-    seen = [float(mouth_width(finder.find(pasted(avatar, face))[0].landmarks)) for face in faces]
-    assert 1.05 * seen[0] < seen[1] < seen[2]
+def test_the_face_mesh_measures_the_requested_width(avatar: MeshAvatar, finder: FaceFinder) -> None:
+    faces = render(avatar, MouthShape(0.1, width=-0.25), MouthShape(0.1), MouthShape(0.1, width=0.15))
+    measured = [float(mouth_width(finder.find(pasted(avatar, face))[0].landmarks)) for face in faces]
+    assert 1.05 * measured[0] < measured[1] < measured[2]
 
 
 @pytest.mark.parametrize("extreme", [MIN_SHAPE, MAX_SHAPE, MAX_SHAPE * 9, MIN_SHAPE - 9])
@@ -148,45 +148,45 @@ def test_batches_and_repeats_give_the_same_pixels(video: MeshAvatar) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(batch, singles, strict=True))
 
 
-def test_the_source_is_not_written_into(avatar: MeshAvatar) -> None:
+def test_the_source_is_not_modified(avatar: MeshAvatar) -> None:
     before = avatar.bundle.frame(0).copy()
-    first = draw(avatar, MouthShape(0.2))[0]
+    first = render(avatar, MouthShape(0.2))[0]
     first[:] = 0
-    assert draw(avatar, MouthShape(0.2))[0].any()
+    assert render(avatar, MouthShape(0.2))[0].any()
     assert np.array_equal(before, avatar.bundle.frame(0))
 
 
 @pytest.mark.parametrize("opening", [0.0, 0.12])
-def test_a_held_shape_is_steady_on_a_moving_head(video: MeshAvatar, opening: float) -> None:
-    """The mouth must not tremble more than the moving picture itself does."""
-    wanted = to_features(*[MouthShape(opening)] * 14)
-    drawn = np.stack(
-        [mouth_patch(video, row, face) for row, face in enumerate(RENDERER.render(video, range(14), wanted))]
+def test_a_constant_shape_does_not_jitter_on_a_moving_head(video: MeshAvatar, opening: float) -> None:
+    """The mouth must not jitter more than the moving source."""
+    features = to_features(*[MouthShape(opening)] * 14)
+    rendered = np.stack(
+        [mouth_patch(video, row, face) for row, face in enumerate(RENDERER.render(video, range(14), features))]
     )
-    plain = np.stack([mouth_patch(video, row, source(video, row)) for row in range(14)])
-    assert trembling(drawn) < 1.5 * trembling(plain) + 0.5
+    unchanged = np.stack([mouth_patch(video, row, source(video, row)) for row in range(14)])
+    assert jitter(rendered) < 1.5 * jitter(unchanged) + 0.5
 
 
 def mouth_patch(avatar: MeshAvatar, row: int, face: Image) -> np.ndarray:
-    """The mouth, followed by the steadied landmarks: without trembling all patches are the same."""
+    """Returns the mouth aligned by the smoothed landmarks. All patches are equal when nothing jitters."""
     points = face_pixels(avatar.landmarks[row], avatar.bundle.box(row))[[33, 263, 1]].astype(np.float32)
     matrix = cv2.getAffineTransform(points, np.array([[20, 10], [108, 10], [64, 50]], np.float32))
     return np.asarray(cv2.warpAffine(face, matrix, (128, 128))[60:110, 24:104], np.float32)
 
 
-def trembling(patches: np.ndarray) -> float:
-    """Second difference over time: a smooth change of the picture is not counted."""
+def jitter(patches: np.ndarray) -> float:
+    """Returns the mean second difference over time, which ignores smooth changes of the image."""
     return float(np.abs(patches[2:] - 2 * patches[1:-1] + patches[:-2]).mean())
 
 
-def test_rows_kept_are_bounded(video: MeshAvatar, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_prepared_rows_is_limited(video: MeshAvatar, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renderer, "MAX_PREPARED_ROWS", 3)
     video.rows.clear()
     RENDERER.render(video, range(14), to_features(*[MouthShape()] * 14))
     assert list(video.rows) == [11, 12, 13]
 
 
-def test_a_face_cut_by_the_frame_is_drawn(tmp_path: Path, portrait: Image, finder: FaceFinder) -> None:
+def test_a_face_cut_by_the_frame_is_rendered(tmp_path: Path, portrait: Image, finder: FaceFinder) -> None:
     bundle = make_bundle(tmp_path / "cut", [np.ascontiguousarray(portrait[:170, 176:])], finder)
     assert bundle.box(0).clipped(336, 170) != bundle.box(0)
     (face,) = RENDERER.render(RENDERER.prepare(bundle), [0], to_features(MouthShape(0.2)))
@@ -200,7 +200,7 @@ def test_an_avatar_without_a_face_is_not_ready(tmp_path: Path, portrait: Image, 
         RENDERER.prepare(bundle)
 
 
-def test_steady_takes_out_trembling_and_keeps_motion_and_cuts() -> None:
+def test_smoothing_removes_jitter_and_keeps_motion_and_cuts() -> None:
     rng = np.random.default_rng(0)
     shape = rng.uniform(0, 100, (468, 2)).astype(np.float32)
     shape[[33, 133]], shape[[362, 263]] = (0, 0), (100, 0)
@@ -209,34 +209,34 @@ def test_steady_takes_out_trembling_and_keeps_motion_and_cuts() -> None:
     true = shape + path[:, None].astype(np.float32)
     usable = np.ones(60, bool)
     usable[10] = False
-    found = smooth_landmarks((true + rng.normal(0, 1, true.shape)).astype(np.float32), usable)
-    assert np.std(found[usable] - true[usable]) < 0.75
-    assert np.abs(found[29] - true[29]).max() < 6 and np.abs(found[30] - true[30]).max() < 6
+    smoothed = smooth_landmarks((true + rng.normal(0, 1, true.shape)).astype(np.float32), usable)
+    assert np.std(smoothed[usable] - true[usable]) < 0.75
+    assert np.abs(smoothed[29] - true[29]).max() < 6 and np.abs(smoothed[30] - true[30]).max() < 6
 
 
 @pytest.mark.parametrize("roll", [0, 40, 100, 180])
 @pytest.mark.parametrize("turn", [1.0, 0.3, 0.0, -0.5])
-def test_no_pose_is_too_odd(portrait: Image, avatar: MeshAvatar, turn: float, roll: float) -> None:
-    """What it looks like is another matter, but a strange row must not end a conversation."""
+def test_extreme_poses_give_finite_maps(portrait: Image, avatar: MeshAvatar, turn: float, roll: float) -> None:
+    """The result may look strange, but an unusual row must not end a conversation."""
     points = avatar.bundle.landmarks(0)
     centre, angle = points.mean(0), np.deg2rad(roll)
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    odd = (((points - centre) * (turn, 1)) @ rotation.T + centre).astype(np.float32)
-    low, high = odd.min(0).astype(int), odd.max(0).astype(int)
+    turned = (((points - centre) * (turn, 1)) @ rotation.T + centre).astype(np.float32)
+    low, high = turned.min(0).astype(int), turned.max(0).astype(int)
     box = Box(int(low[0]), int(low[1]), int(high[0]) + 1, int(high[1]) + 11)
-    shape = measure_shape(extract_face(portrait, box), odd, box, rest_width=0.8)
-    for want in (MIN_SHAPE, MAX_SHAPE):
-        moved = warp(shape, want)
-        assert np.isfinite(moved.map_x).all() and np.isfinite(moved.map_y).all()
+    shape = measure_shape(extract_face(portrait, box), turned, box, rest_width=0.8)
+    for features in (MIN_SHAPE, MAX_SHAPE):
+        warped = warp(shape, features)
+        assert np.isfinite(warped.map_x).all() and np.isfinite(warped.map_y).all()
 
 
 @pytest.fixture(scope="module")
 def talker(
     tmp_path_factory: pytest.TempPathFactory, avatar: MeshAvatar, finder: FaceFinder
 ) -> tuple[MeshAvatar, MeshAvatar]:
-    """Someone who speaks and has green teeth, and the same without teeth of the source's own."""
+    """A speaking avatar with green teeth, and the same avatar with synthetic teeth."""
     openings = [0.0, 0.0, 0.0, 0.04, 0.08, 0.12, 0.16, 0.16, 0.16, 0.12, 0.08, 0.04, 0.0, 0.0]
-    faces = draw(avatar, *map(MouthShape, openings))
+    faces = render(avatar, *map(MouthShape, openings))
     frames = [pasted(avatar, green_teeth(face, avatar)) for face in faces]
     bundle = make_bundle(tmp_path_factory.mktemp("talker") / "talker", frames, finder)
     talks = RENDERER.prepare(bundle)
@@ -245,35 +245,35 @@ def talker(
 
 def green_teeth(face: Image, avatar: MeshAvatar) -> Image:
     points = face_pixels(avatar.bundle.landmarks(0), avatar.bundle.box(0)).astype(int)
-    place = np.s_[points[0, 1] + 4 : points[17, 1], points[61, 0] + 25 : points[291, 0] - 25]
-    light, red, _ = cv2.split(cv2.cvtColor(face[place], cv2.COLOR_BGR2LAB))
+    mouth = np.s_[points[0, 1] + 4 : points[17, 1], points[61, 0] + 25 : points[291, 0] - 25]
+    light, red, _ = cv2.split(cv2.cvtColor(face[mouth], cv2.COLOR_BGR2LAB))
     teeth = ((red < 134) & (light > 105)).astype(np.float32)[..., None]
     painted = face.copy()
-    painted[place] = np.round(face[place] * (1 - teeth * np.float32([0.3, 0.0, 0.3]))).astype(np.uint8)
+    painted[mouth] = np.round(face[mouth] * (1 - teeth * np.float32([0.3, 0.0, 0.3]))).astype(np.uint8)
     return painted
 
 
 def greenness(face: Image) -> float:
-    """Green above red and blue, summed over the mouth; skin has none."""
+    """Returns the surplus of green over red and blue, summed over the mouth; 0 for skin."""
     blue, green, red = (plane.astype(np.int32) for plane in cv2.split(face[150:200, 78:178]))
     return float(np.clip(green - np.maximum(blue, red), 0, None).sum())
 
 
-def test_a_source_that_speaks_lends_its_own_teeth(talker: tuple[MeshAvatar, MeshAvatar]) -> None:
-    """Drawn on a frame whose lips are closed: what shows can only come from another frame."""
-    own, drawn = talker
+def test_teeth_are_taken_from_a_speaking_source(talker: tuple[MeshAvatar, MeshAvatar]) -> None:
+    """Renders a frame with closed lips, so the green teeth come from another frame."""
+    own, synthetic = talker
     assert own.teeth.upper is not None
     shape = MouthShape(0.12)
-    assert greenness(draw(own, shape)[0]) > 10 * greenness(draw(drawn, shape)[0]) + 500
-    assert greenness(draw(own, MouthShape(0))[0]) < 0.05 * greenness(draw(own, shape)[0])
+    assert greenness(render(own, shape)[0]) > 10 * greenness(render(synthetic, shape)[0]) + 500
+    assert greenness(render(own, MouthShape(0))[0]) < 0.05 * greenness(render(own, shape)[0])
 
 
-def test_lent_teeth_stay_with_the_head(talker: tuple[MeshAvatar, MeshAvatar]) -> None:
-    """The upper teeth end at the same height, whatever the opening and whatever the source's mouth does."""
+def test_source_teeth_are_fixed_to_the_head(talker: tuple[MeshAvatar, MeshAvatar]) -> None:
+    """The upper teeth end at the same height for every opening and every source row."""
     own, _ = talker
     ends = []
     for row, opening in ((0, 0.12), (0, 0.2), (4, 0.17), (7, 0.2), (13, 0.14)):
-        (face,) = draw(own, MouthShape(opening), row=row)
+        (face,) = render(own, MouthShape(opening), row=row)
         blue, green, red = (plane.astype(np.int32) for plane in cv2.split(face[128:, 118:138]))
         end = 128 + int(np.flatnonzero((green - np.maximum(blue, red)).mean(1) > 0)[-1])
         box = own.bundle.box(row)
@@ -282,16 +282,16 @@ def test_lent_teeth_stay_with_the_head(talker: tuple[MeshAvatar, MeshAvatar]) ->
 
 
 def test_strength_scales_the_opening_and_closed_stays_closed(avatar: MeshAvatar, finder: FaceFinder) -> None:
-    seen = []
+    gaps = []
     for strength in (0.5, 1.0, 1.6):
         renderer = MeshRenderer(strength)
         closed, opened = renderer.render(avatar, [0, 0], to_features(MouthShape(press=1), MouthShape(0.12)))
-        assert np.array_equal(closed, draw(avatar, MouthShape(press=1))[0])
-        seen.append(float(lip_gap(finder.find(pasted(avatar, opened))[0].landmarks)))
-    assert seen[0] < 0.75 * seen[1] and seen[2] > 1.3 * seen[1]
+        assert np.array_equal(closed, render(avatar, MouthShape(press=1))[0])
+        gaps.append(float(lip_gap(finder.find(pasted(avatar, opened))[0].landmarks)))
+    assert gaps[0] < 0.75 * gaps[1] and gaps[2] > 1.3 * gaps[1]
 
 
-def test_a_habit_is_read_where_the_source_shows_it(talker: tuple[MeshAvatar, MeshAvatar], avatar: MeshAvatar) -> None:
+def test_the_profile_is_measured_in_the_source(talker: tuple[MeshAvatar, MeshAvatar], avatar: MeshAvatar) -> None:
     smile, talks = avatar.profile, talker[0].profile
     assert smile.own_teeth_weight == 1 and smile.opening_scale == 1
     assert talks.own_teeth_weight == 0 and talks.opening_scale != 1
@@ -301,7 +301,7 @@ def test_a_habit_is_read_where_the_source_shows_it(talker: tuple[MeshAvatar, Mes
     assert still.opening_scale < mouth_profile(points[:3]).opening_scale == pytest.approx(1 + MAX_CHANGE_BY_LIPS)
 
 
-def test_a_smile_is_let_go_while_it_speaks(avatar: MeshAvatar) -> None:
+def test_an_opening_mouth_releases_a_smile(avatar: MeshAvatar) -> None:
     shapes = renderer.apply_profile(to_features(MouthShape(0), MouthShape(0.06), MouthShape(0.2)), avatar.profile, 1.0)
     assert (
         shapes[0, WIDTH] == 0 > shapes[1, WIDTH] > shapes[2, WIDTH] == pytest.approx(-avatar.profile.speech_narrowing)
@@ -309,7 +309,7 @@ def test_a_smile_is_let_go_while_it_speaks(avatar: MeshAvatar) -> None:
     assert avatar.profile.speech_narrowing > 0.05
 
 
-def test_a_smile_is_let_go_all_the_more_by_a_rounded_mouth(avatar: MeshAvatar) -> None:
+def test_a_rounded_mouth_releases_a_smile_further(avatar: MeshAvatar) -> None:
     wide, rounded, limit = MouthShape(0.2), MouthShape(0.2, 0, 1), MouthShape(0.2, MIN_SHAPE[WIDTH], 1)
     shapes = renderer.apply_profile(to_features(wide, rounded, limit), avatar.profile, 1.0)
     assert shapes[1, WIDTH] == pytest.approx(shapes[0, WIDTH] - avatar.profile.speech_narrowing)

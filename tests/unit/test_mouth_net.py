@@ -1,4 +1,4 @@
-"""The trained mouth: numpy against the training network's arithmetic, cuts, silence, cost."""
+"""The trained mouth encoder: numpy against the arithmetic of training, chunk boundaries, silence and noise."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def arrays() -> dict[str, Floats]:
 
 
 def offline(arrays: dict[str, Floats], rows: Floats) -> Floats:
-    """The whole utterance layer by layer, as the training network does it, at 100 Hz with doubled dilations."""
+    """Computes the whole utterance layer by layer, like the training network, at 100 Hz with doubled dilations."""
     span = 2 * (TAPS - 1) * sum(DILATIONS)
     led = np.concatenate([np.tile(NormalizedFeatures.SILENCE, (span + 1, 1)), rows])
     pairs = (led[1:] + led[:-1]) / 2
@@ -70,7 +70,7 @@ def offline(arrays: dict[str, Floats], rows: Floats) -> Floats:
     return x @ arrays["last.weight"][0] + arrays["last.bias"]
 
 
-def test_row_by_row_is_layer_by_layer(arrays: dict[str, Floats], tmp_path: Path) -> None:
+def test_row_by_row_equals_layer_by_layer(arrays: dict[str, Floats], tmp_path: Path) -> None:
     save_file(arrays, tmp_path / "net.safetensors")
     rows = np.random.default_rng(4).standard_normal((120, FEATURES)).astype(np.float32)
     stream = NetworkStream(Network(tmp_path / "net.safetensors"))
@@ -80,7 +80,7 @@ def test_row_by_row_is_layer_by_layer(arrays: dict[str, Floats], tmp_path: Path)
 
 @settings(max_examples=8, deadline=None)
 @given(st.lists(st.integers(0, len(SENTENCE)), max_size=10), st.sampled_from(RATES))
-def test_the_cuts_do_not_matter(cuts: list[int], fps: Fraction) -> None:
+def test_chunk_boundaries_do_not_matter(cuts: list[int], fps: Fraction) -> None:
     np.testing.assert_array_equal(mouth(SENTENCE, fps, tuple(cuts)), mouth(SENTENCE, fps))
 
 
@@ -106,26 +106,26 @@ def test_noise_alone_does_not_open() -> None:
 
 
 def creak(seconds: float) -> Floats:
-    """A vowel without a pitch: its glottal pulses come at odd moments, 25 to 60 a second."""
+    """Returns a vowel without pitch: irregular glottal pulses, 25 to 60 per second."""
     rng = np.random.default_rng(4)
     pulses = np.zeros(round(seconds * SPEECH_RATE_HZ))
-    place = 0
-    while place < len(pulses):
-        pulses[place] = rng.uniform(0.5, 1.0)
-        place += int(SPEECH_RATE_HZ / rng.uniform(25, 60))
+    index = 0
+    while index < len(pulses):
+        pulses[index] = rng.uniform(0.5, 1.0)
+        index += int(SPEECH_RATE_HZ / rng.uniform(25, 60))
     t = np.arange(400) / SPEECH_RATE_HZ
     throat = sum(np.exp(-300 * t) * np.sin(2 * np.pi * f * t) for f in (750, 1200, 2500))
     sound = np.convolve(pulses, throat)[: len(pulses)]
     return np.asarray(0.5 * sound / np.abs(sound).max(), np.float32)
 
 
-def test_a_voice_that_creaks_goes_on_speaking() -> None:
+def test_a_creaky_voice_counts_as_speech() -> None:
     opening = mouth(np.concatenate([buzz(0.4), creak(0.5), silence(0.6)]))[:, OPENING]
     assert opening[12:21].min() > 0.01
     assert opening[-8:].max() == 0.0
 
 
-def test_noise_after_a_voice_is_not_taken_for_it_for_long() -> None:
+def test_noise_after_speech_closes_the_mouth() -> None:
     noise = 0.1 * np.random.default_rng(5).standard_normal(3 * SPEECH_RATE_HZ)
     opening = mouth(np.concatenate([buzz(0.4), noise.astype(np.float32)]))[:, OPENING]
     assert opening[-40:].max() == 0.0
@@ -136,13 +136,13 @@ def test_loudness_does_not_matter() -> None:
     assert 0.75 < quiet.mean() / loud.mean() < 1.3
 
 
-def test_pressed_lips_are_shut() -> None:
+def test_pressed_lips_are_closed() -> None:
     open_lips, pressed_lips = (np.array([2.0, 0.0, 0.0, press], np.float32) for press in (-3.0, 3.0))
     assert shape_of(open_lips, 1.0)[OPENING] > 0.1
     assert shape_of(pressed_lips, 1.0)[OPENING] == 0.0
 
 
-def test_other_files_are_damaged(tmp_path: Path) -> None:
+def test_other_files_raise_damaged(tmp_path: Path) -> None:
     save_file({"centre": np.zeros(FEATURES, np.float32)}, tmp_path / "half.safetensors")
     (tmp_path / "none.safetensors").write_bytes(b"not tensors")
     for name in ("half", "none", "missing"):

@@ -1,4 +1,4 @@
-"""warmtalk avatar preview: what the picture shows, and what is said when there is none."""
+"""warmtalk avatar preview: the tiles of the image, and the errors without an image."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from warmtalk.core.types import Image
 
 def preview(folder: Path, source: Path, *args: str) -> Image:
     assert main(["avatar", "preview", str(source), "--out", str(folder / "out.png"), *args]) == 0
-    picture = cv2.imread(str(folder / "out.png"))
-    assert picture is not None
-    return np.asarray(picture, np.uint8)
+    image = cv2.imread(str(folder / "out.png"))
+    assert image is not None
+    return np.asarray(image, np.uint8)
 
 
-def tiles(picture: Image, count: int) -> list[Image]:
-    """The faces, without labels and marks."""
-    width = picture.shape[1] // count
-    return [picture[:310, i * width + 14 : (i + 1) * width - 20] for i in range(count)]
+def tiles(image: Image, count: int) -> list[Image]:
+    """Returns the faces, without labels and marks."""
+    width = image.shape[1] // count
+    return [image[:310, i * width + 14 : (i + 1) * width - 20] for i in range(count)]
 
 
-def test_a_photo_at_three_shifts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    picture = preview(tmp_path, write_photo(tmp_path / "a.png", portrait()), "--shifts=-3,0,8")
+def test_a_photo_with_three_shifts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = preview(tmp_path, write_photo(tmp_path / "a.png", portrait()), "--shifts=-3,0,8")
     assert "automatic: bbox_shift -" in capsys.readouterr().out
-    one, two, three = (tile.astype(int) for tile in tiles(picture, 3))
-    assert np.abs(one - two)[:100].mean() < 2  # above the boundary all are the source
+    one, two, three = (tile.astype(int) for tile in tiles(image, 3))
+    assert np.abs(one - two)[:100].mean() < 2  # above the boundary all tiles show the source
     assert np.abs(one - three)[150:].mean() > np.abs(one - two)[150:].mean() > 0
 
 
-def test_the_first_usable_frame_of_a_film_with_its_range(tmp_path: Path) -> None:
+def test_the_first_usable_frame_of_a_video_with_the_default_shifts(tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.mp4", grey_frames(5) + panned_frames(10))
     assert preview(tmp_path, source).shape[1] > 4 * 200
 
@@ -47,7 +47,7 @@ def test_the_first_usable_frame_of_a_film_with_its_range(tmp_path: Path) -> None
         (["--at", "10,10"], "no face is at 10,10 in a.png; faces from the left: face 1 at 22"),
     ],
 )
-def test_what_cannot_be_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], words: str) -> None:
+def test_impossible_options(tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], words: str) -> None:
     source = write_photo(tmp_path / "a.png", portrait())
     assert main(["avatar", "preview", str(source), "--out", str(tmp_path / "b.png"), *args]) == 1
     assert words in capsys.readouterr().err
@@ -61,13 +61,13 @@ def test_what_cannot_be_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["--shifts=a,b"], "'a,b' is not a list of shifts; write whole numbers, for example -9,-3,0"),
     ],
 )
-def test_numbers_that_are_none(capsys: pytest.CaptureFixture[str], args: list[str], words: str) -> None:
+def test_invalid_numbers(capsys: pytest.CaptureFixture[str], args: list[str], words: str) -> None:
     with pytest.raises(SystemExit):
         main(["avatar", "preview", "a.png", *args])
     assert words in capsys.readouterr().err
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_photo(tmp_path / "a.png", portrait())
     out = tmp_path / "none" / "b.png"
     assert main(["avatar", "preview", str(source), "--shifts=0", "--out", str(out)]) == 1
@@ -76,7 +76,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFi
     assert (tmp_path / "b.txt").read_bytes().startswith(b"\x89PNG")
 
 
-def test_nobody_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_source_without_a_face(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_video(tmp_path / "a.mp4", grey_frames(5))
     assert main(["avatar", "preview", str(source), "--out", str(tmp_path / "b.png")]) == 1
     assert "no usable face in a.mp4: no face is seen. Use a source" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Source frames kept ready: decoded once, ahead, and no more than the limit."""
+"""The cache of source frames: decoding in advance, memory limit, composition."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from warmtalk.media.i420 import to_i420
 SEGMENT_BYTES = SEGMENT_FRAMES * WIDTH * HEIGHT * 3 // 2
 
 
-def test_rows_are_the_source_s(tmp_path: Path) -> None:
+def test_rows_equal_the_source(tmp_path: Path) -> None:
     frames = SourceFrames(Bundle(make_avatar(tmp_path, rows=120)), 1 << 30)
     for row in (0, 49, 50, 119, 3):
         assert np.abs(frames.source_frame(row).astype(int) - to_i420(grey(row))).max() <= 3
@@ -25,7 +25,7 @@ def test_rows_are_the_source_s(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("before", "rows", "after"), [(7, 110, 3), (60, 30, 30), (0, 49, 2)])
-def test_rows_begin_where_the_loop_does(tmp_path: Path, before: int, rows: int, after: int) -> None:
+def test_rows_start_at_the_first_frame_of_the_loop(tmp_path: Path, before: int, rows: int, after: int) -> None:
     bundle = Bundle(make_avatar(tmp_path, rows=rows, before=before, after=after))
     frames = SourceFrames(bundle, 1 << 30)
     for row in (0, rows // 2, rows - 1):
@@ -33,11 +33,11 @@ def test_rows_begin_where_the_loop_does(tmp_path: Path, before: int, rows: int, 
         assert np.array_equal(frames.source_frame(row), to_i420(bundle.frame(row)))
 
 
-def test_what_lies_beside_is_decoded_ahead(tmp_path: Path) -> None:
+def test_neighbouring_segments_are_decoded_in_advance(tmp_path: Path) -> None:
     path = make_avatar(tmp_path, rows=120)
     frames = SourceFrames(Bundle(path), 1 << 30)
     frames.source_frame(0)
-    frames._loader.submit(int).result()  # after the segments that wait before it
+    frames._loader.submit(int).result()  # runs after the queued segments
     (path / "frames" / "00001.mp4").unlink()
     frames.source_frame(60)
     with pytest.raises(Damaged):
@@ -53,8 +53,8 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
 
 def test_an_empty_patch_is_the_source(tmp_path: Path) -> None:
     frames = SourceFrames(Bundle(make_avatar(tmp_path)), 1 << 30)
-    nothing = Patch(0, 2, Box(0, 0, 0, 0), np.empty((0, 0, 3), np.uint8))
-    assert np.array_equal(frames.composite(nothing), frames.source_frame(2))
+    empty = Patch(0, 2, Box(0, 0, 0, 0), np.empty((0, 0, 3), np.uint8))
+    assert np.array_equal(frames.composite(empty), frames.source_frame(2))
     square = Patch(0, 2, Box(8, 8, 20, 20), np.full((12, 12, 3), 255, np.uint8))
     assert frames.composite(square)[10, 10] == 235
-    assert frames.source_frame(2)[10, 10] < 120, "the source stays as it is"
+    assert frames.source_frame(2)[10, 10] < 120, "the source frame is not modified"

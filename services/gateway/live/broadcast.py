@@ -11,7 +11,7 @@ from typing import Any
 from warmtalk.core.errors import Busy, Interrupted, WarmtalkError
 from warmtalk.services.gateway.backend import Backend
 from warmtalk.services.gateway.chat_client import ChatClient
-from warmtalk.services.gateway.event_json import event_object
+from warmtalk.services.gateway.event_json import event_object, seconds
 from warmtalk.services.gateway.live.chat_answer import ChatAnswer
 from warmtalk.services.gateway.live.converse_call import ConverseCall
 from warmtalk.services.gateway.live.replay_buffer import BufferedFragment, ReplayBuffer
@@ -170,10 +170,10 @@ class Broadcast:
             self.init_segment = fragment.data
             self._ready.set()
             return
-        start_s, duration_s = (one.ToTimedelta().total_seconds() for one in (fragment.start, fragment.duration))
+        start_s, duration_s = seconds(fragment.start), seconds(fragment.duration)
         self.replay.append(BufferedFragment(fragment.sequence, start_s, duration_s, fragment.key_frame, fragment.data))
         self._fragment_added.set()
-        while self._viewers and all(self.replay.last_sequence - one.sequence > _MAX_LAG for one in self._viewers):
+        while self._viewers and self._min_lag() > _MAX_LAG:
             self._fragment_taken.clear()
             try:
                 async with asyncio.timeout(_IDLE_TIMEOUT_S):
@@ -181,3 +181,7 @@ class Broadcast:
             except TimeoutError as error:
                 self.replay.clear()
                 raise Interrupted("no viewer has read the live video for a minute", "Connect again") from error
+
+    def _min_lag(self) -> int:
+        """Returns the number of fragments by which the fastest viewer lags; needs a viewer."""
+        return self.replay.last_sequence - max(viewer.sequence for viewer in self._viewers)

@@ -54,7 +54,7 @@ class AvatarRoutes:
         self._backend = backend
         self._config = config
         self.router = PolicyRouter("avatars")
-        add, one = self.router.add, "/v1/avatars/{avatar_id}"
+        add, avatar_path = self.router.add, "/v1/avatars/{avatar_id}"
         upload_bytes = (config.prep.max_upload_mb << 20) + FORM_OVERHEAD_BYTES
         add("GET", "/v1/avatars", self.list_avatars, Access.PAGE, name="all")
         add(
@@ -66,9 +66,9 @@ class AvatarRoutes:
             status_code=202,
             openapi_extra=_BODY,
         )
-        add("GET", one, self.get, Access.PAGE)
-        add("DELETE", one, self.delete, Access.KEY, status_code=204)
-        add("GET", f"{one}/events", self.events, Access.PAGE, response_class=Response)
+        add("GET", avatar_path, self.get, Access.PAGE)
+        add("DELETE", avatar_path, self.delete, Access.KEY, status_code=204)
+        add("GET", f"{avatar_path}/events", self.events, Access.PAGE, response_class=Response)
         add("GET", "/v1/status/{job_id}", self.status, Access.PAGE)
 
     async def list_avatars(self) -> AvatarList:

@@ -35,9 +35,9 @@ from warmtalk.core.bundle_files import (
 )
 from warmtalk.core.errors import BadMedia
 from warmtalk.core.ports import FaceParser
-from warmtalk.media.ffmpeg_process import storage_full_error
 from warmtalk.media.file_types import sniff_file
 from warmtalk.media.photo_decode import PHOTO_KINDS, decode_photo
+from warmtalk.media.storage import storage_full_error
 from warmtalk.media.video_decode import SourceLimits, VideoReader
 from warmtalk.models.faces.network_files import NETWORKS_VERSION
 from warmtalk.renderers.loading import BundleExtension

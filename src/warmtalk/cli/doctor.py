@@ -16,16 +16,22 @@ from warmtalk.config import Config
 from warmtalk.core.errors import NotReady, WarmtalkError
 from warmtalk.media.ffmpeg_command import find_ffmpeg
 from warmtalk.models.checkpoints import optional_models
-from warmtalk.renderers import loading
 from warmtalk.renderers.registry import EMBEDDED, RENDERERS
 from warmtalk.voices.registry import VOICES
 
 _MIN_FREE_BYTES = 2 << 30
+_EXAMPLES = """\
+examples:
+  warmtalk doctor                               check the defaults and WARMTALK_* variables
+  warmtalk --config warmtalk.yaml doctor        check the voice, the face detector and the weights of a configuration
+"""
 
 
 def add_arguments(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command `doctor`."""
-    doctor = commands.add_parser("doctor", help="show installed and missing parts, and how to install them")
+    doctor = commands.add_parser(
+        "doctor", help="show installed and missing parts, and how to install them", epilog=_EXAMPLES
+    )
     doctor.set_defaults(run=_doctor)
 
 
@@ -40,9 +46,8 @@ async def _doctor(args: argparse.Namespace, config: Config) -> int:
         ("disk", lambda: _disk(config.data_dir)),
     ]
     failed = [name for name, check in checks if not _report(name, check)]
-    for renderer in RENDERERS:
-        if renderer is not EMBEDDED:
-            print(f"optional {renderer.name:12} {loading.status(renderer, config)}")
+    if "opencv" not in failed:
+        _print_optional_renderers(config)
     lines, missing_models = _face_models(config)
     failed += missing_models
     print(*lines, sep="\n")
@@ -59,10 +64,21 @@ async def _doctor(args: argparse.Namespace, config: Config) -> int:
 def _report(name: str, check: Callable[[], str]) -> bool:
     try:
         print(f"ok       {name:12} {check()}")
+    except ImportError as error:
+        print(f"MISSING  {name:12} {error}. Run: pip install warmtalk")
+        return False
     except (WarmtalkError, OSError) as error:
         print(f"MISSING  {name:12} {error}")
         return False
     return True
+
+
+def _print_optional_renderers(config: Config) -> None:
+    from warmtalk.renderers import loading  # imports OpenCV
+
+    for renderer in RENDERERS:
+        if renderer is not EMBEDDED:
+            print(f"optional {renderer.name:12} {loading.status(renderer, config)}")
 
 
 def _python() -> str:

@@ -9,9 +9,9 @@ from warmtalk.cli.requirements import requires_torch
 from warmtalk.config import Config
 
 
-def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the verb and all arguments to the command line."""
-    verify = verbs.add_parser(
+def add_arguments(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command `verify-golden`."""
+    verify = commands.add_parser(
         "verify-golden", help="check whether this machine computes the same as the reference program"
     )
     verify.add_argument("folder", type=Path, metavar="DIR", help="folder with manifest.json, arrays and inputs")

@@ -38,9 +38,9 @@ Ctrl-C stops; the same command continues the download.
 """
 
 
-def add_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the verb, the actions and all arguments to the command line."""
-    actions = verbs.add_parser("weights", help="MuseTalk's weights in models_dir").add_subparsers(
+def add_arguments(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command `weights` with all actions."""
+    actions = commands.add_parser("weights", help="MuseTalk's weights in models_dir").add_subparsers(
         required=True, metavar="ACTION"
     )
     fetch = actions.add_parser(

@@ -1,36 +1,30 @@
 """Writes frames and audio to one clip: H.264 and FLAC in MP4.
 
-Frames are encoded in this process and spooled as fragments; audio is spooled as 16-bit PCM in a second file. An ffmpeg
-child muxes both at the end. Frames that a live stream has encoded already are copied.
+Frames are encoded in this process and spooled with the audio. An ffmpeg child muxes both at the end. Frames that a live
+stream has encoded already are copied.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import ffmpeg
-import numpy as np
 from ffmpeg.nodes import OutputStream
 
 from warmtalk.core.errors import WarmtalkError
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock, Image, Samples
 from warmtalk.media import mp4_boxes
-from warmtalk.media.concat import ClipFile, publish_file
+from warmtalk.media.clip_spool import ClipSpool, video_timescale
+from warmtalk.media.concat import ClipFile
 from warmtalk.media.ffmpeg_command import find_ffmpeg
-from warmtalk.media.ffmpeg_process import FfmpegProcess, remove_files, storage_errors
-from warmtalk.media.fmp4_writer import Packet, TrackRun, build_fragment
+from warmtalk.media.ffmpeg_process import FfmpegProcess
 from warmtalk.media.h264 import EncodedPicture, H264Encoder, X264Settings
 from warmtalk.media.i420 import I420, to_i420
+from warmtalk.media.storage import publish_file, storage_errors
 
-_SAMPLE_BYTES = 2
-_FADE_SAMPLES = 144
-"""Length of the fade-out before a cut: 3 ms."""
 _ACTIVITY = "writing a clip"
 _MUXING = "muxing video and audio"
 _ABORTED = "the clip was aborted"
@@ -62,18 +56,11 @@ class ClipWriter:
         self._clock = clock
         self._first = first_frame
         self._height, self._width = height + height % 2, width + width % 2
-        self._lock = threading.Lock()
         self._live = live
+        self._lock = threading.Lock()
         self._aborted = False
         self._muxer: FfmpegProcess | None = None
-        # Unique names: a muxer that outlived a killed service must not read or write the files of this clip.
-        unique = uuid.uuid4().hex[:8]
-        self._video_path = target.with_name(f"{target.name}.{unique}.video.tmp")
-        self._audio_path = target.with_name(f"{target.name}.{unique}.sound.tmp")
-        self._muxed_path = target.with_name(f"{target.name}.{unique}.tmp")
         self.frames = 0
-        self._end_offsets: list[int] = []
-        """Size of the video spool after each frame in the spool, in bytes."""
         self._encoder_is_current = True
         """True when the last frame was encoded here, so that the encoder may refer to the frame."""
         self._encoder = H264Encoder(
@@ -83,12 +70,9 @@ class ClipWriter:
         """See H264Encoder. Encoded frames must come from a stream with the same parameter sets."""
         try:
             with storage_errors(_ACTIVITY):
-                self._video_spool = open(self._video_path, "wb")  # noqa: SIM115 - closed by finish or abort
-                self._audio_spool = open(self._audio_path, "wb")  # noqa: SIM115
-                self._video_spool.write(self._encoder.head)
+                self._spool = ClipSpool(target, clock, self._encoder.head)
         except BaseException:
             self._encoder.close()
-            remove_files(self._video_path, self._audio_path)
             raise
 
     def write_bgr(self, image: Image) -> None:
@@ -101,26 +85,25 @@ class ClipWriter:
             raise ValueError(f"an I420 frame of {self._width} x {self._height} is not {frame.shape}")
         with self._exclusive():
             self.frames += 1
-            self._spool(self._encoder.encode(frame, keyframe=not self._encoder_is_current))
+            self._write_pictures(self._encoder.encode(frame, keyframe=not self._encoder_is_current))
             self._encoder_is_current = True
 
     def write_encoded(self, picture: EncodedPicture) -> None:
-        """Copies the next frame as a live stream has encoded the frame: a key frame, or the frame that follows the
-        last one in that stream. Only for a `live` clip: the encoder of other clips holds frames back. Raises like
-        `write_i420`.
+        """Copies the next frame from a live stream: a key frame, or the successor of the last frame in that stream.
+
+        Only for a `live` clip: the encoder of other clips holds frames back. Raises like `write_i420`.
         """
         if not self._live:
             raise ValueError("encoded frames go into live clips alone")
         with self._exclusive():
             self.frames += 1
-            self._spool([picture])
+            self._write_pictures([picture])
             self._encoder_is_current = False
 
     def write_audio(self, samples: Samples) -> None:
         """Appends 48 kHz mono in [-1, 1], clipped beyond. Any number of samples, before or after their frames."""
-        pcm = np.rint(np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2")
         with self._exclusive():
-            self._audio_spool.write(pcm.tobytes())
+            self._spool.write_audio(samples)
 
     def finish(self, max_frames: int | None = None) -> ClipFile:
         """Returns the clip, on disk under its name. Audio is padded with silence, or cut, to the frames' length.
@@ -132,15 +115,12 @@ class ClipWriter:
         end = self._first + self.frames
         samples = self._clock.samples_at(end, CLIP_RATE_HZ) - self._clock.samples_at(self._first, CLIP_RATE_HZ)
         with self._exclusive():
-            self._spool(self._encoder.flush())
+            self._write_pictures(self._encoder.flush())
             self._encoder.close()
-            _close_at_size(self._video_spool, self._end_offsets[self.frames - 1])
-            _close_at_size(self._audio_spool, samples * _SAMPLE_BYTES)
-            if cut:
-                _fade_out(self._audio_path)
+            self._spool.close(self.frames, samples, fade_out=cut)
         self._mux()
-        publish_file(self._muxed_path, self._target, _ACTIVITY)
-        remove_files(self._video_path, self._audio_path)
+        publish_file(self._spool.muxed_path, self._target, _ACTIVITY)
+        self._spool.remove()
         return ClipFile(self._target, self.frames, samples)
 
     def abort(self) -> None:
@@ -150,12 +130,7 @@ class ClipWriter:
             self._muxer.kill()
         with self._lock:
             self._encoder.close()
-            for spool in (self._video_spool, self._audio_spool):
-                if not spool.closed:
-                    os.ftruncate(spool.fileno(), 0)
-                    with contextlib.suppress(OSError):  # the disk may have no room for the buffered rest
-                        spool.close()
-        remove_files(self._video_path, self._audio_path, self._muxed_path)
+            self._spool.discard()
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -165,43 +140,22 @@ class ClipWriter:
                 raise WarmtalkError(_ABORTED)
             yield
 
-    def _spool(self, pictures: list[EncodedPicture]) -> None:
-        """Writes a fragment per frame. Without B-frames a prefix of the spool is a prefix of the frames."""
-        ticks = int(video_timescale(self._clock) / self._clock.fps)
+    def _write_pictures(self, pictures: list[EncodedPicture]) -> None:
         for picture in pictures:
-            index = len(self._end_offsets)
-            packet = Packet(picture.data, ticks, picture.keyframe)
-            self._video_spool.write(build_fragment(index + 1, [TrackRun(1, index * ticks, [packet])]))
-            self._end_offsets.append(self._video_spool.tell())
+            self._spool.write_picture(picture)
 
     def _mux(self) -> None:
-        output = _mux_output(self._video_path, self._audio_path, self._muxed_path, video_timescale(self._clock))
-        self._muxer = FfmpegProcess(output)
+        spool = self._spool
+        timescale = video_timescale(self._clock)
+        self._muxer = FfmpegProcess(_mux_output(spool.video_path, spool.audio_path, spool.muxed_path, timescale))
         if self._aborted:
             self._muxer.kill()
         try:
             self._muxer.check_exit(_MUXING)
         except WarmtalkError as error:
             raise WarmtalkError(_ABORTED) if self._aborted else error from None
-        if not mp4_boxes.is_complete(self._muxed_path):
+        if not mp4_boxes.is_complete(spool.muxed_path):
             raise WarmtalkError(f"ffmpeg left an incomplete file while {_MUXING}: {self._muxer.stderr_tail}")
-
-
-def _close_at_size(spool: IO[bytes], size: int) -> None:
-    """Cuts the file, or pads the file with zeros, to `size` bytes and closes it."""
-    spool.flush()
-    spool.truncate(size)
-    spool.close()
-
-
-def _fade_out(spool: Path) -> None:
-    """Fades the end of 16-bit audio to silence, so that the cut does not click."""
-    with open(spool, "r+b") as file:
-        file.seek(max(0, spool.stat().st_size - _FADE_SAMPLES * _SAMPLE_BYTES))
-        offset = file.tell()
-        tail = np.frombuffer(file.read(), "<i2")
-        file.seek(offset)
-        file.write((tail * np.linspace(1, 0, len(tail))).astype("<i2").tobytes())
 
 
 def _mux_output(video: Path, audio: Path, target: Path, ticks_hz: int) -> OutputStream:
@@ -220,9 +174,3 @@ def _mux_output(video: Path, audio: Path, target: Path, ticks_hz: int) -> Output
         fflags="+bitexact",
         movflags="+faststart",
     )
-
-
-def video_timescale(clock: FrameClock) -> int:
-    """Returns the ticks per second of the video track: a whole number per frame, and at least 10,000."""
-    frames_hz = clock.fps.numerator
-    return frames_hz * -(-10_000 // frames_hz)

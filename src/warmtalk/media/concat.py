@@ -19,7 +19,8 @@ from warmtalk.core.errors import Damaged, NotReady
 from warmtalk.core.types import CLIP_RATE_HZ, FrameClock
 from warmtalk.media import mp4_boxes
 from warmtalk.media.ffmpeg_command import STDIN, STDOUT
-from warmtalk.media.ffmpeg_process import FfmpegProcess, remove_files, run_ffmpeg, storage_errors
+from warmtalk.media.ffmpeg_process import FfmpegProcess, run_ffmpeg
+from warmtalk.media.storage import fsync_directory, publish_file, remove_files, storage_errors
 
 _CHUNK_BYTES = 1 << 20
 _HEAD_BYTES = 1 << 16
@@ -124,24 +125,6 @@ def export_conversation(conversation: Path, target: Path, *, indexed: bool = Fal
         publish_file(temporary, target, activity)
     finally:
         remove_files(temporary)
-
-
-def publish_file(temporary: Path, target: Path, activity: str) -> None:
-    """Moves a finished file to `target`, durable against a power cut. Raises StorageFull."""
-    with storage_errors(activity):
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-        fsync_directory(target.parent)
-
-
-def fsync_directory(folder: Path) -> None:
-    """Makes the names in the folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _append_fragments(

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import re
 import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Iterator
-from pathlib import Path
 from typing import IO
 
 from ffmpeg.nodes import OutputStream
 
-from warmtalk.core.errors import NotReady, StorageFull, WarmtalkError
+from warmtalk.core.errors import NotReady, WarmtalkError
 from warmtalk.media.ffmpeg_command import compile_command
 from warmtalk.media.sandbox import ResourceLimits, sandbox_command, sandbox_environment
+from warmtalk.media.storage import storage_full_error
 
-_DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DISK_FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large")
 _TAIL_LINES = 12
 _POINTER = re.compile(r" @ 0x[0-9a-f]+")
@@ -142,33 +139,9 @@ class FfmpegProcess:
 
 
 def run_ffmpeg(output: OutputStream, activity: str) -> None:
-    """Runs ffmpeg to the end and leaves no child behind. Raises NotReady, StorageFull, WarmtalkError."""
+    """Runs ffmpeg to the end and leaves no child behind. Raises NotReady, WarmtalkError."""
     child = FfmpegProcess(output)
     try:
         child.check_exit(activity)
     finally:
         child.kill()
-
-
-def storage_full_error(activity: str) -> StorageFull:
-    """Returns the error for a full volume."""
-    return StorageFull(
-        f"the volume is full (while {activity})", "Make room: delete sessions or avatars, then try again"
-    )
-
-
-@contextlib.contextmanager
-def storage_errors(activity: str) -> Iterator[None]:
-    """Converts the OSErrors of a full disk into StorageFull."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _DISK_FULL_ERRNOS:
-            raise storage_full_error(activity) from error
-        raise
-
-
-def remove_files(*paths: Path) -> None:
-    """Deletes the paths that exist."""
-    for path in paths:
-        path.unlink(missing_ok=True)

@@ -10,8 +10,9 @@ import ffmpeg
 from ffmpeg.nodes import FilterableStream, OutputStream
 
 from warmtalk.core.errors import InvalidInput, NotReady, WarmtalkError
-from warmtalk.media.ffmpeg_process import remove_files, run_ffmpeg
+from warmtalk.media.ffmpeg_process import run_ffmpeg
 from warmtalk.media.file_types import VIDEO_DEMUXERS
+from warmtalk.media.storage import remove_files
 
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """File ending -> ffmpeg's name of the format."""

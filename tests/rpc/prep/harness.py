@@ -1,4 +1,4 @@
-"""A prep service and a client of it, and the films that its tests send."""
+"""Harness of the prep tests: a running service with a client."""
 
 from __future__ import annotations
 
@@ -33,37 +33,45 @@ from warmtalk.v1.prep_pb2 import (
 )
 from warmtalk.v1.prep_pb2_grpc import PrepServiceStub
 
-if TYPE_CHECKING:  # this class exists for the type checker alone
+if TYPE_CHECKING:  # the class exists in the stub file only
     from warmtalk.v1.prep_pb2_grpc import PrepServiceAsyncStub
 
 
-LONG = 170
-"""Frames: three whole segments, and a part of one."""
-SHORT = AvatarParams(still_seconds=1.0, frame_rate=FrameRate(numerator=10))
+LONG_FRAMES = 170
+"""Frames of the long video: three complete segments and a part of a fourth."""
+SHORT_PARAMS = AvatarParams(still_seconds=1.0, frame_rate=FrameRate(numerator=10))
 
 
-class Prep:
-    """A running service and a client of it."""
+class PrepHarness:
+    """A running service with a client."""
 
     def __init__(self, stub: PrepServiceAsyncStub, jobs: BuildJobs, config: Config) -> None:
         self.stub = stub
         self.jobs = jobs
         self.config = config
 
-    async def upload(self, content: bytes, name: str = "me.mp4", promised: int = 0) -> UploadSourceResponse:
-        return await self.stub.UploadSource(pieces(content, name, promised))
+    async def upload(self, content: bytes, name: str = "me.mp4", size_bytes: int = 0) -> UploadSourceResponse:
+        return await self.stub.UploadSource(upload_chunks(content, name, size_bytes))
 
     async def create(
-        self, avatar_id: str, content: bytes, params: AvatarParams = SHORT, *, name: str = "me.mp4", other: bool = False
+        self,
+        avatar_id: str,
+        content: bytes,
+        params: AvatarParams = SHORT_PARAMS,
+        *,
+        name: str = "me.mp4",
+        replace: bool = False,
     ) -> Avatar:
         upload = await self.upload(content, name)
-        request = CreateAvatarRequest(avatar_id=avatar_id, upload_id=upload.upload_id, params=params, replace=other)
+        request = CreateAvatarRequest(avatar_id=avatar_id, upload_id=upload.upload_id, params=params, replace=replace)
         return (await self.stub.CreateAvatar(request)).avatar
 
     async def watch(self, avatar_id: str) -> list[Avatar]:
         return [answer.avatar async for answer in self.stub.WatchAvatar(WatchAvatarRequest(avatar_id=avatar_id))]
 
-    async def built(self, avatar_id: str, content: bytes, params: AvatarParams = SHORT, name: str = "me.mp4") -> Avatar:
+    async def build(
+        self, avatar_id: str, content: bytes, params: AvatarParams = SHORT_PARAMS, name: str = "me.mp4"
+    ) -> Avatar:
         await self.create(avatar_id, content, params, name=name)
         return (await self.watch(avatar_id))[-1]
 
@@ -71,8 +79,8 @@ class Prep:
         return (await self.stub.GetAvatar(GetAvatarRequest(avatar_id=avatar_id))).avatar
 
     async def file(self, avatar_id: str, file: GetReportRequest.File.ValueType) -> bytes:
-        pieces = self.stub.GetReport(GetReportRequest(avatar_id=avatar_id, file=file))
-        return b"".join([piece.data async for piece in pieces])
+        chunks = self.stub.GetReport(GetReportRequest(avatar_id=avatar_id, file=file))
+        return b"".join([chunk.data async for chunk in chunks])
 
     async def delete(self, avatar_id: str) -> None:
         await self.stub.DeleteAvatar(DeleteAvatarRequest(avatar_id=avatar_id))
@@ -80,35 +88,39 @@ class Prep:
     def bundle(self, avatar_id: str) -> Bundle:
         return Bundle(self.config.avatars_dir / avatar_id)
 
-    def left(self) -> list[str]:
-        """What lies in the folder of builds."""
+    def unfinished(self) -> list[str]:
+        """Returns the names in the folder of unfinished builds."""
         folder = self.config.avatars_dir / ".building"
         return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
-async def pieces(content: bytes, name: str, promised: int = 0) -> AsyncIterator[UploadSourceRequest]:
-    yield UploadSourceRequest(header=UploadHeader(file_name=name, size_bytes=promised))
+async def upload_chunks(content: bytes, name: str, size_bytes: int = 0) -> AsyncIterator[UploadSourceRequest]:
+    """Yields the messages of an upload."""
+    yield UploadSourceRequest(header=UploadHeader(file_name=name, size_bytes=size_bytes))
     for start in range(0, len(content), 100_000):
         yield UploadSourceRequest(data=content[start : start + 100_000])
 
 
 @asynccontextmanager
-async def running(config: Config) -> AsyncIterator[Prep]:
+async def running(config: Config) -> AsyncIterator[PrepHarness]:
+    """Starts a service with this configuration and stops the service at the end of the block."""
     server, jobs = build(config)
     jobs.start()
     await server.start()
     async with channel(server.address) as link:
-        yield Prep(PrepServiceStub(link), jobs, config)
+        yield PrepHarness(PrepServiceStub(link), jobs, config)
     await server.stop(0)
     await asyncio.to_thread(jobs.close)
 
 
-def configured(tmp_path: Path, **changes: object) -> Config:
+def prep_config(tmp_path: Path, **changes: object) -> Config:
+    """Returns a configuration in `tmp_path`, with `changes` to the section prep."""
     config = Config(data_dir=tmp_path / "data", prep=PrepConfig(listen="127.0.0.1:0", max_upload_mb=4))
     return replace(config, prep=replace(config.prep, **changes))  # type: ignore[arg-type]
 
 
-def refused(caught: pytest.ExceptionInfo[grpc.aio.AioRpcError], code: grpc.StatusCode, *words: str) -> None:
+def assert_rejected(caught: pytest.ExceptionInfo[grpc.aio.AioRpcError], code: grpc.StatusCode, *words: str) -> None:
+    """Asserts the status code, and that the details contain all `words`."""
     assert caught.value.code() is code
     for word in words:
         assert word in (caught.value.details() or "")
@@ -117,7 +129,8 @@ def refused(caught: pytest.ExceptionInfo[grpc.aio.AioRpcError], code: grpc.Statu
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def until(done: object, timeout_s: float = 60.0) -> None:
+async def wait_until(done: object, timeout_s: float = 60.0) -> None:
+    """Polls until `done()` is true; fails after `timeout_s`."""
     assert callable(done)
     deadline = time.monotonic() + timeout_s
     while not done():

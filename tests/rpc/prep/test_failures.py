@@ -1,4 +1,4 @@
-"""What breaks under the prep service: no ffmpeg, a full volume, a bug, kill -9."""
+"""Failures under the prep service: no ffmpeg, a full volume, a bug, kill -9."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.rpc.prep.harness import LONG, Prep, configured, refused, running, until
+from tests.rpc.prep.harness import LONG_FRAMES, PrepHarness, assert_rejected, prep_config, running, wait_until
 from warmtalk.avatar import builder
 from warmtalk.core.bundle import SEGMENT_FRAMES
 from warmtalk.core.types import Mask
@@ -35,46 +35,48 @@ def no_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_ffmpeg")
-async def test_missing_ffmpeg(prep: Prep, still: bytes) -> None:
+async def test_missing_ffmpeg(prep: PrepHarness, photo: bytes) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await prep.create("me", still)
-    refused(caught, grpc.StatusCode.FAILED_PRECONDITION, "WARMTALK_FFMPEG names 'no-such-program'")
+        await prep.create("me", photo)
+    assert_rejected(caught, grpc.StatusCode.FAILED_PRECONDITION, "WARMTALK_FFMPEG names 'no-such-program'")
 
 
-async def test_full_volume_while_uploading(prep: Prep, still: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_full_volume_while_uploading(prep: PrepHarness, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, value: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(uploads, "write_json", full)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await prep.upload(still)
-    refused(caught, grpc.StatusCode.RESOURCE_EXHAUSTED, "the volume is full", "Make room")
+        await prep.upload(photo)
+    assert_rejected(caught, grpc.StatusCode.RESOURCE_EXHAUSTED, "the volume is full", "Make room")
     assert not list((prep.config.avatars_dir / ".uploads").glob("*"))
 
 
-async def test_full_volume_while_building(prep: Prep, still: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_full_volume_while_building(prep: PrepHarness, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, row: int, mask: Mask) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
         patched.setattr(builder, "write_mask", full)
-        failed = await prep.built("me", still)
+        failed = await prep.build("me", photo)
     assert failed.state == Avatar.STATE_FAILED
     assert "the volume is full" in failed.error and "Make room" in failed.error
-    assert (await prep.built("me", still)).state == Avatar.STATE_READY
+    assert (await prep.build("me", photo)).state == Avatar.STATE_READY
 
 
-async def test_a_bug_stays_in_the_log(prep: Prep, still: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_is_reported_in_the_log_only(
+    prep: PrepHarness, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(path: Path, row: int, mask: Mask) -> None:
         raise RuntimeError("a secret")
 
     monkeypatch.setattr(builder, "write_mask", broken)
-    failed = await prep.built("me", still)
+    failed = await prep.build("me", photo)
     assert failed.error == "something went wrong in the service; its log has the cause"
 
 
-async def test_a_killed_build_goes_on_where_it_was(tmp_path: Path, long_film: bytes) -> None:
-    config = configured(tmp_path)
+async def test_a_killed_build_resumes(tmp_path: Path, long_video: bytes) -> None:
+    config = prep_config(tmp_path)
     address = f"unix:{tmp_path}/prep.sock"
     environ = {**os.environ, "WARMTALK_PREP_LISTEN": address, "WARMTALK_DATA_DIR": str(config.data_dir)}
     child = await asyncio.create_subprocess_exec(sys.executable, "-m", "warmtalk.services.prep", env=environ)
@@ -82,20 +84,20 @@ async def test_a_killed_build_goes_on_where_it_was(tmp_path: Path, long_film: by
     try:
         await wait_ready(address, SERVICE, 30)
         async with channel(address) as link:
-            prep = Prep(PrepServiceStub(link), BuildJobs.__new__(BuildJobs), config)
-            await prep.create("me", long_film, AvatarParams())
-            await until(lambda: (work / "parts" / "00001.safetensors").exists())
+            prep = PrepHarness(PrepServiceStub(link), BuildJobs.__new__(BuildJobs), config)
+            await prep.create("me", long_video, AvatarParams())
+            await wait_until(lambda: (work / "parts" / "00001.safetensors").exists())
     finally:
         child.send_signal(signal.SIGKILL)
         await child.wait()
     finished = sorted((work / "parts").glob("*.safetensors"))
-    assert 2 <= len(finished) <= LONG // SEGMENT_FRAMES
+    assert 2 <= len(finished) <= LONG_FRAMES // SEGMENT_FRAMES
     kept = {part.stem: (work / "frames" / f"{part.stem}.mp4").stat().st_ino for part in finished}
     async with running(config) as after:
-        cut = await after.get("me")
-        assert cut.state == Avatar.STATE_FAILED and "the build resumes" in cut.error
-        assert (await after.built("me", long_film, AvatarParams())).usable_frames == LONG
+        interrupted = await after.get("me")
+        assert interrupted.state == Avatar.STATE_FAILED and "the build resumes" in interrupted.error
+        assert (await after.build("me", long_video, AvatarParams())).usable_frames == LONG_FRAMES
         frames = config.avatars_dir / "me" / "frames"
         assert {stem: (frames / f"{stem}.mp4").stat().st_ino for stem in kept} == kept
-        assert after.left() == []
-        assert len([after.bundle("me").frame(row) for row in (0, 99, LONG - 1)]) == 3
+        assert after.unfinished() == []
+        assert len([after.bundle("me").frame(row) for row in (0, 99, LONG_FRAMES - 1)]) == 3

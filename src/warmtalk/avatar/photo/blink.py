@@ -150,8 +150,8 @@ class _Eye:
 
     def _sample(self, image: Image, u: npt.NDArray[Any], v: npt.NDArray[Any]) -> Image:
         at = (np.stack([u, v], -1) @ self.axes + self.centre).astype(np.float32)
-        found = cv2.remap(image, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-        return np.asarray(found, np.uint8)
+        sampled = cv2.remap(image, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+        return np.asarray(sampled, np.uint8)
 
     def render(self, source: Image, target: Image, closure: float) -> None:
         """Covers the eye of `target` with the lid of `source`, in place."""

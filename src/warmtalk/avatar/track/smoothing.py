@@ -167,8 +167,8 @@ def _head_path(points: _Array, motion: _Array | None) -> _Double:
 
 
 def _similarity(points: _Array, previous: _Array) -> _Double:
-    found, _ = cv2.estimateAffinePartial2D(points[_RIGID_POINTS], previous[_RIGID_POINTS], method=cv2.LMEDS)
-    return np.eye(3)[:2] if found is None else np.asarray(found, np.float64)
+    matrix, _ = cv2.estimateAffinePartial2D(points[_RIGID_POINTS], previous[_RIGID_POINTS], method=cv2.LMEDS)
+    return np.eye(3)[:2] if matrix is None else np.asarray(matrix, np.float64)
 
 
 def _transform(points: _Array, path: _Double) -> _Array:

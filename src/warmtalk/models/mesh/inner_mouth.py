@@ -133,8 +133,8 @@ def _lip_shadow(face: FaceShape, region: _OpeningRegion) -> Field:
 
     Lips that touch in the source contain the dark lip line already, but lose the line when the lips are pressed.
     """
-    apart = min(face.source_gap / 0.06, 1.0)
-    strength = max(0.5 * apart, 0.4 * region.press, 0.35 * min(region.opening / 0.05, 1.0))
+    openness = min(face.source_gap / 0.06, 1.0)
+    strength = max(0.5 * openness, 0.4 * region.press, 0.35 * min(region.opening / 0.05, 1.0))
     outside = np.maximum(np.maximum(-region.below, -region.above), 0) / _shadow_width(face)
     return np.asarray(strength * np.exp(-(outside**2)) * np.minimum(4 * region.profile, 1), np.float32)
 
