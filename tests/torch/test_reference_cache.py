@@ -146,14 +146,14 @@ def test_an_image_that_is_none(folder: Path, tmp_path: Path, name: str, content:
     (folder / name).write_bytes(content)
     other.write_bytes(content)
     store = AvatarStore(tmp_path / "avatars")
-    with pytest.raises(BadMedia, match=r"00000002\.png (is no PNG picture|cannot be decoded)"):
+    with pytest.raises(BadMedia, match=r"00000002\.png (is not a PNG image|cannot be decoded)"):
         import_musetalk_avatar(folder, "one", store, fps=Fraction(25))
     assert not store.path("one").exists() and not store.building_path("one").exists()
 
 
 def test_a_mask_of_another_size(folder: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(folder / "mask" / "00000000.png"), np.zeros((7, 7), np.uint8))
-    with pytest.raises(BadMedia, match=r"is \(7, 7\), its crop box"):
+    with pytest.raises(BadMedia, match=r"has shape \(7, 7\), but the crop box is 248 pixels wide"):
         import_musetalk_avatar(folder, "one", AvatarStore(tmp_path / "avatars"), fps=Fraction(25))
 
 
