@@ -1,4 +1,4 @@
-"""python -m services.gateway [--config FILE]"""
+"""python -m warmtalk.services.gateway [--config FILE]"""
 
 from __future__ import annotations
 

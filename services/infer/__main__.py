@@ -1,4 +1,4 @@
-"""python -m services.infer [--config FILE]"""
+"""python -m warmtalk.services.infer [--config FILE]"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""python -m services.prep [--config FILE]"""
+"""python -m warmtalk.services.prep [--config FILE]"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""python -m services.session [--config FILE]"""
+"""python -m warmtalk.services.session [--config FILE]"""
 
 from __future__ import annotations
 
