@@ -73,7 +73,7 @@ class InferConfig:
     """Keys of the infer service."""
 
     listen: str = _key("127.0.0.1:50052", "Address to serve on: host:port, or unix:PATH.")
-    renderer: str = _key(EMBEDDED.name, "Renderer of a request without a renderer.")
+    renderer: str = _key(EMBEDDED.name, f"Renderer of a request without a renderer: {' or '.join(NAMES)}.")
     max_streams: int = _key(8, "Maximum number of utterances that are rendered at the same time.")
     cache_mb: int = _key(2048, "Memory for prepared avatars, in MiB.")
     blend: str = _key("feather", "Blending of a face into the frame: feather, or poisson (gradient domain).")

@@ -44,7 +44,7 @@ def _model(bundle: Bundle, requested: str, config: Config) -> RenderModel:
         raise NotReady(
             f"avatar {bundle.info.avatar_id!r} was built for {', '.join(bundle.info.renderers)};"
             f" renderers on this machine: {', '.join(available)}",
-            "Choose a renderer with --renderer, or build the avatar again",
+            f"Build the avatar again: warmtalk avatar create {bundle.info.avatar_id} SOURCE --replace",
         )
     return loading.load(name, config)
 

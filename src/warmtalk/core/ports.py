@@ -109,7 +109,8 @@ class FaceRenderer(Protocol[Prepared]):
     def render(self, avatar: Prepared, rows: Sequence[int], features: Features) -> list[Image]:
         """Returns one [256, 256, 3] face per row, to be stretched over the paste box of the row.
 
-        Every row is usable.
+        Every row is usable. The blend mask of the avatar decides on the visible area: with the mesh parser, the lower
+        half of the face, from about row 128 of 256 down.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -81,7 +82,7 @@ async def test_a_damaged_avatar_is_named_with_the_remedy(
 async def test_an_avatar_prepared_for_another_renderer_is_refused(avatars: Path, tmp_path: Path) -> None:
     shutil.copytree(avatars / "eileen", tmp_path / "avatars" / "eileen")
     info = tmp_path / "avatars" / "eileen" / "avatar.json"
-    info.write_text(info.read_text().replace('"mesh"', '"musetalk"'))
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"renderers": ["musetalk"]}))
     async for infer in running(tmp_path):
         error = await refused(infer, start())
         assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
