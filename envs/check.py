@@ -35,7 +35,7 @@ NEEDS = {
         "face_alignment",
         "einops",
         "warmtalk.models.musetalk.latents",
-        "warmtalk.models.faces.mesh",
+        "warmtalk.models.faces.face_finder",
         "warmtalk.models.faces.dwpose",
         "warmtalk.models.faces.alignment",
         "warmtalk.models.faces.bisenet",
